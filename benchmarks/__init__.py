@@ -1,0 +1,1 @@
+"""Responsible for the asv suites and the table: the same work, ours beside the alternatives."""

@@ -1,0 +1,1 @@
+"""Responsible for the peers: the same work without us, from the bare system calls upwards."""

@@ -1,0 +1,75 @@
+/* Responsible for a CLI that costs nothing: it speaks the stream-json of the Claude CLI and answers
+ * at once, so that a benchmark measures the host and the kernel instead of a model.
+ *
+ * control_request -> control_response; user -> system/init, ten assistant messages, result; EOF -> exit 0.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define MESSAGES 10
+
+static char *line;
+static size_t room;
+
+/* Copies the string value of `key` into `out`; JSON encoders differ in the space after the colon. */
+static int value_of(const char *text, const char *key, char *out, size_t size)
+{
+    const char *at = strstr(text, key);
+    if (!at)
+        return 0;
+    at = strchr(at + strlen(key), ':');
+    at = at ? strchr(at, '"') : NULL;
+    const char *end = at ? strchr(at + 1, '"') : NULL;
+    if (!end || (size_t)(end - at) > size)
+        return 0;
+    memcpy(out, at + 1, (size_t)(end - at - 1));
+    out[end - at - 1] = '\0';
+    return 1;
+}
+
+static void answer_turn(const char *session)
+{
+    printf("{\"type\":\"system\",\"subtype\":\"init\",\"session_id\":\"%s\",\"tools\":[],"
+           "\"model\":\"instant\",\"permissionMode\":\"default\",\"cwd\":\"/\"}\n", session);
+    for (int i = 0; i < MESSAGES; i++)
+        printf("{\"type\":\"assistant\",\"session_id\":\"%s\",\"parent_tool_use_id\":null,\"message\":"
+               "{\"id\":\"msg_%d\",\"type\":\"message\",\"role\":\"assistant\",\"model\":\"instant\","
+               "\"content\":[{\"type\":\"text\",\"text\":\"A line of the length that an answer tends to "
+               "have, number %d of ten, with nothing in it that anybody would have to think about."
+               "\"}],\"stop_reason\":null,\"usage\":{\"input_tokens\":10,\"output_tokens\":10}}}\n",
+               session, i, i);
+    printf("{\"type\":\"result\",\"subtype\":\"success\",\"is_error\":false,\"duration_ms\":1,"
+           "\"duration_api_ms\":1,\"num_turns\":1,\"result\":\"done\",\"session_id\":\"%s\","
+           "\"total_cost_usd\":0.0,\"usage\":{\"input_tokens\":10,\"output_tokens\":100}}\n", session);
+}
+
+int main(int argc, char **argv)
+{
+    char session[128] = "00000000-0000-4000-8000-000000000000";
+    char request[128];
+    static char buffer[1 << 16];
+
+    for (int i = 1; i < argc; i++) {
+        if (strcmp(argv[i], "--version") == 0) {
+            puts("2.1.330 (Claude Code)");
+            return 0;
+        }
+        if (strncmp(argv[i], "--session-id=", 13) == 0)
+            snprintf(session, sizeof session, "%s", argv[i] + 13);
+    }
+    setvbuf(stdout, buffer, _IOFBF, sizeof buffer);
+    while (getline(&line, &room, stdin) > 0) {
+        if (strstr(line, "\"control_request\"")) {
+            if (value_of(line, "\"request_id\"", request, sizeof request))
+                printf("{\"type\":\"control_response\",\"response\":{\"subtype\":\"success\","
+                       "\"request_id\":\"%s\",\"response\":{\"commands\":[]}}}\n", request);
+        } else if (strstr(line, "\"user\"")) {
+            answer_turn(session);
+        }
+        fflush(stdout);
+    }
+    free(line);
+    return 0;
+}

@@ -1,0 +1,125 @@
+"""Responsible for the one table: every implementation in the same run, in interleaved rounds.
+
+A machine's mood changes by the minute, so a figure is a ratio inside one round, and the table shows
+the median ratio with its spread. CPU is that of the host process, its children not counted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from benchmarks import work
+from benchmarks.programs import PEERS, compiled
+
+TASKS = {"spawn + exit": 0, "one-turn session": 1}
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Seconds of wall clock and of host CPU per session."""
+
+    wall: float
+    cpu: float
+
+
+Measure = Callable[[int, int], Sample]
+
+
+def peer(command: list[str]) -> Measure:
+    """A peer is a program that prints wall and CPU seconds of `sessions` sessions."""
+
+    def measure(sessions: int, turns: int) -> Sample:
+        line = [*command, str(compiled("instant_cli")), str(sessions), str(work.WIDTH), str(turns)]
+        answer = subprocess.run(line, check=True, capture_output=True, text=True).stdout
+        wall, cpu = (float(text) / sessions for text in answer.split())
+        return Sample(wall, cpu)
+
+    return measure
+
+
+def ours(impl: work.Impl) -> Measure:
+    """One of our backends, in this process."""
+
+    def measure(sessions: int, turns: int) -> Sample:
+        before = resource.getrusage(resource.RUSAGE_SELF)
+        began = time.perf_counter()
+        work.sessions(compiled("instant_cli"), impl, sessions, turns)
+        wall = time.perf_counter() - began
+        after = resource.getrusage(resource.RUSAGE_SELF)
+        cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        return Sample(wall / sessions, cpu / sessions)
+
+    return measure
+
+
+def contestants() -> dict[str, Measure]:
+    """The floor first: every ratio is to it."""
+    return {
+        "C posix_spawn (floor)": peer([str(compiled("floor"))]),
+        "asyncio reference": peer([sys.executable, str(PEERS / "asyncio_reference.py")]),
+        "vespera, rust": ours("rust"),
+        "vespera, python": ours("python"),
+    }
+
+
+def rounds(turns: int, sessions: int, number: int) -> dict[str, list[Sample]]:
+    """`number` interleaved rounds after one unmeasured round."""
+    measures = contestants()
+    found: dict[str, list[Sample]] = {name: [] for name in measures}
+    for measure in measures.values():
+        measure(min(sessions, work.WIDTH), turns)
+    for _ in range(number):
+        for name, measure in measures.items():
+            found[name].append(measure(sessions, turns))
+    return found
+
+
+def report(task: str, found: dict[str, list[Sample]]) -> None:
+    """Print one block of the table."""
+    floor = next(iter(found.values()))
+    for name, samples in found.items():
+        ratios = sorted(f.wall / s.wall for f, s in zip(floor, samples, strict=True))
+        rate = 1 / statistics.median(s.wall for s in samples)
+        cpu = statistics.median(s.cpu for s in samples) * 1e6
+        spread = f"{ratios[0]:.2f}-{ratios[-1]:.2f}"
+        ratio = statistics.median(ratios)
+        print(f"{task:<18}{name:<24}{rate:>9.0f}{ratio:>9.2f}{spread:>12}{cpu:>10.0f}")
+
+
+def refuse_debug() -> None:
+    """A debug build measures nothing."""
+    from vespera_agent_spawner import _native
+
+    profile = _native.build_info()["profile"]
+    if profile != "release":
+        sys.exit(f"the extension was built in profile {profile!r}; `nox -s bench` builds a release")
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--smoke", action="store_true", help="2 small rounds: does it work at all")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--sessions", type=int, default=200)
+    arguments = parser.parse_args()
+    refuse_debug()
+    number, sessions = (2, 16) if arguments.smoke else (arguments.rounds, arguments.sessions)
+    print(f"{number} interleaved rounds of {sessions} sessions, {work.WIDTH} at a time")
+    head = f"{'work':<18}{'who':<24}{'sess./s':>9}{'x floor':>9}{'spread':>12}{'CPU us':>10}"
+    print(f"{head}\n{'-' * len(head)}")
+    for task, turns in TASKS.items():
+        report(task, rounds(turns, sessions, number))
+    print(
+        "x floor: sessions/s over the floor's, median of the rounds and its spread; 1 is the floor"
+    )
+
+
+if __name__ == "__main__":
+    main()

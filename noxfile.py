@@ -1,0 +1,284 @@
+#!/usr/bin/env -S uv run --script
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["nox>=2026.10.20"]
+# ///
+"""Responsible for the one way to build, test, measure and package this repository.
+
+`nox -l` lists the sessions; everything after `--` goes to the program the session is about.
+Without uv the sessions use virtualenv, so Python and a Rust toolchain are all that is needed.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2026.10.20"
+nox.options.default_venv_backend = "uv|virtualenv"
+nox.options.reuse_venv = "yes"
+nox.options.sessions = ["lint", "typecheck", "test"]
+
+ROOT = Path(__file__).parent
+RUST_PACKAGES = ("rust-agent-spawner", "rust-file-ops")
+PACKAGES = (*RUST_PACKAGES, "vespera-server")
+MATRIX = ("3.11", "3.12", "3.13", "3.14", "3.15", "3.14t", "3.15t")
+NO_TESTS_COLLECTED = 5
+
+
+def packages(names: tuple[str, ...] = PACKAGES) -> list[Path]:
+    """The package folders that exist."""
+    folders = [ROOT / "packages" / name for name in names]
+    return [folder for folder in folders if (folder / "pyproject.toml").is_file()]
+
+
+def cargo_ready(session: nox.Session) -> bool:
+    """Whether every member of the Cargo workspace is there."""
+    import tomllib
+
+    members = tomllib.loads((ROOT / "Cargo.toml").read_text())["workspace"]["members"]
+    missing = [member for member in members if not (ROOT / member / "Cargo.toml").is_file()]
+    if missing:
+        session.warn(f"Cargo workspace members are missing, cargo is not run: {missing}")
+    return not missing
+
+
+def install_pins(session: nox.Session, *groups: str) -> None:
+    """Install third-party packages exactly as pinned (see `nox -s pins`)."""
+    files = [f"--requirement=requirements/{group}.txt" for group in groups]
+    session.install("--require-hashes", *files)
+
+
+def build_environment(profile: str) -> dict[str, str]:
+    """Environment of a maturin build.
+
+    Its own target directory: cargo and maturin set different PYO3_* variables, and each would
+    invalidate what the other has compiled.
+    """
+    return {
+        "CARGO_TARGET_DIR": str(ROOT / "target" / "maturin"),
+        "MATURIN_NO_INSTALL_RUST": "1",
+        "MATURIN_PEP517_ARGS": f"--profile={profile}",
+    }
+
+
+def install_editable(session: nox.Session, *, profile: str = "dev") -> None:
+    """Install all packages from the checkout, compiled in `profile`."""
+    for folder in packages():
+        # Reinstalled each time: uv would keep a build whose Rust sources have changed since.
+        session.install(
+            "--no-deps",
+            "--force-reinstall",
+            "--no-build-isolation",
+            f"--editable={folder}",
+            env=build_environment(profile),
+        )
+
+
+def cargo(session: nox.Session, *args: str) -> None:
+    """Run cargo with the session's interpreter as the one pyo3 looks at."""
+    python = shutil.which("python", path=session.bin) or "python"
+    session.run("cargo", *args, external=True, env={"PYO3_PYTHON": python})
+
+
+def pytest(session: nox.Session, *, env: dict[str, str]) -> None:
+    """Run the suites of all packages and the ones that cross packages."""
+    suites = [str(folder / "tests") for folder in packages() if (folder / "tests").is_dir()]
+    # One configuration for all: without -c pytest would take that of a single named package.
+    command = ["python", "-m", "pytest", "-c", "pyproject.toml", "--rootdir", str(ROOT)]
+    session.run(
+        *command,
+        *(session.posargs or [*suites, "tests"]),
+        env=env,
+        success_codes=[0, NO_TESTS_COLLECTED],
+    )
+
+
+@nox.session
+def test(session: nox.Session) -> None:
+    """Everything the current interpreter can prove: cargo test, both backends, the repository."""
+    install_pins(session, "test")
+    install_editable(session)
+    if not session.posargs and cargo_ready(session):
+        cargo(session, "test", "--workspace", "--quiet")
+    pytest(session, env={"VESPERA_REQUIRE_RUST": "1"})
+
+
+@nox.session(python=MATRIX)
+def test_matrix(session: nox.Session) -> None:
+    """The suites on every supported interpreter found here."""
+    install_pins(session, "test")
+    install_editable(session)
+    pytest(session, env={"VESPERA_REQUIRE_RUST": "1"})
+
+
+@nox.session
+def test_pure(session: nox.Session) -> None:
+    """The suites from pure wheels: no extension module, no Rust toolchain, Python backend."""
+    install_pins(session, "test")
+    wheels = Path(session.create_tmp()) / "wheels"
+    shutil.rmtree(wheels, ignore_errors=True)
+    for folder in packages(RUST_PACKAGES):
+        session.run("python", "packaging/pure_wheel.py", str(folder), str(wheels))
+    for folder in packages(("vespera-server",)):
+        session.run("python", "-m", "build", "-nw", f"--outdir={wheels}", str(folder))
+    if wheels.is_dir():
+        session.install("--no-deps", "--force-reinstall", *map(str, sorted(wheels.glob("*.whl"))))
+    path = f"{no_toolchain(session)}{os.pathsep}{session.bin}{os.pathsep}{os.environ['PATH']}"
+    pytest(session, env={"VESPERA_BACKEND": "python", "PATH": path})
+
+
+def no_toolchain(session: nox.Session) -> Path:
+    """A folder that hides cargo, rustc and maturin from whoever has it first on PATH."""
+    folder = Path(session.create_tmp()) / "no-toolchain"
+    folder.mkdir(exist_ok=True)
+    for name in ("cargo", "rustc", "rustup", "maturin"):
+        script = folder / name
+        script.write_text(f"#!/bin/sh\necho 'test_pure: {name} must not be run' >&2\nexit 127\n")
+        script.chmod(0o755)
+    return folder
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style and traps: ruff, rustfmt, clippy, typos, workflows, pyproject files."""
+    install_pins(session, "lint")
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+    session.run("typos")
+    session.run(
+        "validate-pyproject", "pyproject.toml", *[f"{p}/pyproject.toml" for p in packages()]
+    )
+    workflows = sorted(map(str, (ROOT / ".github" / "workflows").glob("*.yml")))
+    if workflows:
+        session.run("check-jsonschema", "--builtin-schema=vendor.github-workflows", *workflows)
+        if shutil.which("actionlint"):
+            session.run("actionlint", *workflows, external=True)
+        session.run("zizmor", "--offline", "--quiet", ".github")
+    if cargo_ready(session):
+        cargo(session, "fmt", "--all", "--check")
+        cargo(session, "clippy", "--workspace", "--all-targets", "--", "-D", "warnings")
+
+
+@nox.session
+def format(session: nox.Session) -> None:
+    """Rewrite the sources the way `lint` wants them."""
+    install_pins(session, "lint")
+    session.run("ruff", "check", "--fix", ".")
+    session.run("ruff", "format", ".")
+    if cargo_ready(session):
+        cargo(session, "fmt", "--all")
+
+
+@nox.session
+def typecheck(session: nox.Session) -> None:
+    """mypy --strict over everything, stubtest over the stubs of the extension modules."""
+    install_pins(session, "test", "typecheck")
+    install_editable(session)
+    config = f"--config-file={ROOT / 'pyproject.toml'}"
+    session.run("mypy", config, "noxfile.py")
+    for folder in (ROOT / "packaging", ROOT / "benchmarks", ROOT / "tests"):
+        if any(folder.rglob("*.py")):
+            session.run("mypy", config, str(folder))
+    for folder in packages():
+        for half in ("python", "src", "tests"):
+            if any((folder / half).rglob("*.py")):
+                session.run("mypy", config, str(folder / half))
+    for folder in packages(RUST_PACKAGES):
+        for stub in sorted((folder / "python").glob("*/_native.pyi")):
+            module = f"{stub.parent.name}._native"
+            session.run("python", "-m", "mypy.stubtest", module)
+
+
+@nox.session
+def build(session: nox.Session) -> None:
+    """Compiled wheels, pure wheels and sdists of all three into `dist/`, each one proven."""
+    install_pins(session, "build")
+    dist = ROOT / "dist"
+    for stale in (*dist.glob("*.whl"), *dist.glob("*.tar.gz")):
+        stale.unlink()
+    env = build_environment("release")
+    for folder in packages(RUST_PACKAGES):
+        manifest = f"--manifest-path={folder / 'Cargo.toml'}"
+        session.run("maturin", "build", "--release", "--locked", manifest, f"--out={dist}", env=env)
+        session.run("python", "packaging/make_sdist.py", str(folder), str(dist))
+        session.run("python", "packaging/pure_wheel.py", str(folder), str(dist))
+    for folder in packages(("vespera-server",)):
+        session.run("python", "-m", "build", "--no-isolation", f"--outdir={dist}", str(folder))
+    session.run("twine", "check", "--strict", *map(str, sorted(dist.glob("vespera*"))))
+    session.run("python", "packaging/prove_wheels.py", str(dist), *session.posargs)
+    session.run("python", "packaging/prove_sdists.py", str(dist), env=env)
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Release build; asv's suites once, then one table of both backends and the peers."""
+    install_pins(session, "bench")
+    install_editable(session, profile="release")
+    session.run("asv", "check", "--environment=existing:python")
+    session.run("python", "-m", "benchmarks.table", *session.posargs)
+
+
+@nox.session
+def bench_smoke(session: nox.Session) -> None:
+    """Whether every benchmark still works; the figures mean nothing."""
+    install_pins(session, "bench")
+    install_editable(session, profile="release")
+    session.run("asv", "machine", "--yes")
+    session.run("asv", "check", "--environment=existing:python")
+    # --dry-run: without it even a quick run saves its results.
+    session.run(
+        "asv", "run", "--environment=existing:python", "--quick", "--dry-run", "--show-stderr"
+    )
+    session.run("python", "-m", "benchmarks.table", "--smoke")
+
+
+@nox.session
+def demo(session: nox.Session) -> None:
+    """Build everything and run `vespera demo`: real agents, a scripted model, no account."""
+    install_pins(session, "test")
+    install_editable(session)
+    session.run("vespera", "demo", *session.posargs)
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Run what the documents show: the snippets and commands of docs/architecture-map.md."""
+    install_pins(session, "test")
+    install_editable(session)
+    session.run("python", "-m", "pytest", "tests/repo/test_architecture_map.py", *session.posargs)
+
+
+@nox.session
+def dev(session: nox.Session) -> None:
+    """Fill `.venv` for an editor: all tools, all packages editable, dev profile."""
+    python = ROOT / ".venv" / "bin" / "python"
+    if not python.exists():
+        session.run("python", "-m", "venv", str(ROOT / ".venv"))
+    pip = [str(python), "-m", "pip", "install", "--quiet"]
+    pins = [f"--requirement=requirements/{name}.txt" for name in ("test", "lint", "typecheck")]
+    session.run(*pip, "--require-hashes", *pins, external=True)
+    path = f"{python.parent}{os.pathsep}{os.environ['PATH']}"
+    for folder in packages():
+        session.run(
+            *pip,
+            "--no-deps",
+            "--no-build-isolation",
+            f"--editable={folder}",
+            env={**build_environment("dev"), "PATH": path},
+            external=True,
+        )
+
+
+@nox.session
+def pins(session: nox.Session) -> None:
+    """Resolve requirements/*.txt anew from the dependency groups and the packages."""
+    session.install("uv")
+    session.run("python", "packaging/pins.py", *session.posargs)
+
+
+if __name__ == "__main__":
+    nox.main()

@@ -1,0 +1,253 @@
+//! The leash: one process per agent that owns the agent's whole tree.
+//!
+//! It is the subreaper of the tree, so every orphan becomes its direct child, and it kills only
+//! direct children: whoever has not reaped a child owns its number, so no stranger is ever hit.
+//! It ends when the tree is empty, and only then.
+
+use crate::leader;
+use crate::sys::{self, Fds, Received, Watch};
+use vespera_guardian::{EndedBy, MAX_INLINE, Order, Report, SPAWN_HEADER, Spawn, Stage};
+
+/// After this many milliseconds of force, what still lives is reported as a survivor.
+const FORCE_DEADLINE_MS: u64 = 5000;
+
+/// Pause between two looks at a tree that is being killed.
+const FORCE_TICK_MS: i32 = 2;
+
+/// Runs the leash for one request; the process never returns to the guardian's code.
+pub fn run(packet: &[u8], fds: &Fds, host_pidfd: i32, guardian_pidfd: i32) -> ! {
+    sys::become_leash();
+    let (Some(socket), Some(stdin), Some(stdout), Some(stderr)) =
+        (fds.get(0), fds.get(1), fds.get(2), fds.get(3))
+    else {
+        sys::exit(7)
+    };
+    let failed = |errno, stage| -> ! {
+        sys::send(socket, &Report::Failed { errno, stage }.encode());
+        sys::exit(0)
+    };
+    let header = &packet[..SPAWN_HEADER];
+    let spilled = match (fds.get(4), Spawn::strings_len(header)) {
+        (Some(memfd), Some(length)) if length > MAX_INLINE => sys::read_exact(memfd, length),
+        _ => None,
+    };
+    let strings = spilled.as_deref().unwrap_or(&packet[SPAWN_HEADER..]);
+    let Some(request) = Spawn::decode(header, strings) else {
+        failed(libc::EBADMSG, Stage::Request)
+    };
+    let Some(children_fd) = sys::watch_children() else {
+        failed(sys::errno(), Stage::Fork)
+    };
+    let pid = match leader::start(&request, [stdin, stdout, stderr]) {
+        Ok(pid) => pid,
+        Err((errno, stage)) => failed(errno, stage),
+    };
+    // Holding a copy of the agent's pipes would hide its end of file from the host.
+    for fd in [Some(stdin), Some(stdout), Some(stderr), fds.get(4)]
+        .into_iter()
+        .flatten()
+    {
+        sys::close(fd);
+    }
+    sys::send(
+        socket,
+        &Report::Started {
+            pid,
+            leash: sys::pid(),
+        }
+        .encode(),
+    );
+    let grace_ms = u64::from(request.grace_ms);
+    Leash {
+        socket,
+        host_pidfd,
+        guardian_pidfd,
+        children_fd,
+        leader: pid,
+        grace_ms,
+        phase: Phase::Running,
+    }
+    .serve()
+}
+
+/// Where the tree is on its way to its end; it only moves downwards.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Running,
+    /// The host is gone; SIGTERM was sent and force follows at this time.
+    Grace {
+        force_at: u64,
+    },
+}
+
+struct Leash {
+    socket: i32,
+    host_pidfd: i32,
+    guardian_pidfd: i32,
+    children_fd: i32,
+    leader: i32,
+    grace_ms: u64,
+    phase: Phase,
+}
+
+impl Leash {
+    fn serve(mut self) -> ! {
+        loop {
+            let mut watches = [
+                Watch::read(self.children_fd),
+                Watch::read(self.guardian_pidfd),
+                Watch::read(self.host_pidfd),
+                Watch::read(self.socket),
+            ];
+            let mut wait = None;
+            if let Phase::Grace { force_at } = self.phase {
+                // Both lifelines stay readable once the host is dead: watching them would spin.
+                watches[2].disable();
+                watches[3].disable();
+                let left = force_at.saturating_sub(sys::now_ms());
+                if left == 0 {
+                    self.force(EndedBy::HostDeath);
+                }
+                wait = Some(i32::try_from(left).unwrap_or(i32::MAX));
+            }
+            sys::poll(&mut watches, wait);
+            if watches[0].ready() {
+                sys::drain_signals(self.children_fd);
+                if self.reap_adopted() {
+                    let by = if self.phase == Phase::Running {
+                        EndedBy::Itself
+                    } else {
+                        EndedBy::HostDeath
+                    };
+                    self.force(by);
+                }
+            }
+            if watches[1].ready() {
+                self.force(EndedBy::GuardianDeath);
+            }
+            if watches[2].ready() {
+                self.host_died();
+            }
+            if watches[3].ready() && self.phase == Phase::Running {
+                let mut packet = [0_u8; 16];
+                match sys::receive(self.socket, &mut packet) {
+                    Received::Packet { len, .. } => self.obey(&packet[..len]),
+                    Received::Later => {}
+                    Received::Gone => self.host_died(),
+                }
+            }
+        }
+    }
+
+    fn obey(&self, packet: &[u8]) {
+        match Order::decode(packet) {
+            Some(Order::Signal(number)) => self.signal(i32::from(number)),
+            Some(Order::Kill) => self.force(EndedBy::Host),
+            None => {}
+        }
+    }
+
+    /// The leader is not reaped before the end, so its group's number cannot be another's.
+    fn signal(&self, number: i32) {
+        sys::kill(-self.leader, number);
+        if number == libc::SIGTERM {
+            // A stopped process would keep the signal for ever.
+            sys::kill(-self.leader, libc::SIGCONT);
+        }
+    }
+
+    fn host_died(&mut self) {
+        if self.phase != Phase::Running {
+            return;
+        }
+        if self.grace_ms == 0 {
+            self.force(EndedBy::HostDeath);
+        }
+        self.signal(libc::SIGTERM);
+        self.phase = Phase::Grace {
+            force_at: sys::now_ms() + self.grace_ms,
+        };
+    }
+
+    /// Reaps what was adopted and has ended; true when the leader, left unreaped, has ended too.
+    fn reap_adopted(&self) -> bool {
+        while let Some(pid) = sys::peek_ended() {
+            if pid == self.leader {
+                return true;
+            }
+            sys::reap(pid);
+        }
+        false
+    }
+
+    /// Ends the tree: SIGKILL to direct children until none is left, then says so and exits.
+    fn force(&self, by: EndedBy) -> ! {
+        let leader_alive = !sys::has_ended(self.leader);
+        if leader_alive {
+            sys::kill(-self.leader, libc::SIGKILL);
+        } else {
+            self.report_exit();
+        }
+        let mut exit_reported = !leader_alive;
+        let mut killed = Vec::new();
+        let deadline = sys::now_ms() + FORCE_DEADLINE_MS;
+        let mut swept_reported = false;
+        loop {
+            let mut others = 0_u32;
+            sys::for_each_child(|pid| {
+                sys::kill(pid, libc::SIGKILL);
+                if pid != self.leader {
+                    others += 1;
+                    if !killed.contains(&pid) {
+                        killed.push(pid);
+                    }
+                    sys::reap_if_ended(pid);
+                }
+            });
+            if !exit_reported && sys::has_ended(self.leader) {
+                self.report_exit();
+                exit_reported = true;
+            }
+            if exit_reported && others == 0 {
+                sys::reap_if_ended(self.leader);
+                // The children file may skip entries while it changes; ECHILD does not lie.
+                if sys::childless() {
+                    break;
+                }
+            }
+            if !swept_reported && sys::now_ms() >= deadline {
+                self.report_swept(by, &killed, others);
+                swept_reported = true;
+            }
+            let mut watches = [Watch::read(self.children_fd)];
+            sys::poll(
+                &mut watches,
+                Some(if swept_reported { 100 } else { FORCE_TICK_MS }),
+            );
+            sys::drain_signals(self.children_fd);
+        }
+        if !swept_reported {
+            self.report_swept(by, &killed, 0);
+        }
+        sys::exit(0)
+    }
+
+    fn report_exit(&self) {
+        if let Some(end) = sys::peek_status(self.leader) {
+            sys::send(self.socket, &end.encode());
+        }
+    }
+
+    fn report_swept(&self, by: EndedBy, killed: &[i32], survivors: u32) {
+        let killed = u32::try_from(killed.len()).unwrap_or(u32::MAX);
+        sys::send(
+            self.socket,
+            &Report::Swept {
+                by,
+                killed,
+                survivors,
+            }
+            .encode(),
+        );
+    }
+}

@@ -1,0 +1,441 @@
+//! The packets between a host and its guardian: one definition for both ends.
+//!
+//! Responsible for the byte layout only. It starts no process and knows no file descriptor; the
+//! program in `main.rs` and the host's `agent::process` do. Integers are little-endian, strings are
+//! NUL-terminated, and every packet is one `SOCK_SEQPACKET` message.
+
+/// Bumped whenever a packet changes: an old guardian under a new host must be told apart.
+pub const VERSION: u32 = 1;
+
+/// The guardian's end of the socket to its host, at start.
+pub const HOST_FD: i32 = 3;
+
+/// A spawn request that does not fit in a packet travels in a memfd beside it.
+pub const MAX_INLINE: usize = 128 * 1024;
+
+/// Size of the fixed part of a [`Spawn`] packet in bytes.
+pub const SPAWN_HEADER: usize = 64;
+
+/// Sentinel for "leave the inherited value" in limits, niceness and umask.
+pub const INHERIT: u64 = u64::MAX;
+
+/// Where a start failed, as sent in [`Report::Failed`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Stage {
+    Request = 1,
+    Credentials = 2,
+    Fork = 3,
+    Session = 4,
+    Stdio = 5,
+    Limits = 6,
+    WorkingDirectory = 7,
+    Exec = 8,
+}
+
+impl Stage {
+    /// The word shown to users.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Stage::Request => "request",
+            Stage::Credentials => "credentials",
+            Stage::Fork => "fork",
+            Stage::Session => "session",
+            Stage::Stdio => "stdio",
+            Stage::Limits => "limits",
+            Stage::WorkingDirectory => "working_directory",
+            Stage::Exec => "exec",
+        }
+    }
+
+    const fn from_u8(value: u8) -> Option<Self> {
+        Some(match value {
+            1 => Stage::Request,
+            2 => Stage::Credentials,
+            3 => Stage::Fork,
+            4 => Stage::Session,
+            5 => Stage::Stdio,
+            6 => Stage::Limits,
+            7 => Stage::WorkingDirectory,
+            8 => Stage::Exec,
+            _ => return None,
+        })
+    }
+}
+
+/// Limits that travel with a request, in the order of their place in the packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// RLIMIT_NOFILE.
+    pub open_files: u64,
+    /// RLIMIT_CPU in seconds.
+    pub cpu_seconds: u64,
+    /// RLIMIT_FSIZE in bytes.
+    pub file_size: u64,
+    /// Absolute niceness + 20 (0..=39).
+    pub nice: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            open_files: INHERIT,
+            cpu_seconds: INHERIT,
+            file_size: INHERIT,
+            nice: INHERIT,
+        }
+    }
+}
+
+/// A request to start one agent. `program` is an absolute path: no search happens in the guardian.
+///
+/// File descriptors beside it, in order: the leash's socket, stdin, stdout, stderr; with
+/// [`MAX_INLINE`] exceeded, fifth, a memfd holding the strings.
+#[derive(Clone, Copy, Debug)]
+pub struct Spawn<'a> {
+    pub grace_ms: u32,
+    pub umask: u32,
+    pub limits: Limits,
+    pub program: &'a [u8],
+    pub directory: &'a [u8],
+    pub argc: u32,
+    pub envc: u32,
+    /// argv then environment, each NUL-terminated.
+    pub strings: &'a [u8],
+}
+
+impl<'a> Spawn<'a> {
+    /// Header and strings of a request, to be sent as one packet or as header plus memfd.
+    pub fn encode(
+        grace_ms: u32,
+        umask: u32,
+        limits: Limits,
+        program: &[u8],
+        directory: &[u8],
+        argv: &[&[u8]],
+        environment: &[&[u8]],
+    ) -> (Vec<u8>, Vec<u8>) {
+        let mut strings = Vec::new();
+        for text in [program, directory].iter().chain(argv).chain(environment) {
+            strings.extend_from_slice(text);
+            strings.push(0);
+        }
+        let mut header = Vec::with_capacity(SPAWN_HEADER);
+        header.extend_from_slice(&VERSION.to_le_bytes());
+        for value in [
+            grace_ms,
+            umask,
+            count(argv.len()),
+            count(environment.len()),
+            count(strings.len()),
+        ] {
+            header.extend_from_slice(&value.to_le_bytes());
+        }
+        for value in [
+            limits.open_files,
+            limits.cpu_seconds,
+            limits.file_size,
+            limits.nice,
+        ] {
+            header.extend_from_slice(&value.to_le_bytes());
+        }
+        header.resize(SPAWN_HEADER, 0);
+        (header, strings)
+    }
+
+    /// Length in bytes of the strings that belong to a header; `None` if the header is not ours.
+    pub fn strings_len(header: &[u8]) -> Option<usize> {
+        if header.len() < SPAWN_HEADER || read_u32(header, 0)? != VERSION {
+            return None;
+        }
+        usize::try_from(read_u32(header, 20)?).ok()
+    }
+
+    /// Reads a request; `None` for anything that is not exactly one.
+    pub fn decode(header: &[u8], strings: &'a [u8]) -> Option<Self> {
+        if Self::strings_len(header)? != strings.len() {
+            return None;
+        }
+        let (argc, envc) = (read_u32(header, 12)?, read_u32(header, 16)?);
+        let (program, rest) = split_nul(strings)?;
+        let (directory, rest) = split_nul(rest)?;
+        let wanted = usize::try_from(argc)
+            .ok()?
+            .checked_add(usize::try_from(envc).ok()?)?;
+        let found = rest.split(|byte| *byte == 0).count() - 1;
+        if argc == 0 || found != wanted || (!rest.is_empty() && *rest.last()? != 0) {
+            return None;
+        }
+        if program.first() != Some(&b'/') || directory.first() != Some(&b'/') {
+            return None;
+        }
+        Some(Self {
+            grace_ms: read_u32(header, 4)?,
+            umask: read_u32(header, 8)?,
+            limits: Limits {
+                open_files: read_u64(header, 24)?,
+                cpu_seconds: read_u64(header, 32)?,
+                file_size: read_u64(header, 40)?,
+                nice: read_u64(header, 48)?,
+            },
+            program,
+            directory,
+            argc,
+            envc,
+            strings: rest,
+        })
+    }
+}
+
+/// What the host asks of a leash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// Send a signal to the leader's group; SIGTERM is followed by SIGCONT.
+    Signal(u8),
+    /// Force: kill until nothing is left.
+    Kill,
+}
+
+impl Order {
+    /// Two bytes: kind, signal.
+    pub const fn encode(self) -> [u8; 2] {
+        match self {
+            Order::Signal(number) => [1, number],
+            Order::Kill => [2, 0],
+        }
+    }
+
+    /// Reads an order; `None` for anything else.
+    pub const fn decode(bytes: &[u8]) -> Option<Self> {
+        match bytes {
+            [1, number] if *number > 0 && *number < 65 => Some(Order::Signal(*number)),
+            [2, 0] => Some(Order::Kill),
+            _ => None,
+        }
+    }
+}
+
+/// Who ended a tree, as sent in [`Report::Swept`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum EndedBy {
+    /// The leader exited by itself or by a signal that was not ours.
+    Itself = 0,
+    /// The host asked.
+    Host = 1,
+    /// The host is gone.
+    HostDeath = 2,
+    /// The guardian is gone.
+    GuardianDeath = 3,
+}
+
+/// What a leash tells its host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Report {
+    /// The program runs.
+    Started { pid: i32, leash: i32 },
+    /// It could not be started.
+    Failed { errno: i32, stage: Stage },
+    /// The leader ended: a wait status as of wait(2), with its resource usage.
+    Exited {
+        code: i32,
+        signal: i32,
+        user_us: u64,
+        system_us: u64,
+        max_rss_kib: u64,
+    },
+    /// Nothing is left but `survivors`; `killed` processes were still there after the leader's end.
+    Swept {
+        by: EndedBy,
+        killed: u32,
+        survivors: u32,
+    },
+}
+
+impl Report {
+    /// The packet, always 40 bytes.
+    pub fn encode(self) -> [u8; 40] {
+        let mut out = [0_u8; 40];
+        let (kind, small, words): (u8, [i32; 2], [u64; 3]) = match self {
+            Report::Started { pid, leash } => (1, [pid, leash], [0; 3]),
+            Report::Failed { errno, stage } => (2, [errno, i32::from(stage as u8)], [0; 3]),
+            Report::Exited {
+                code,
+                signal,
+                user_us,
+                system_us,
+                max_rss_kib,
+            } => (3, [code, signal], [user_us, system_us, max_rss_kib]),
+            Report::Swept {
+                by,
+                killed,
+                survivors,
+            } => (
+                4,
+                [i32::from(by as u8), 0],
+                [u64::from(killed), u64::from(survivors), 0],
+            ),
+        };
+        out[0] = kind;
+        for (place, value) in [4, 8].into_iter().zip(small) {
+            out[place..place + 4].copy_from_slice(&value.to_le_bytes());
+        }
+        for (place, value) in [16, 24, 32].into_iter().zip(words) {
+            out[place..place + 8].copy_from_slice(&value.to_le_bytes());
+        }
+        out
+    }
+
+    /// Reads a report; `None` for anything else.
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        if bytes.len() != 40 {
+            return None;
+        }
+        let small = |at| read_u32(bytes, at).map(u32::cast_signed);
+        Some(match bytes[0] {
+            1 => Report::Started {
+                pid: small(4)?,
+                leash: small(8)?,
+            },
+            2 => Report::Failed {
+                errno: small(4)?,
+                stage: Stage::from_u8(u8::try_from(small(8)?).ok()?)?,
+            },
+            3 => Report::Exited {
+                code: small(4)?,
+                signal: small(8)?,
+                user_us: read_u64(bytes, 16)?,
+                system_us: read_u64(bytes, 24)?,
+                max_rss_kib: read_u64(bytes, 32)?,
+            },
+            4 => Report::Swept {
+                by: match small(4)? {
+                    0 => EndedBy::Itself,
+                    1 => EndedBy::Host,
+                    2 => EndedBy::HostDeath,
+                    3 => EndedBy::GuardianDeath,
+                    _ => return None,
+                },
+                killed: u32::try_from(read_u64(bytes, 16)?).ok()?,
+                survivors: u32::try_from(read_u64(bytes, 24)?).ok()?,
+            },
+            _ => return None,
+        })
+    }
+}
+
+/// The guardian's first words: version and its own pid.
+pub fn hello(pid: i32) -> [u8; 8] {
+    let mut out = [0; 8];
+    out[..4].copy_from_slice(&VERSION.to_le_bytes());
+    out[4..].copy_from_slice(&pid.to_le_bytes());
+    out
+}
+
+/// Version and pid of a hello; `None` for anything else.
+pub fn read_hello(bytes: &[u8]) -> Option<(u32, i32)> {
+    (bytes.len() == 8).then_some(())?;
+    Some((read_u32(bytes, 0)?, read_u32(bytes, 4)?.cast_signed()))
+}
+
+fn count(value: usize) -> u32 {
+    u32::try_from(value).unwrap_or(u32::MAX)
+}
+
+fn split_nul(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let end = bytes.iter().position(|byte| *byte == 0)?;
+    Some((&bytes[..end], &bytes[end + 1..]))
+}
+
+fn read_u32(bytes: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from_le_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
+}
+
+fn read_u64(bytes: &[u8], at: usize) -> Option<u64> {
+    Some(u64::from_le_bytes(bytes.get(at..at + 8)?.try_into().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_survives_the_packet() {
+        let (header, strings) = Spawn::encode(
+            250,
+            0o22,
+            Limits::default(),
+            b"/bin/true",
+            b"/",
+            &[b"true", b""],
+            &[b"A=1"],
+        );
+        assert_eq!(header.len(), SPAWN_HEADER);
+        let read = Spawn::decode(&header, &strings).expect("our own packet");
+        assert_eq!((read.argc, read.envc, read.grace_ms), (2, 1, 250));
+        assert_eq!(
+            (read.program, read.strings),
+            (&b"/bin/true"[..], &b"true\0\0A=1\0"[..])
+        );
+    }
+
+    #[test]
+    fn a_damaged_request_is_refused() {
+        let (header, strings) =
+            Spawn::encode(0, 0, Limits::default(), b"/bin/true", b"/", &[b"true"], &[]);
+        for cut in 0..strings.len() {
+            assert!(
+                Spawn::decode(&header, &strings[..cut]).is_none(),
+                "cut at {cut}"
+            );
+        }
+        for cut in 0..header.len() {
+            assert!(
+                Spawn::decode(&header[..cut], &strings).is_none(),
+                "header cut at {cut}"
+            );
+        }
+        let (header, strings) =
+            Spawn::encode(0, 0, Limits::default(), b"true", b"/", &[b"true"], &[]);
+        assert!(
+            Spawn::decode(&header, &strings).is_none(),
+            "a relative program"
+        );
+        let (header, strings) =
+            Spawn::encode(0, 0, Limits::default(), b"/bin/true", b"/", &[b"a\0b"], &[]);
+        assert!(
+            Spawn::decode(&header, &strings).is_none(),
+            "a NUL inside an argument"
+        );
+    }
+
+    #[test]
+    fn reports_and_orders_survive_the_packet() {
+        for report in [
+            Report::Started { pid: 7, leash: 6 },
+            Report::Failed {
+                errno: 2,
+                stage: Stage::Exec,
+            },
+            Report::Exited {
+                code: 0,
+                signal: 9,
+                user_us: 1,
+                system_us: 2,
+                max_rss_kib: 3,
+            },
+            Report::Swept {
+                by: EndedBy::HostDeath,
+                killed: 3,
+                survivors: 1,
+            },
+        ] {
+            assert_eq!(Report::decode(&report.encode()), Some(report));
+        }
+        for order in [Order::Signal(15), Order::Kill] {
+            assert_eq!(Order::decode(&order.encode()), Some(order));
+        }
+        assert_eq!(Order::decode(&[1, 0]), None);
+        assert_eq!(Report::decode(&[9; 40]), None);
+    }
+}

@@ -1,0 +1,1 @@
+"""Responsible for what is particular to one agent CLI: finding it, its argv, its environment."""

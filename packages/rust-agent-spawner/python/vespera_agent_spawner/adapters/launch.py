@@ -1,0 +1,150 @@
+"""Responsible for everything that is settled before a process starts, for both backends.
+
+A ``Launch`` is the configuration made concrete: a program that exists, argv, environment,
+directory, session id, the ``initialize`` request and the private files that carry long values.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vespera_agent_spawner.adapters.claude import FILE_FLAGS, claude_argv, json_text
+from vespera_agent_spawner.adapters.environment import environment_for
+from vespera_agent_spawner.adapters.locate import find_program
+from vespera_agent_spawner.errors import ConfigError, SpawnError
+
+if TYPE_CHECKING:
+    from vespera_agent_spawner.config import AgentConfig
+
+__all__ = ["Launch", "prepare"]
+
+# Longer values leave argv. One argument may hold 128 KiB; all of them and the environment
+# share a quarter of the stack limit.
+_INLINE_LIMIT = 8 * 1024
+
+# Values that hold tokens in practice go through a file at any length: argv is public.
+_ALWAYS_IN_FILE = frozenset({"mcp_config", "settings"})
+
+
+@dataclass(slots=True)
+class Launch:
+    """What a backend needs to start one agent. ``discard()`` removes the private files."""
+
+    agent_id: str
+    session_id: str
+    program: str
+    argv: list[str]
+    environment: dict[str, str]
+    working_directory: str
+    initialize: dict[str, Any]
+    private_directory: str | None = field(default=None)
+
+    def discard(self) -> None:
+        """Remove the private files; safe to call twice."""
+        directory, self.private_directory = self.private_directory, None
+        if directory is not None:
+            shutil.rmtree(directory, ignore_errors=True)
+
+
+def prepare(config: AgentConfig) -> Launch:
+    """Settle a configuration; raises ``ConfigError``, ``SpawnError`` or ``ProgramNotFound``."""
+    if config.adapter != "claude":
+        raise ConfigError(
+            f"adapter: '{config.adapter}' is not available yet",
+            field="adapter",
+            value=config.adapter,
+            remedy="use adapter='claude'",
+        )
+    if config.agent_id is None:
+        raise ConfigError(
+            "agent_id: an agent needs an id", field="agent_id", value=None, remedy="give one"
+        )
+    directory = _working_directory(config)
+    environment = environment_for(
+        config.inherit_environment, dict(config.environment or {}), directory
+    )
+    program = find_program(config.program, environment, directory)
+    # Not its JSON text: paths that are not UTF-8 keep their bytes only here.
+    mapping: Mapping[str, Any] = config.to_mapping()
+    session_id = _session_id(config)
+    private, files = _private_files(mapping)
+    try:
+        argv = claude_argv(mapping, program, session_id, files)
+    except BaseException:
+        if private is not None:
+            shutil.rmtree(private, ignore_errors=True)
+        raise
+    return Launch(
+        agent_id=config.agent_id,
+        session_id=session_id,
+        program=program,
+        argv=argv,
+        environment=environment,
+        working_directory=directory,
+        initialize=_initialize(mapping),
+        private_directory=private,
+    )
+
+
+def _session_id(config: AgentConfig) -> str:
+    if config.session_id is not None:
+        return str(config.session_id)
+    if config.resume is not None and not config.fork_session:
+        return str(config.resume)
+    return str(uuid.uuid4())
+
+
+def _working_directory(config: AgentConfig) -> str:
+    chosen = config.working_directory
+    directory = Path(chosen).expanduser().absolute() if chosen else Path.cwd()
+    if not directory.is_dir():
+        exists = directory.exists()
+        raise SpawnError(
+            f"agent '{config.agent_id}': working directory {directory} "
+            f"{'is not a directory' if exists else 'does not exist'}; create it or choose another",
+            errno=errno.ENOTDIR if exists else errno.ENOENT,
+            program=str(config.program or ""),
+            stage="chdir",
+            context={"agent_id": config.agent_id},
+        )
+    return str(directory)
+
+
+def _initialize(mapping: Mapping[str, Any]) -> dict[str, Any]:
+    request: dict[str, Any] = {"subtype": "initialize", "hooks": None}
+    if mapping.get("agents"):
+        request["agents"] = mapping["agents"]
+    return request
+
+
+def _private_files(mapping: Mapping[str, Any]) -> tuple[str | None, dict[str, str]]:
+    """Write long and secret values to 0600 files in a 0700 directory of their own."""
+    texts: dict[str, str] = {}
+    for name in FILE_FLAGS:
+        value = mapping.get(name)
+        if value is None:
+            continue
+        text = value if isinstance(value, str) else json_text(value)
+        secret = name in _ALWAYS_IN_FILE and not isinstance(value, str)
+        if secret or len(text.encode()) > _INLINE_LIMIT:
+            texts[name] = text
+    if not texts:
+        return None, {}
+    directory = Path(tempfile.mkdtemp(prefix="vespera-"))
+    files: dict[str, str] = {}
+    for name, text in texts.items():
+        suffix = ".txt" if name.endswith("prompt") else ".json"
+        path = directory / (name + suffix)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+            stream.write(text)
+        files[name] = str(path)
+    return str(directory), files

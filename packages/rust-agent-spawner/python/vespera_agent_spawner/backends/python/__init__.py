@@ -1,0 +1,249 @@
+"""Responsible for the Python backend: its face to other threads, over one reactor per process.
+
+It is what a careful engineer writes with asyncio: it drains both pipes, bounds every wait and
+sweeps the tree. It cannot outlive its host, so its containment tier is ``pgroup``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import threading
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from vespera_agent_spawner._counters import Counters
+from vespera_agent_spawner.adapters.launch import Launch, prepare
+from vespera_agent_spawner.backends.python import proc
+from vespera_agent_spawner.backends.python.conversation import Conversation
+from vespera_agent_spawner.backends.python.process import ChildProcess
+from vespera_agent_spawner.backends.python.reactor import Reactor
+from vespera_agent_spawner.errors import AgentFailed, SpawnError
+from vespera_agent_spawner.results import (
+    AgentInfo,
+    ExitStatus,
+    Outcome,
+    State,
+    TurnResult,
+    Usage,
+)
+
+if TYPE_CHECKING:
+    from vespera_agent_spawner.config import AgentConfig
+
+__all__ = ["PythonBackend", "PythonSession"]
+
+_T = TypeVar("_T")
+_TIER = "pgroup"
+_DEFAULT_STARTUP = 60.0
+_DEFAULT_WRITE = 30.0
+
+
+class PythonBackend:
+    """Starts agents as children of this process."""
+
+    name = "python"
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._reactor: Reactor | None = None
+        self._slots = itertools.count(1)
+        self._counters = Counters()
+        self._sessions: set[PythonSession] = set()
+        # What a forked child must not collect: see forget_in_fork.
+        self._forgotten: list[object] = []
+
+    def containment(self) -> str:
+        return _TIER
+
+    def containment_reason(self) -> str:
+        return (
+            "the Python backend starts agents as children of the host: it ends their trees while "
+            "the host lives, but cannot when the host is killed"
+        )
+
+    def metrics(self) -> dict[str, float]:
+        return self._counters.snapshot()
+
+    def spawn(self, config: AgentConfig) -> PythonSession:
+        if os.name != "posix":
+            raise SpawnError(
+                "the Python backend needs a POSIX system; it does not run on this one yet",
+                program=str(config.program or ""),
+                stage="platform",
+            )
+        launch = prepare(config)
+        try:
+            return self._start(config, launch)
+        except BaseException:
+            self._counters.add("vespera_spawns_total", outcome="spawn_failed")
+            launch.discard()
+            raise
+
+    def _start(self, config: AgentConfig, launch: Launch) -> PythonSession:
+        reactor = self._running_reactor()
+        tag = (proc.host_tag_name(), str(next(self._slots)))
+        startup = config.timeouts.startup if config.timeouts else None
+        write = config.timeouts.write if config.timeouts else None
+
+        async def start() -> PythonSession:
+            # In a worker thread: an exec from a sleeping network disk must not stop the loop.
+            starting = reactor.loop.run_in_executor(None, ChildProcess, launch, tag)
+            try:
+                process = await asyncio.shield(starting)
+            except asyncio.CancelledError:
+                # Ctrl-C: the worker cannot be stopped, but what it starts can be ended.
+                (await starting).abort()
+                raise
+            conversation = Conversation(
+                launch,
+                process,
+                tag,
+                startup=_DEFAULT_STARTUP if startup is None else float(startup),
+                write=_DEFAULT_WRITE if write is None else float(write),
+                backend=self.name,
+                counters=self._counters,
+            )
+            session = PythonSession(reactor, launch, process, conversation)
+            self._sessions.add(session)
+            conversation.on_end = lambda: self._sessions.discard(session)
+            await conversation.initialize()
+            return session
+
+        future = reactor.submit(start())
+        try:
+            session = future.result()
+        except KeyboardInterrupt:
+            future.cancel()
+            raise
+        except AgentFailed as error:
+            raise SpawnError(
+                str(error), program=launch.program, stage="initialize", context=error.context
+            ) from error
+        self._counters.add("vespera_spawns_total", outcome="completed")
+        return session
+
+    def _running_reactor(self) -> Reactor:
+        with self._lock:
+            if self._reactor is None:
+                self._reactor = Reactor()
+            return self._reactor
+
+    def close(self, grace: float) -> None:
+        """End every agent within ``grace`` seconds, by force after it, and stop the thread."""
+        with self._lock:
+            reactor, self._reactor = self._reactor, None
+        if reactor is None:
+            return
+
+        async def end_all() -> None:
+            work = [session.end(grace) for session in tuple(self._sessions)]
+            await asyncio.gather(*work, return_exceptions=True)
+
+        reactor.submit(end_all()).result()
+        reactor.stop()
+
+    def forget_in_fork(self) -> None:
+        """In a forked child: the agents, the thread and the loop belong to the parent."""
+        for session in self._sessions:
+            session.forget_in_fork()
+        self._forgotten.append((self._reactor, self._sessions))
+        self._lock = threading.Lock()
+        self._counters = Counters()
+        self._reactor = None
+        self._sessions = set()
+
+
+class PythonSession:
+    """One agent, as other threads see it."""
+
+    def __init__(
+        self,
+        reactor: Reactor,
+        launch: Launch,
+        process: ChildProcess,
+        conversation: Conversation,
+    ) -> None:
+        self._reactor = reactor
+        self._launch = launch
+        self._process = process
+        self._conversation = conversation
+
+    @property
+    def agent_id(self) -> str:
+        return self._launch.agent_id
+
+    @property
+    def session_id(self) -> str:
+        return self._conversation.session_id
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid
+
+    @property
+    def state(self) -> State:
+        return self._conversation.state
+
+    @property
+    def stderr_tail(self) -> str:
+        return self._conversation.stderr.text()
+
+    @property
+    def orphans_reaped(self) -> int:
+        return self._conversation.orphans_reaped
+
+    @property
+    def exit_status(self) -> ExitStatus | None:
+        return self._conversation.exit_status
+
+    def info(self) -> AgentInfo:
+        talk = self._conversation
+        return AgentInfo(
+            agent_id=self.agent_id,
+            session_id=talk.session_id,
+            pid=self._process.pid,
+            state=talk.state,
+            backend=PythonBackend.name,
+            containment=_TIER,
+            started_at=talk.started_at,
+            turns=talk.turns,
+            cost_usd=talk.cost_usd,
+            outcome=Outcome(talk.outcome) if talk.outcome else None,
+        )
+
+    def usage(self) -> Usage:
+        if self.state.is_over:
+            return Usage(rss=0, cpu_seconds=0.0, processes=0, open_files=0)
+        return proc.tree_usage(self._process.pid, self._conversation.sweeper.tag)
+
+    def execute(self, prompt: str, timeout: float | None) -> TurnResult:
+        future = self._reactor.submit(self._conversation.turn(prompt, timeout))
+        try:
+            return future.result()
+        except KeyboardInterrupt:
+            # Cancelling interrupts the turn; the caller does not wait for its answer.
+            future.cancel()
+            raise
+
+    def interrupt(self) -> None:
+        self._wait(self._conversation.interrupt())
+
+    def shutdown(self, grace: float) -> ExitStatus:
+        if (status := self.exit_status) is not None:
+            return status
+        return self._wait(self._conversation.shutdown(grace))
+
+    def end(self, grace: float) -> Coroutine[Any, Any, ExitStatus]:
+        """The work of ``shutdown``, for the loop's own thread."""
+        return self._conversation.shutdown(grace)
+
+    def kill(self) -> None:
+        self._reactor.call_soon(lambda: self._conversation.begin_kill("asked to"))
+
+    def forget_in_fork(self) -> None:
+        self._process.forget_in_fork()
+
+    def _wait(self, work: Coroutine[Any, Any, _T]) -> _T:
+        return self._reactor.submit(work).result()

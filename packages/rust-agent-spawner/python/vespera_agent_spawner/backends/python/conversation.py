@@ -1,0 +1,544 @@
+"""Responsible for one agent's life on the loop: initialize, turns, the ladder, the end.
+
+States move only through ``_move`` and its table. Everything here runs on the reactor's thread;
+``PythonSession`` is the face that other threads see.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import json
+import signal
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from vespera_agent_spawner._counters import Counters
+from vespera_agent_spawner._logging import logger_for
+from vespera_agent_spawner.adapters import claude_frames as frames
+from vespera_agent_spawner.adapters.launch import Launch
+from vespera_agent_spawner.backends.python.framing import LineFramer, Oversize
+from vespera_agent_spawner.backends.python.process import ChildProcess
+from vespera_agent_spawner.backends.python.stderr_tail import StderrTail, shown
+from vespera_agent_spawner.backends.python.sweep import Sweeper
+from vespera_agent_spawner.errors import AgentBusy, AgentError, AgentFailed, AgentTimeout
+from vespera_agent_spawner.results import ExitStatus, State, TurnResult
+
+__all__ = ["Conversation"]
+
+INTERRUPT_GRACE = 5.0  # how long an interrupted turn may take to answer, seconds
+_CLOSED_OUTPUT_GRACE = 2.0  # stdout ended but the process lives
+_SWEEP_DEADLINE = 2.0
+_UNKILLABLE_GRACE = 3.0
+
+_MOVES: Mapping[State, frozenset[State]] = {
+    State.STARTING: frozenset({State.READY, State.DRAINING, State.SPAWN_FAILED, State.ENDED}),
+    State.READY: frozenset({State.IN_TURN, State.DRAINING, State.ENDED}),
+    State.IN_TURN: frozenset({State.READY, State.DRAINING, State.ENDED}),
+    State.DRAINING: frozenset({State.ENDED, State.SPAWN_FAILED}),
+    State.ENDED: frozenset(),
+    State.SPAWN_FAILED: frozenset(),
+}
+
+
+@dataclass(slots=True)
+class _Turn:
+    """A prompt on its way to a ``result``. Abandoned: nobody waits for it any more."""
+
+    uuid: str
+    answer: asyncio.Future[Mapping[str, Any]]
+    abandoned: bool = False
+
+
+class Conversation:
+    """One process and the conversation with it."""
+
+    def __init__(
+        self,
+        launch: Launch,
+        process: ChildProcess,
+        tag: tuple[str, str],
+        *,
+        startup: float,
+        write: float,
+        backend: str,
+        counters: Counters,
+    ) -> None:
+        self._launch = launch
+        self._process = process
+        self._startup = startup
+        self._write_deadline = write
+        self._backend = backend
+        self._counters = counters
+        self._log = logger_for("agent_spawner.python", launch.agent_id)
+        self._framer = LineFramer()
+        self._numbers = itertools.count(1)
+        self._asked: dict[str, asyncio.Future[Mapping[str, Any]]] = {}
+        self._turn: _Turn | None = None
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._ladder: asyncio.Task[None] | None = None
+        self._ended_by: str | None = None
+        self._retrying: str | None = None
+        self._greeted = False
+        self.on_end: Callable[[], None] = lambda: None
+        self.sweeper = Sweeper(process.pid, tag)
+        self.stderr = StderrTail()
+        self.state = State.STARTING
+        self.session_id = launch.session_id
+        self.started_at = time.time()
+        self.turns = 0
+        self.cost_usd: float | None = None
+        self.outcome: str | None = None
+        self.exit_status: ExitStatus | None = None
+        self.orphans_reaped = 0
+
+    # -- start -----------------------------------------------------------------------------
+
+    async def initialize(self) -> None:
+        """Greet the CLI; raises with its stderr when it ends or stays silent."""
+        loop = asyncio.get_running_loop()
+        self._ended: asyncio.Future[ExitStatus] = loop.create_future()
+        self._process.attach(
+            loop, self._on_stdout, self.stderr.feed, self._on_stdout_end, self._on_exit
+        )
+        self._log.info("started pid %d: %s", self._process.pid, self._launch.program)
+        try:
+            async with asyncio.timeout(self._startup):
+                await self._ask(self._launch.initialize)
+        except AgentTimeout:
+            raise
+        except TimeoutError:
+            await self._end_for("no answer to initialize")
+            raise AgentTimeout(
+                f"agent '{self._launch.agent_id}': no answer to initialize within "
+                f"{self._startup:g} s (pid {self._process.pid}, ended now; "
+                f"{shown(self.stderr.text())}); raise timeouts.startup or run 'vespera doctor'",
+                which="startup",
+                after=self._startup,
+                context=self._context(),
+            ) from None
+        except asyncio.CancelledError:
+            # Ctrl-C while starting: the caller is told at once, the tree is ended behind it.
+            self.begin_kill("the start was interrupted")
+            raise
+        except BaseException:
+            await self._end_for("initialize failed")
+            raise
+        self._greeted = True
+        self._move(State.READY)
+
+    # -- turns -----------------------------------------------------------------------------
+
+    async def turn(self, prompt: str, timeout: float | None) -> TurnResult:
+        """One prompt to its ``result`` frame."""
+        started = time.monotonic()
+        await self._settled()
+        self._require_ready()
+        turn = _Turn(str(uuid.uuid4()), asyncio.get_running_loop().create_future())
+        self._turn = turn
+        self._retrying = None
+        self._move(State.IN_TURN)
+        cost_before = self.cost_usd
+        try:
+            async with asyncio.timeout(timeout):
+                await self._send(frames.user_frame(prompt, turn.uuid))
+                frame = await asyncio.shield(turn.answer)
+        except AgentTimeout:
+            raise  # the write's own; it is a TimeoutError too
+        except TimeoutError:
+            if not turn.answer.done():
+                raise await self._turn_timed_out(turn, timeout or 0.0) from None
+            frame = turn.answer.result()
+        except asyncio.CancelledError:
+            self.abandon_turn()
+            raise
+        result = frames.turn_result(
+            frame,
+            session_id=self.session_id,
+            backend=self._backend,
+            cost_before=cost_before,
+        )
+        self._account(result, time.monotonic() - started)
+        return result
+
+    async def _settled(self) -> None:
+        """A turn whose caller was interrupted (Ctrl-C) has a few seconds to end by itself."""
+        if self._turn is not None and self._turn.abandoned:
+            with contextlib.suppress(AgentError, TimeoutError):
+                await asyncio.wait_for(asyncio.shield(self._turn.answer), INTERRUPT_GRACE + 5)
+
+    def _require_ready(self) -> None:
+        if self.state is State.READY:
+            return
+        name = self._launch.agent_id
+        if self.state is State.IN_TURN:
+            raise AgentBusy(
+                f"agent '{name}' is in a turn: wait for its answer or interrupt it",
+                context=self._context(),
+            )
+        reason = self.exit_status.reason if self.exit_status else "it is being shut down"
+        raise AgentFailed(
+            f"agent '{name}' takes no more turns: {reason} ({shown(self.stderr.text())})",
+            context=self._context(),
+        )
+
+    async def _turn_timed_out(self, turn: _Turn, timeout: float) -> AgentTimeout:
+        name = self._launch.agent_id
+        self._counters.add("vespera_runs_total", outcome="timed_out")
+        self.abandon_turn()
+        with contextlib.suppress(AgentError, TimeoutError):
+            await asyncio.wait_for(asyncio.shield(turn.answer), INTERRUPT_GRACE)
+        if not turn.answer.done():
+            await self._end_for("no answer to the interrupt after a turn's time-out")
+        alive = self.state is State.READY
+        fate = "it was interrupted and lives on" if alive else "it was ended"
+        retrying = f"; the CLI was retrying: {self._retrying}" if self._retrying else ""
+        return AgentTimeout(
+            f"agent '{name}': no result within {timeout:g} s (timeouts.turn); {fate}{retrying} "
+            f"({shown(self.stderr.text())})",
+            which="turn",
+            after=timeout,
+            context=self._context(),
+        )
+
+    def _account(self, result: TurnResult, seconds: float) -> None:
+        self.turns += 1
+        self.outcome = result["outcome"]
+        if result["total_cost_usd"] is not None:
+            self.cost_usd = result["total_cost_usd"]
+        self._counters.add("vespera_runs_total", outcome=result["outcome"])
+        self._counters.add("vespera_run_seconds_sum", seconds)
+        self._counters.add("vespera_run_seconds_count")
+        self._counters.add("vespera_cost_usd_total", result.get("cost_usd") or 0.0)
+        for direction in ("input", "output"):
+            count = result["usage"].get(f"{direction}_tokens")
+            if isinstance(count, int):
+                self._counters.add("vespera_tokens_total", count, direction=direction)
+        self._log.info("turn %d: %s in %.3f s", self.turns, result["outcome"], seconds)
+
+    def abandon_turn(self) -> None:
+        """Interrupt the turn in flight; if it does not answer in time, end the agent."""
+        turn = self._turn
+        if turn is None or turn.abandoned:
+            return
+        turn.abandoned = True
+        self._background(self._interrupt_or_end(turn))
+
+    async def _interrupt_or_end(self, turn: _Turn) -> None:
+        await self.interrupt()
+        await asyncio.wait({turn.answer}, timeout=INTERRUPT_GRACE)
+        if not turn.answer.done():
+            await self._end_for("no answer to an interrupt")
+
+    async def interrupt(self) -> None:
+        """Ask the CLI to stop its turn; does nothing when there is none."""
+        if self._turn is None or self.state is not State.IN_TURN:
+            return
+        with contextlib.suppress(AgentError, TimeoutError):
+            async with asyncio.timeout(INTERRUPT_GRACE):
+                await self._ask({"subtype": "interrupt"})
+
+    # -- writing ---------------------------------------------------------------------------
+
+    async def _send(self, frame: Mapping[str, Any]) -> None:
+        try:
+            async with asyncio.timeout(self._write_deadline) as limit:
+                await self._process.write(frames.encode(frame))
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            # Half a frame may be on its way: nothing can follow it.
+            await self._end_for("it did not read its stdin")
+            raise AgentTimeout(
+                f"agent '{self._launch.agent_id}': it read nothing for {self._write_deadline:g} s "
+                f"(timeouts.write) and was ended ({shown(self.stderr.text())})",
+                which="write",
+                after=self._write_deadline,
+                context=self._context(),
+            ) from None
+        except OSError as error:
+            # It closed stdin, so it is on its way out: its exit says more than EPIPE.
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(asyncio.shield(self._ended), _CLOSED_OUTPUT_GRACE)
+            if not self._ended.done():
+                await self._end_for(f"it closed its stdin ({error})")
+            raise self._ended_error() from None
+
+    async def _ask(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
+        request_id = f"vespera-{next(self._numbers)}"
+        answer: asyncio.Future[Mapping[str, Any]] = asyncio.get_running_loop().create_future()
+        self._asked[request_id] = answer
+        try:
+            await self._send(frames.control_request(request_id, request))
+            response = await answer
+        finally:
+            self._asked.pop(request_id, None)
+        if response.get("subtype") == "error":
+            raise AgentFailed(
+                f"agent '{self._launch.agent_id}' refused {request.get('subtype')}: "
+                f"{response.get('error')} ({shown(self.stderr.text())})",
+                context=self._context(),
+            )
+        return response
+
+    # -- reading ---------------------------------------------------------------------------
+
+    def _on_stdout(self, data: bytes) -> None:
+        self._counters.add("vespera_event_bytes_total", len(data))
+        for line in self._framer.feed(data):
+            self._on_line(line)
+
+    def _on_line(self, line: bytes | Oversize) -> None:
+        if isinstance(line, Oversize):
+            self._counters.add("vespera_events_total", kind="oversize")
+            self._log.warning("a line of %d bytes is over the cap and was skipped", line.length)
+            return
+        try:
+            frame = json.loads(line)
+        except (ValueError, RecursionError):
+            frame = None
+        if not isinstance(frame, dict):
+            self._counters.add("vespera_events_total", kind="output")
+            self._log.debug("not a frame: %r", line[:200])
+            return
+        kind = frame.get("type")
+        self._counters.add("vespera_events_total", kind=_label(kind))
+        receive = self._RECEIVERS.get(kind) if isinstance(kind, str) else None
+        if receive is not None:
+            receive(self, frame)
+
+    def _on_response(self, frame: Mapping[str, Any]) -> None:
+        response = frame.get("response")
+        if not isinstance(response, Mapping):
+            return
+        answer = self._asked.get(str(response.get("request_id")))
+        if answer is not None and not answer.done():
+            answer.set_result(response)
+
+    def _on_request(self, frame: Mapping[str, Any]) -> None:
+        request = frame.get("request")
+        if isinstance(request, Mapping) and request.get("subtype") == "can_use_tool":
+            self._log.warning("asks for %s: denied", request.get("tool_name"))
+        self._background(self._reply(frames.answer_to(frame)))
+
+    async def _reply(self, frame: Mapping[str, Any]) -> None:
+        # A reply that cannot be written means that the agent is ending; its end is reported.
+        with contextlib.suppress(AgentError):
+            await self._send(frame)
+
+    def _on_result(self, frame: Mapping[str, Any]) -> None:
+        turn = self._turn
+        answered = frame.get("user_message_uuids")
+        if turn is None or (isinstance(answered, list) and answered and turn.uuid not in answered):
+            # A background task's own result: no turn of ours ends with it.
+            self._log.debug("a result outside of the turn")
+            return
+        self._turn = None
+        if self.state is State.IN_TURN:
+            self._move(State.READY)
+        if not turn.answer.done():
+            turn.answer.set_result(frame)
+
+    def _on_system(self, frame: Mapping[str, Any]) -> None:
+        if frame.get("subtype") == "api_retry":
+            self._retrying = f"{frame.get('error')} (HTTP {frame.get('error_status')})"
+            self._log.warning("the CLI retries: %s", self._retrying)
+
+    def _on_reset(self, frame: Mapping[str, Any]) -> None:
+        for key in ("new_session_id", "session_id"):
+            if isinstance(frame.get(key), str):
+                self.session_id = frame[key]
+                return
+
+    _RECEIVERS: Mapping[str, Callable[[Conversation, Mapping[str, Any]], None]] = {
+        "control_response": _on_response,
+        "control_request": _on_request,
+        "result": _on_result,
+        "system": _on_system,
+        "conversation_reset": _on_reset,
+    }
+
+    def _on_stdout_end(self) -> None:
+        self._background(self._end_if_mute())
+
+    async def _end_if_mute(self) -> None:
+        await asyncio.wait({self._ended}, timeout=_CLOSED_OUTPUT_GRACE)
+        if not self._ended.done() and self.state is not State.DRAINING:
+            await self._end_for("it closed its output but did not exit")
+
+    # -- the end ---------------------------------------------------------------------------
+
+    async def shutdown(self, grace: float) -> ExitStatus:
+        """End of input, SIGTERM after half of the grace, force after all of it."""
+        if self._ladder is None and not self._ended.done():
+            self._move(State.DRAINING)
+            self._ladder = self._background(self._descend(grace))
+        limit = grace + _SWEEP_DEADLINE + _UNKILLABLE_GRACE
+        await asyncio.wait({self._ended}, timeout=limit)
+        if not self._ended.done():
+            raise AgentFailed(
+                f"agent '{self._launch.agent_id}': pid {self._process.pid} did not die within "
+                f"{limit:g} s of SIGKILL (uninterruptible sleep?); look at /proc/<pid>/stack",
+                context=self._context(),
+            )
+        return self._ended.result()
+
+    def begin_kill(self, reason: str) -> None:
+        """Force, at once; idempotent."""
+        if self._ended.done():
+            return
+        self._log.info("killed: %s", reason)
+        self._move(State.DRAINING)
+        self._force()
+
+    async def _end_for(self, reason: str) -> None:
+        self.begin_kill(reason)
+        await asyncio.wait({self._ended}, timeout=_SWEEP_DEADLINE + 1)
+
+    async def _descend(self, grace: float) -> None:
+        self.sweeper.remember()
+        await self.interrupt_quietly()
+        self._step("eof", "shutdown")
+        self._process.end_input()
+        if await self._ends_within(grace / 2):
+            return
+        self.sweeper.remember()
+        self._step("term", "terminate")
+        # CONT after TERM: a stopped process would keep the signal pending.
+        self._process.signal_group(signal.SIGTERM)
+        self._process.signal_group(signal.SIGCONT)
+        if not await self._ends_within(grace / 2):
+            self._force()
+
+    async def interrupt_quietly(self) -> None:
+        """A turn in flight is told to stop, so that the transcript ends cleanly; no waiting."""
+        if self._turn is not None:
+            with contextlib.suppress(AgentError, OSError, TimeoutError):
+                request = frames.control_request("vespera-stop", {"subtype": "interrupt"})
+                async with asyncio.timeout(0.2):
+                    await self._process.write(frames.encode(request))
+
+    def _force(self) -> None:
+        self.sweeper.remember()
+        self._step("kill", "kill")
+        self._process.signal_group(signal.SIGKILL)
+
+    def _step(self, rung: str, by: str) -> None:
+        self._ended_by = by
+        self._counters.add("vespera_kills_total", rung=rung)
+
+    async def _ends_within(self, seconds: float) -> bool:
+        await asyncio.wait({self._ended}, timeout=seconds)
+        return self._ended.done()
+
+    def _on_exit(self) -> None:
+        self._background(self._finish())
+
+    async def _finish(self) -> None:
+        """Exited, plus a bounded drain; then the sweep, then the zombie, then the waiters."""
+        code, number = self._process.peek_exit()
+        if code is None and number is None:
+            self.sweeper.forget_leader()
+        self._process.drain()
+        for line in self._framer.finish():
+            self._on_line(line)
+        before = self.sweeper.killed
+        survivors = await self.sweeper.sweep(_SWEEP_DEADLINE)
+        self.orphans_reaped = self.sweeper.killed - before
+        self._counters.add("vespera_orphans_reaped_total", self.orphans_reaped)
+        if survivors:
+            self._log.error("processes that would not die: %s", survivors)
+        self._process.reap()
+        self._launch.discard()
+        self.exit_status = _exit_status(code, number, self._ended_by)
+        self._move(State.ENDED if self._greeted else State.SPAWN_FAILED)
+        self._log.info("ended: %s", self.exit_status.reason)
+        self._fail_waiters()
+        self._ended.set_result(self.exit_status)
+        self.on_end()
+
+    def _fail_waiters(self) -> None:
+        turn, self._turn = self._turn, None
+        waiting = [*self._asked.values(), *([turn.answer] if turn else [])]
+        for future in waiting:
+            if not future.done():
+                future.set_exception(self._ended_error())
+                # Seen: whoever was interrupted waits no more, and that is no unhandled error.
+                future.exception()
+
+    def _ended_error(self) -> AgentFailed:
+        reason = self.exit_status.reason if self.exit_status else "it is ending"
+        return AgentFailed(
+            f"agent '{self._launch.agent_id}' ended: {reason}; {shown(self.stderr.text())}",
+            context=self._context(),
+        )
+
+    # -- small things ----------------------------------------------------------------------
+
+    def _move(self, to: State) -> None:
+        if to is self.state or to not in _MOVES[self.state]:
+            return
+        self.state = to
+
+    def _context(self) -> dict[str, Any]:
+        status = self.exit_status
+        return {
+            "agent_id": self._launch.agent_id,
+            "session_id": self.session_id,
+            "pid": self._process.pid,
+            "state": self.state.value,
+            "backend": self._backend,
+            "exit_code": status.code if status else None,
+            "signal": status.signal if status else None,
+            "stderr_tail": self.stderr.text(),
+        }
+
+    def _background(self, work: Any) -> asyncio.Task[Any]:
+        # The loop holds tasks weakly; without this set a running task could be collected.
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+
+def _label(kind: object) -> str:
+    """Metric labels stay few, whatever an agent prints."""
+    return kind if isinstance(kind, str) and kind in _KINDS else "other"
+
+
+_KINDS = frozenset(
+    {
+        "assistant",
+        "control_cancel_request",
+        "control_request",
+        "control_response",
+        "conversation_reset",
+        "keep_alive",
+        "rate_limit_event",
+        "result",
+        "stream_event",
+        "system",
+        "tool_progress",
+        "user",
+    }
+)
+
+
+def _exit_status(code: int | None, number: int | None, by: str | None) -> ExitStatus:
+    asked = {
+        "shutdown": "after its input was ended",
+        "terminate": "after SIGTERM",
+        "kill": "by force",
+    }.get(by or "", "by itself")
+    if number is not None:
+        name = signal.Signals(number).name if number in set(signal.Signals) else str(number)
+        who = by or "outside"
+        words = f"killed by {name}" + (f" ({asked})" if by else " that was not ours")
+        return ExitStatus(None, number, who, words)
+    if code is None:
+        return ExitStatus(None, None, "unknown", "gone; the host reaped it, so its code is lost")
+    return ExitStatus(code, None, by or "agent", f"exit code {code}, {asked}")

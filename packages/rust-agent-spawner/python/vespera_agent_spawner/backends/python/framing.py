@@ -1,0 +1,68 @@
+"""Responsible for cutting a byte stream into lines, at 0x0A and nowhere else.
+
+``str.splitlines`` and text-mode readers also cut at U+2028 and U+0085, which stand unescaped
+inside JSON strings, and they decode pieces that end in the middle of a character.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+__all__ = ["DEFAULT_LINE_CAP", "LineFramer", "Oversize"]
+
+DEFAULT_LINE_CAP = 64 * 1024 * 1024
+_HEAD = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Oversize:
+    """A line over the cap: its length in bytes and its first 1,024. The stream goes on."""
+
+    length: int
+    head: bytes
+
+
+class LineFramer:
+    """Feed it bytes in any pieces; it yields whole lines without their newline."""
+
+    def __init__(self, cap: int = DEFAULT_LINE_CAP) -> None:
+        self._cap = cap
+        # Pieces of the unfinished line. Joining once per line keeps a 60 MB line linear.
+        self._pieces: list[bytes] = []
+        self._length = 0
+        self._head = b""
+
+    def feed(self, data: bytes) -> Iterator[bytes | Oversize]:
+        start = 0
+        while (end := data.find(b"\n", start)) != -1:
+            self._add(data[start:end])
+            start = end + 1
+            yield from self._take()
+        if start < len(data):
+            self._add(data[start:])
+
+    def finish(self) -> Iterator[bytes | Oversize]:
+        """The last line, when the stream ended without a newline."""
+        if self._length:
+            yield from self._take()
+
+    def _add(self, piece: bytes) -> None:
+        self._length += len(piece)
+        if len(self._head) < _HEAD:
+            self._head += piece[: _HEAD - len(self._head)]
+        if self._length <= self._cap:
+            self._pieces.append(piece)
+        else:
+            self._pieces.clear()
+
+    def _take(self) -> Iterator[bytes | Oversize]:
+        length, head = self._length, self._head
+        line = b"".join(self._pieces)
+        self._pieces.clear()
+        self._length = 0
+        self._head = b""
+        if length > self._cap:
+            yield Oversize(length, head)
+        elif line:
+            yield line

@@ -1,0 +1,293 @@
+"""Responsible for one child process: its start, its three pipes, the news of its exit.
+
+It knows nothing of frames or turns. Two things differ from ``asyncio.subprocess`` on purpose:
+
+* Exit is learnt from a pidfd (or a waiting thread), never from ``Process.wait()``, which waits
+  for the end of the pipes too: a grandchild that holds one would keep us waiting for ever.
+* The zombie is kept until the tree has been swept. A number that was not reaped cannot be given
+  to a stranger, so the process group can be signalled without a race.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+import signal
+import socket
+import subprocess
+import threading
+from collections.abc import Callable
+
+from vespera_agent_spawner.adapters.launch import Launch
+from vespera_agent_spawner.errors import ProgramNotFound, SpawnError
+
+__all__ = ["ChildProcess"]
+
+_READ_SIZE = 256 * 1024
+_DRAIN_LIMIT = 256 * 1024 * 1024
+
+
+class ChildProcess:
+    """A started program; callbacks run on the loop. ``start`` is the only blocking part."""
+
+    def __init__(self, launch: Launch, tag: tuple[str, str]) -> None:
+        with contextlib.ExitStack() as on_failure, contextlib.ExitStack() as after:
+            try:
+                # A socket, not a pipe, for stdin: shutdown() ends it even where a forked worker
+                # of the host has inherited our end.
+                ours, theirs = socket.socketpair()
+                on_failure.callback(ours.close)
+                after.callback(theirs.close)
+                out_read, out_write = _pipe(on_failure, after)
+                err_read, err_write = _pipe(on_failure, after)
+                self._popen = subprocess.Popen(
+                    launch.argv,
+                    executable=launch.program,
+                    stdin=theirs.fileno(),
+                    stdout=out_write,
+                    stderr=err_write,
+                    cwd=launch.working_directory,
+                    env={**launch.environment, tag[0]: tag[1]},
+                    start_new_session=True,
+                )
+            except OSError as error:
+                raise _spawn_error(launch, error) from error
+            on_failure.pop_all()
+        ours.setblocking(False)
+        os.set_blocking(out_read, False)
+        os.set_blocking(err_read, False)
+        self.pid = self._popen.pid
+        self._stdin: socket.socket | None = ours
+        self._stdout: int | None = out_read
+        self._stderr: int | None = err_read
+        self._pidfd: int | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._write_lock = asyncio.Lock()
+
+    def attach(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        on_stdout: Callable[[bytes], None],
+        on_stderr: Callable[[bytes], None],
+        on_stdout_end: Callable[[], None],
+        on_exit: Callable[[], None],
+    ) -> None:
+        """Begin to read and to watch, on the loop's own thread."""
+        self._loop = loop
+        self._on_stdout = on_stdout
+        self._on_stderr = on_stderr
+        self._on_stdout_end = on_stdout_end
+        assert self._stdout is not None
+        assert self._stderr is not None
+        loop.add_reader(self._stdout, self._readable_stdout)
+        loop.add_reader(self._stderr, self._readable_stderr)
+        self._watch_exit(loop, on_exit)
+
+    # -- writing ---------------------------------------------------------------------------
+
+    async def write(self, data: bytes) -> None:
+        """Send all of the bytes; raises ``OSError`` when the other end is closed."""
+        async with self._write_lock:
+            if self._stdin is None or self._loop is None:
+                raise BrokenPipeError(errno.EPIPE, "stdin is closed")
+            try:
+                await self._loop.sock_sendall(self._stdin, data)
+            except asyncio.CancelledError:
+                # Half a line may be sent: whatever followed would be read as its other half.
+                self.end_input()
+                raise
+
+    def end_input(self) -> None:
+        """End of file on the agent's stdin; what was sent before still arrives."""
+        if self._stdin is not None:
+            with contextlib.suppress(OSError):
+                self._stdin.shutdown(socket.SHUT_WR)
+
+    # -- reading ---------------------------------------------------------------------------
+
+    def _readable_stdout(self) -> None:
+        if self._stdout is None:
+            return
+        data = _read_some(self._stdout)
+        if data is None:
+            return
+        if data:
+            self._on_stdout(data)
+            return
+        self._close_stdout()
+        self._on_stdout_end()
+
+    def _readable_stderr(self) -> None:
+        if self._stderr is None:
+            return
+        data = _read_some(self._stderr)
+        if data:
+            self._on_stderr(data)
+        elif data is not None:
+            self._close_stderr()
+
+    def drain(self) -> None:
+        """Read what the dead leader left in the pipes, without waiting for their end.
+
+        Everything it wrote is in the pipe by now; a grandchild may hold the pipe open, so
+        neither end of file alone nor exit alone says "finished".
+        """
+        for descriptor, deliver in (
+            (self._stdout, self._on_stdout),
+            (self._stderr, self._on_stderr),
+        ):
+            left = _DRAIN_LIMIT
+            while descriptor is not None and left > 0:
+                data = _read_some(descriptor)
+                if not data:
+                    break
+                left -= len(data)
+                deliver(data)
+
+    def _close_stdout(self) -> None:
+        descriptor, self._stdout = self._stdout, None
+        if descriptor is not None:
+            if self._loop is not None:
+                self._loop.remove_reader(descriptor)
+            os.close(descriptor)
+
+    def _close_stderr(self) -> None:
+        descriptor, self._stderr = self._stderr, None
+        if descriptor is not None:
+            if self._loop is not None:
+                self._loop.remove_reader(descriptor)
+            os.close(descriptor)
+
+    # -- exit ------------------------------------------------------------------------------
+
+    def _watch_exit(self, loop: asyncio.AbstractEventLoop, on_exit: Callable[[], None]) -> None:
+        try:
+            self._pidfd = os.pidfd_open(self.pid)
+        except (AttributeError, OSError):
+            # macOS, kernels before 5.3, seccomp filters that do not know the call.
+            self._watch_exit_in_thread(loop, on_exit)
+            return
+
+        def readable() -> None:
+            self._close_pidfd()
+            on_exit()
+
+        loop.add_reader(self._pidfd, readable)
+
+    def _watch_exit_in_thread(
+        self, loop: asyncio.AbstractEventLoop, on_exit: Callable[[], None]
+    ) -> None:
+        def wait() -> None:
+            # ECHILD: the host reaped it (waitpid(-1)) or ignores SIGCHLD; it is gone either way.
+            with contextlib.suppress(ChildProcessError):
+                os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(on_exit)
+
+        threading.Thread(target=wait, name=f"vespera-wait-{self.pid}", daemon=True).start()
+
+    def peek_exit(self) -> tuple[int | None, int | None]:
+        """Exit code and signal of the zombie, which stays; (None, None) if the host reaped it."""
+        try:
+            found = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            return None, None
+        if found is None:
+            return None, None
+        if found.si_code == os.CLD_EXITED:
+            return found.si_status, None
+        return None, found.si_status
+
+    def signal_group(self, number: int) -> None:
+        """Signal the process group; only while the leader is not reaped."""
+        # ESRCH: empty group. EPERM: a group of zombies only (macOS), or a changed uid.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, number)
+
+    def reap(self) -> None:
+        """Let the zombie go and close everything; the pid means nothing after this."""
+        try:
+            _, status = os.waitpid(self.pid, os.WNOHANG)
+            self._popen.returncode = os.waitstatus_to_exitcode(status)
+        except ChildProcessError:
+            self._popen.returncode = -signal.SIGKILL
+        self._close_stdout()
+        self._close_stderr()
+        self._close_pidfd()
+        if self._stdin is not None:
+            self._stdin.close()
+            self._stdin = None
+
+    def abort(self) -> None:
+        """End a process that was started for nobody; blocks for the moment that it takes."""
+        self.signal_group(signal.SIGKILL)
+        with contextlib.suppress(ChildProcessError):
+            os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
+        self.reap()
+
+    def _close_pidfd(self) -> None:
+        descriptor, self._pidfd = self._pidfd, None
+        if descriptor is not None:
+            if self._loop is not None:
+                self._loop.remove_reader(descriptor)
+            os.close(descriptor)
+
+    def forget_in_fork(self) -> None:
+        """In a forked child: close our copies of the descriptors and touch nothing else.
+
+        The loop's epoll set is shared with the parent, so nothing is unregistered here.
+        """
+        if self._stdin is not None:
+            self._stdin.close()
+            self._stdin = None
+        for descriptor in (self._stdout, self._stderr, self._pidfd):
+            if descriptor is not None:
+                with contextlib.suppress(OSError):
+                    os.close(descriptor)
+        self._stdout = self._stderr = self._pidfd = None
+        # The parent's child is not ours: no ResourceWarning, no waitpid from Popen.__del__.
+        self._popen.returncode = 0
+
+
+def _pipe(on_failure: contextlib.ExitStack, after: contextlib.ExitStack) -> tuple[int, int]:
+    """A pipe whose read end is ours and whose write end is closed once the child has it."""
+    read_end, write_end = os.pipe()
+    on_failure.callback(os.close, read_end)
+    after.callback(os.close, write_end)
+    return read_end, write_end
+
+
+def _read_some(descriptor: int) -> bytes | None:
+    """Bytes, ``b""`` at the end of the pipe, None when nothing is there now."""
+    try:
+        return os.read(descriptor, _READ_SIZE)
+    except (BlockingIOError, InterruptedError):
+        return None
+    except OSError:
+        return b""
+
+
+def _spawn_error(launch: Launch, error: OSError) -> SpawnError:
+    number = error.errno or 0
+    # subprocess names the directory when chdir failed, the program when exec did.
+    stage = "chdir" if error.filename == launch.working_directory else "exec"
+    what = launch.working_directory if stage == "chdir" else launch.program
+    remedy = {
+        errno.EACCES: "check the permissions (and a noexec mount)",
+        errno.ENOENT: "it may name an interpreter in its first line that does not exist",
+        errno.ENOEXEC: "it is not a program of this machine and has no '#!' line",
+        errno.E2BIG: "the arguments and the environment are too long together",
+        errno.EMFILE: "the host has no file descriptor left: raise 'ulimit -n'",
+        errno.EAGAIN: "the user has no process left: raise 'ulimit -u'",
+    }.get(number, "see errno")
+    kind = ProgramNotFound if number == errno.ENOENT and stage == "exec" else SpawnError
+    return kind(
+        f"agent '{launch.agent_id}': could not start {what}: {os.strerror(number)} "
+        f"(errno {number}, {stage}); {remedy}",
+        errno=number,
+        program=launch.program,
+        stage=stage,
+        context={"agent_id": launch.agent_id, "remedy": remedy},
+    )

@@ -1,0 +1,97 @@
+"""Responsible for ending what an agent leaves behind: every process of its tree, by force.
+
+This is the fallback's containment, tier ``pgroup``: it works while the host lives and can run
+code. Only the Rust backend's guardian also works when the host is killed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+
+from vespera_agent_spawner.backends.python import proc
+
+__all__ = ["Sweeper"]
+
+_PAUSE = 0.01
+
+
+class Sweeper:
+    """The tree of one agent. The leader must not be reaped before the last sweep."""
+
+    def __init__(self, leader: int, tag: tuple[str, str]) -> None:
+        self._leader = leader
+        self._tag = f"{tag[0]}={tag[1]}".encode()
+        self._known: set[tuple[int, int]] = set()
+        self._killed: set[tuple[int, int]] = set()
+
+    @property
+    def killed(self) -> int:
+        """How many processes were ended so far."""
+        return len(self._killed)
+
+    @property
+    def tag(self) -> bytes:
+        return self._tag
+
+    def forget_leader(self) -> None:
+        """Somebody else reaped the leader: its number may be a stranger's, so trust it no more."""
+        self._leader = -1
+
+    def remember(self) -> None:
+        """Note who belongs to the tree now, while descent still shows it."""
+        for process in self._members():
+            self._known.add((process.pid, process.start_time))
+
+    async def sweep(self, deadline: float) -> list[int]:
+        """Kill until nobody is left; returns the pids that outlived ``deadline`` seconds.
+
+        A process may fork between the reading and the kill: so the loop, until a reading finds
+        nobody.
+        """
+        loop = asyncio.get_running_loop()
+        end = loop.time() + deadline
+        while True:
+            found = self._members()
+            if not found:
+                return []
+            for process in found:
+                if _kill_exactly(process.pid, process.start_time):
+                    self._killed.add((process.pid, process.start_time))
+                self._known.add((process.pid, process.start_time))
+            if loop.time() >= end:
+                return [process.pid for process in found]
+            await asyncio.sleep(_PAUSE)
+
+    def _members(self) -> list[proc.Process]:
+        return proc.members(self._leader, self._tag, frozenset(self._known))
+
+
+def _kill_exactly(pid: int, start_time: int) -> bool:
+    """SIGKILL one process and no other that got its number meanwhile.
+
+    The pidfd is opened first and the start time compared after: the handle then surely names
+    the process that was read.
+    """
+    try:
+        handle = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return False
+    except (AttributeError, OSError):
+        handle = None
+    try:
+        if proc.start_time(pid) != start_time:
+            return False
+        if handle is not None:
+            signal.pidfd_send_signal(handle, signal.SIGKILL)
+        else:
+            os.kill(pid, signal.SIGKILL)
+    except (ProcessLookupError, PermissionError):
+        return False
+    finally:
+        if handle is not None:
+            with contextlib.suppress(OSError):
+                os.close(handle)
+    return True

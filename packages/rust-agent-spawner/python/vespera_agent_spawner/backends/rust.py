@@ -1,0 +1,182 @@
+"""Responsible for the Rust backend's face: it translates values and nothing else.
+
+Importing this module imports the extension and raises what that raises.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from typing import TYPE_CHECKING, cast
+
+from vespera_agent_spawner import _native
+from vespera_agent_spawner._counters import Counters
+from vespera_agent_spawner.adapters.launch import Launch, prepare
+from vespera_agent_spawner.results import (
+    AgentInfo,
+    ExitStatus,
+    Outcome,
+    State,
+    TurnResult,
+    Usage,
+)
+
+if TYPE_CHECKING:
+    from vespera_agent_spawner.config import AgentConfig
+
+__all__ = ["RustBackend", "RustSession"]
+
+_DEFAULT_STARTUP = 60.0
+
+
+class RustBackend:
+    """Starts agents through the guardian."""
+
+    name = "rust"
+
+    def __init__(self) -> None:
+        self.build = _native.build_info()
+        self._counters = Counters()
+        self._sessions: weakref.WeakSet[RustSession] = weakref.WeakSet()
+
+    def containment(self) -> str:
+        return _native.containment()[0]
+
+    def containment_reason(self) -> str:
+        return _native.containment()[1]
+
+    def metrics(self) -> dict[str, float]:
+        merged = self._counters.snapshot()
+        for name, value in _native.metrics().items():
+            merged[name] = merged.get(name, 0.0) + value
+        return merged
+
+    def spawn(self, config: AgentConfig) -> RustSession:
+        launch = prepare(config)
+        startup = config.timeouts.startup if config.timeouts else None
+        try:
+            native = _native.Session.spawn(
+                config.to_json(),
+                [os.fsencode(word) for word in launch.argv],
+                [(os.fsencode(k), os.fsencode(v)) for k, v in launch.environment.items()],
+                os.fsencode(launch.working_directory),
+                launch.session_id,
+                _DEFAULT_STARTUP if startup is None else float(startup),
+            )
+        except BaseException:
+            launch.discard()
+            raise
+        session = RustSession(native, launch)
+        self._sessions.add(session)
+        return session
+
+    def close(self, grace: float) -> None:
+        threads = []
+        for session in tuple(self._sessions):
+            thread = threading.Thread(target=_end_quietly, args=(session, grace), daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:
+                # Late in the interpreter's exit no thread can be started: one after the other.
+                _end_quietly(session, 0.0)
+            else:
+                threads.append(thread)
+        for thread in threads:
+            thread.join(grace + 5)
+
+    def forget_in_fork(self) -> None:
+        # The extension closes its own descriptors (pthread_atfork).
+        for session in tuple(self._sessions):
+            session.forget_in_fork()
+        self._sessions = weakref.WeakSet()
+
+
+def _end_quietly(session: RustSession, grace: float) -> None:
+    try:
+        session.shutdown(grace)
+    except Exception:
+        session.kill()
+
+
+class RustSession:
+    """One agent of the Rust backend."""
+
+    def __init__(self, native: _native.Session, launch: Launch) -> None:
+        self._native = native
+        self._launch = launch
+        self._exit: ExitStatus | None = None
+        self._discard = weakref.finalize(self, launch.discard)
+
+    @property
+    def agent_id(self) -> str:
+        return self._native.agent_id
+
+    @property
+    def session_id(self) -> str:
+        return self._native.session_id
+
+    @property
+    def pid(self) -> int | None:
+        return self._native.pid
+
+    @property
+    def state(self) -> State:
+        return State(self._native.state())
+
+    @property
+    def stderr_tail(self) -> str:
+        return self._native.stderr_tail()
+
+    @property
+    def orphans_reaped(self) -> int:
+        return self._native.orphans_reaped()
+
+    @property
+    def exit_status(self) -> ExitStatus | None:
+        if self._exit is None and self.state.is_over:
+            self._remember(self._native.shutdown(0.0))
+        return self._exit
+
+    def info(self) -> AgentInfo:
+        told = self._native.info()
+        outcome = told.get("outcome")
+        return AgentInfo(
+            agent_id=str(told.get("agent_id") or self.agent_id),
+            session_id=str(told.get("session_id") or self.session_id),
+            pid=told.get("pid"),
+            state=State(told["state"]),
+            backend=RustBackend.name,
+            containment=str(told.get("containment") or _native.containment()[0]),
+            started_at=float(told.get("started_at") or 0.0),
+            turns=int(told.get("turns") or 0),
+            cost_usd=told.get("cost_usd"),
+            outcome=Outcome(outcome) if outcome else None,
+        )
+
+    def usage(self) -> Usage:
+        return Usage(*self._native.usage())
+
+    def execute(self, prompt: str, timeout: float | None) -> TurnResult:
+        result = self._native.execute(prompt, timeout)
+        result["backend"] = RustBackend.name
+        return cast("TurnResult", result)
+
+    def interrupt(self) -> None:
+        self._native.interrupt()
+
+    def shutdown(self, grace: float) -> ExitStatus:
+        if self._exit is not None:
+            return self._exit
+        return self._remember(self._native.shutdown(grace))
+
+    def kill(self) -> None:
+        self._native.kill()
+
+    def forget_in_fork(self) -> None:
+        self._discard.detach()
+
+    def _remember(self, told: tuple[int | None, int | None, str, str]) -> ExitStatus:
+        self._exit = ExitStatus(*told)
+        self._discard()
+        return self._exit

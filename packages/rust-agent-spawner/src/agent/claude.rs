@@ -1,0 +1,220 @@
+//! The words of the Claude CLI's stream-json protocol: what we write and how we read a frame.
+//!
+//! Pure functions over bytes. A frame is read as an envelope whose unknown fields, kinds and blocks
+//! pass through; nothing is guessed from where a key stands in a line.
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+use std::borrow::Cow;
+
+/// Answer to a permission ask when the caller gave no handler.
+pub const NO_HANDLER: &str = "no permission handler; list the tool in allowed_tools";
+
+/// The fields of a frame that decisions depend on.
+#[derive(Debug, Deserialize)]
+pub struct Envelope<'a> {
+    #[serde(borrow, rename = "type")]
+    pub kind: Cow<'a, str>,
+    #[serde(borrow, default)]
+    pub subtype: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    pub session_id: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    pub request_id: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    pub request: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    pub response: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    pub new_conversation_id: Option<Cow<'a, str>>,
+}
+
+/// A `control_response`'s inside.
+#[derive(Debug, Deserialize)]
+pub struct ControlResponse<'a> {
+    #[serde(borrow)]
+    pub subtype: Cow<'a, str>,
+    #[serde(borrow)]
+    pub request_id: Cow<'a, str>,
+    #[serde(borrow, default)]
+    pub error: Option<Cow<'a, str>>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Ask<'a> {
+    #[serde(borrow)]
+    subtype: Cow<'a, str>,
+}
+
+/// What of a `result` frame decides the outcome.
+#[derive(Debug, Deserialize)]
+struct ResultFrame<'a> {
+    #[serde(borrow, default)]
+    subtype: Option<Cow<'a, str>>,
+    #[serde(default)]
+    is_error: bool,
+    #[serde(borrow, default)]
+    terminal_reason: Option<Cow<'a, str>>,
+    #[serde(default)]
+    api_error_status: Option<Value>,
+    #[serde(default)]
+    num_turns: Option<u64>,
+    #[serde(default)]
+    total_cost_usd: Option<f64>,
+}
+
+/// A `result` frame in the terms of the contract.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Verdict {
+    pub outcome: &'static str,
+    pub num_turns: u64,
+    /// Cumulative for the process, as the CLI reports it.
+    pub total_cost_usd: Option<f64>,
+}
+
+/// Reads a line; `None` when it is not a JSON object with a `type`.
+pub fn envelope(line: &[u8]) -> Option<Envelope<'_>> {
+    serde_json::from_slice(line).ok()
+}
+
+/// Names the outcome of a `result` frame.
+pub fn verdict(line: &[u8]) -> Verdict {
+    let Ok(frame) = serde_json::from_slice::<ResultFrame<'_>>(line) else {
+        return Verdict {
+            outcome: "failed",
+            num_turns: 0,
+            total_cost_usd: None,
+        };
+    };
+    let status = frame.api_error_status.as_ref().and_then(Value::as_u64);
+    let reason = frame.terminal_reason.as_deref().unwrap_or_default();
+    let outcome = match (frame.subtype.as_deref().unwrap_or_default(), status) {
+        (_, Some(401 | 403)) => "auth_failed",
+        (_, Some(429)) => "rate_limited",
+        ("error_max_budget_usd", _) => "budget_exceeded",
+        ("error_max_turns", _) => "limit_exceeded",
+        // An interrupted turn is a clean stop, not a failure.
+        ("error_during_execution", _) if reason.starts_with("aborted") => "cancelled",
+        ("success", _) if !frame.is_error => "completed",
+        _ => "failed",
+    };
+    Verdict {
+        outcome,
+        num_turns: frame.num_turns.unwrap_or(0),
+        total_cost_usd: frame.total_cost_usd,
+    }
+}
+
+/// The `initialize` request that a session begins with.
+pub fn initialize(request_id: &str, agents: Option<&Value>) -> Vec<u8> {
+    control_request(
+        request_id,
+        &json!({"subtype": "initialize", "hooks": null, "agents": agents}),
+    )
+}
+
+/// The request that stops a turn.
+pub fn interrupt(request_id: &str) -> Vec<u8> {
+    control_request(request_id, &json!({"subtype": "interrupt"}))
+}
+
+/// A user's prompt as a frame.
+pub fn user(prompt: &str) -> Vec<u8> {
+    line(&json!({
+        "type": "user",
+        "session_id": "",
+        "message": {"role": "user", "content": prompt},
+        "parent_tool_use_id": null,
+    }))
+}
+
+/// The answer to something the CLI asks while nobody in the host handles it: permissions are
+/// denied, anything else is an error. `request_id` belongs inside `response`; outside, the CLI
+/// waits two minutes.
+pub fn refuse(request_id: &str, request: Option<&RawValue>) -> Vec<u8> {
+    let ask = request.and_then(|raw| serde_json::from_str::<Ask<'_>>(raw.get()).ok());
+    let response = match ask.as_ref().map(|ask| ask.subtype.as_ref()) {
+        Some("can_use_tool") => json!({
+            "subtype": "success",
+            "request_id": request_id,
+            "response": {"behavior": "deny", "message": NO_HANDLER},
+        }),
+        other => json!({
+            "subtype": "error",
+            "request_id": request_id,
+            "error": format!("no handler for {}", other.unwrap_or("this request")),
+        }),
+    };
+    line(&json!({"type": "control_response", "response": response}))
+}
+
+fn control_request(request_id: &str, request: &Value) -> Vec<u8> {
+    line(&json!({"type": "control_request", "request_id": request_id, "request": request}))
+}
+
+fn line(value: &Value) -> Vec<u8> {
+    let mut bytes = value.to_string().into_bytes();
+    bytes.push(b'\n');
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kind_is_found_wherever_it_stands() {
+        let frame =
+            br#"{"duration_api_ms":3,"nested":{"type":"no"},"subtype":"success","type":"result"}"#;
+        let read = envelope(frame).expect("a frame");
+        assert_eq!(
+            (&*read.kind, read.subtype.as_deref()),
+            ("result", Some("success"))
+        );
+        assert!(envelope(b"not json").is_none());
+        assert!(envelope(b"{\"no\":\"type\"}").is_none());
+    }
+
+    #[test]
+    fn outcomes_are_told_apart() {
+        for (frame, outcome) in [
+            (r#"{"subtype":"success","is_error":false}"#, "completed"),
+            (r#"{"subtype":"success","is_error":true}"#, "failed"),
+            (
+                r#"{"subtype":"success","is_error":true,"api_error_status":401}"#,
+                "auth_failed",
+            ),
+            (
+                r#"{"subtype":"success","is_error":true,"api_error_status":429}"#,
+                "rate_limited",
+            ),
+            (
+                r#"{"subtype":"error_during_execution","is_error":true,"terminal_reason":"aborted_streaming"}"#,
+                "cancelled",
+            ),
+            (
+                r#"{"subtype":"error_max_turns","is_error":true}"#,
+                "limit_exceeded",
+            ),
+            (
+                r#"{"subtype":"error_max_budget_usd","is_error":true}"#,
+                "budget_exceeded",
+            ),
+            ("[]", "failed"),
+        ] {
+            assert_eq!(verdict(frame.as_bytes()).outcome, outcome, "{frame}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_carries_the_id_inside() {
+        let request =
+            RawValue::from_string(r#"{"subtype":"can_use_tool","input":{}}"#.into()).expect("json");
+        let value: Value = serde_json::from_slice(&refuse("r1", Some(&request))).expect("json");
+        assert_eq!(value["response"]["request_id"], "r1");
+        assert_eq!(value["response"]["response"]["behavior"], "deny");
+        let value: Value = serde_json::from_slice(&refuse("r2", None)).expect("json");
+        assert_eq!(value["response"]["subtype"], "error");
+    }
+}

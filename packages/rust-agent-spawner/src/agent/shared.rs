@@ -1,0 +1,165 @@
+//! What other threads see of an agent, and how they wait for it.
+
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use vespera_guardian::{EndedBy, Stage};
+
+/// How much of an agent's stderr is kept, in bytes.
+const STDERR_KEPT: usize = 64 * 1024;
+
+/// Where a session stands; it only moves downwards, but for `Ready` ⇄ `InTurn`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    Starting,
+    Ready,
+    InTurn,
+    Draining,
+    Ended,
+    SpawnFailed,
+}
+
+impl State {
+    /// The contract's word.
+    pub const fn name(self) -> &'static str {
+        match self {
+            State::Starting => "starting",
+            State::Ready => "ready",
+            State::InTurn => "in_turn",
+            State::Draining => "draining",
+            State::Ended => "ended",
+            State::SpawnFailed => "spawn_failed",
+        }
+    }
+
+    /// True when nothing of the agent is left.
+    pub const fn is_over(self) -> bool {
+        matches!(self, State::Ended | State::SpawnFailed)
+    }
+}
+
+/// Why a session never became ready.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Failure {
+    /// The program did not start.
+    Spawn { errno: i32, stage: Stage },
+    /// It ended before it answered.
+    Exited { code: i32, signal: i32 },
+    /// It did not answer within this many seconds.
+    Silent { seconds: f64 },
+    /// It refused `initialize` with these words.
+    Refused { message: String },
+    /// The guardian is gone.
+    GuardianLost,
+}
+
+/// How a turn ended.
+#[derive(Clone, Debug)]
+pub enum TurnEnd {
+    /// A `result` frame, with the outcome that it means.
+    Result {
+        outcome: &'static str,
+        frame: Vec<u8>,
+    },
+    /// No `result` within this many seconds; the session lives on if `alive`.
+    TimedOut { seconds: f64, alive: bool },
+    /// The process ended first.
+    Ended,
+}
+
+/// How the process ended and what was left of its tree.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ending {
+    pub code: i32,
+    pub signal: i32,
+    pub by: EndedBy,
+    pub killed: u32,
+    pub survivors: u32,
+}
+
+/// A snapshot under the lock.
+#[derive(Debug)]
+pub struct View {
+    pub state: State,
+    pub pid: i32,
+    pub leash: i32,
+    pub session_id: String,
+    pub failure: Option<Failure>,
+    pub turn: u64,
+    pub turn_end: Option<TurnEnd>,
+    pub turns: u64,
+    pub total_cost_usd: Option<f64>,
+    pub ending: Option<Ending>,
+    pub reason: Option<&'static str>,
+    pub stderr: Vec<u8>,
+    pub events: u64,
+    pub output_bytes: u64,
+}
+
+/// The view and the bell that rings whenever it changed.
+#[derive(Debug)]
+pub struct Shared {
+    view: Mutex<View>,
+    changed: Condvar,
+}
+
+impl Shared {
+    /// A session that is about to start.
+    pub fn new(session_id: String) -> Self {
+        Self {
+            view: Mutex::new(View {
+                state: State::Starting,
+                pid: 0,
+                leash: 0,
+                session_id,
+                failure: None,
+                turn: 0,
+                turn_end: None,
+                turns: 0,
+                total_cost_usd: None,
+                ending: None,
+                reason: None,
+                stderr: Vec::new(),
+                events: 0,
+                output_bytes: 0,
+            }),
+            changed: Condvar::new(),
+        }
+    }
+
+    /// The view, locked: hold it for a few lines only, the reactor waits for it.
+    pub fn view(&self) -> MutexGuard<'_, View> {
+        self.view.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes the view and wakes whoever waits for it.
+    pub fn change<T>(&self, change: impl FnOnce(&mut View) -> T) -> T {
+        let value = change(&mut self.view());
+        self.changed.notify_all();
+        value
+    }
+
+    /// Waits at most `limit` until `ready` gives a value.
+    pub fn wait<T>(
+        &self,
+        limit: Duration,
+        mut ready: impl FnMut(&mut View) -> Option<T>,
+    ) -> Option<T> {
+        let mut value = None;
+        let (_guard, _) = self
+            .changed
+            .wait_timeout_while(self.view(), limit, |view| {
+                value = ready(view);
+                value.is_none()
+            })
+            .unwrap_or_else(PoisonError::into_inner);
+        value
+    }
+
+    /// Keeps the last bytes of stderr.
+    pub fn note_stderr(&self, bytes: &[u8]) {
+        let kept = &mut self.view().stderr;
+        kept.extend_from_slice(bytes);
+        let surplus = kept.len().saturating_sub(STDERR_KEPT);
+        kept.drain(..surplus);
+    }
+}

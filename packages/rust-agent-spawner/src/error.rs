@@ -1,0 +1,139 @@
+//! Puts what went wrong with an agent into words: what was tried, what came back, what to do.
+
+use crate::agent::Failure;
+use std::time::Duration;
+use vespera_error::{Error, ErrorCode};
+
+/// What is known of the agent that failed.
+#[derive(Debug)]
+pub struct Subject<'a> {
+    pub agent_id: &'a str,
+    pub program: &'a str,
+    pub directory: &'a str,
+    pub pid: i32,
+    pub stderr: &'a str,
+}
+
+impl Subject<'_> {
+    fn last_words(&self) -> String {
+        let tail = self.stderr.trim();
+        if tail.is_empty() {
+            "it wrote nothing to stderr".into()
+        } else {
+            format!("stderr: {tail:?}")
+        }
+    }
+
+    /// A session that never became ready.
+    pub fn failed_to_start(&self, failure: &Failure) -> Error {
+        let Self {
+            agent_id,
+            program,
+            directory,
+            pid,
+            stderr,
+        } = self;
+        let words = self.last_words();
+        let error = match failure {
+            Failure::Spawn { errno, stage } => {
+                let reason = std::io::Error::from_raw_os_error(*errno);
+                let remedy = match stage.name() {
+                    "working_directory" => {
+                        format!("; working_directory {directory:?} must exist and be accessible")
+                    }
+                    "exec" if *errno == libc::ENOEXEC => "; a script needs a '#!' line".into(),
+                    "credentials" => "; user or group of the host changed after start".into(),
+                    _ => String::new(),
+                };
+                let message = format!(
+                    "agent '{agent_id}': {program} did not start ({}: {reason}){remedy}",
+                    stage.name()
+                );
+                Error::spawn(message, Some(*errno), program, stage.name(), stderr)
+            }
+            Failure::Exited { code, signal } => {
+                let how = if *signal == 0 {
+                    format!("exited with {code}")
+                } else {
+                    format!("was ended by signal {signal}")
+                };
+                let message = format!(
+                    "agent '{agent_id}': {program} {how} before it answered initialize ({words})"
+                );
+                Error::spawn(message, None, program, "initialize", stderr)
+            }
+            Failure::Refused { message } => {
+                let message = format!(
+                    "agent '{agent_id}': {program} refused initialize: {message} ({words})"
+                );
+                Error::spawn(message, None, program, "initialize", stderr)
+            }
+            Failure::Silent { seconds } => Error::timeout(
+                format!(
+                    "agent '{agent_id}': no answer to initialize within {seconds} s (pid {pid}, {words}); \
+                     raise timeouts.startup or run 'vespera doctor'"
+                ),
+                "startup",
+                *seconds,
+            ),
+            Failure::GuardianLost => Error::new(
+                ErrorCode::AgentFailed,
+                format!(
+                    "agent '{agent_id}': its guardian died and took the agent along; spawn it again"
+                ),
+            ),
+        };
+        error
+            .with("agent_id", *agent_id)
+            .with("stderr_tail", *stderr)
+    }
+
+    /// A turn that got no `result` in time.
+    pub fn turn_timed_out(&self, seconds: f64, alive: bool) -> Error {
+        let fate = if alive {
+            "the turn was interrupted, the session lives on"
+        } else {
+            "its tree was ended"
+        };
+        let message = format!(
+            "agent '{}': no result within {seconds} s; {fate} (pid {}, {}); raise the request's timeout",
+            self.agent_id,
+            self.pid,
+            self.last_words()
+        );
+        Error::timeout(message, "turn", seconds)
+            .with("agent_id", self.agent_id)
+            .with("alive", alive)
+    }
+
+    /// The process ended during a turn, or before it.
+    pub fn ended(&self, doing: &str, code: i32, signal: i32) -> Error {
+        let how = if signal == 0 {
+            format!("exited with {code}")
+        } else {
+            format!("was ended by signal {signal}")
+        };
+        let message = format!(
+            "agent '{}': pid {} {how} {doing} ({})",
+            self.agent_id,
+            self.pid,
+            self.last_words()
+        );
+        Error::new(ErrorCode::AgentFailed, message)
+            .with("agent_id", self.agent_id)
+            .with("stderr_tail", self.stderr)
+    }
+}
+
+/// The tree of an agent did not end in time.
+pub fn not_ended(agent_id: &str, after: Duration) -> Error {
+    Error::timeout(
+        format!(
+            "agent '{agent_id}': its tree is not gone {} s after it was told to end; see survivors",
+            after.as_secs_f64()
+        ),
+        "shutdown",
+        after.as_secs_f64(),
+    )
+    .with("agent_id", agent_id)
+}

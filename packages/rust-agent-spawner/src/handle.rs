@@ -1,0 +1,346 @@
+//! A caller's handle on one session: blocking calls in plain Rust over reactor and guardian.
+//!
+//! A call waits in short slices so that its caller can stop it (Ctrl-C); it decides nothing itself.
+
+use crate::agent::process::{self, Request};
+use crate::agent::{Ending, Session, Shared, State, Timeouts, TurnEnd};
+use crate::error::{Subject, not_ended};
+use crate::reactor::{Command, Reactor};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+use vespera_error::Error;
+use vespera_guardian::Limits;
+
+/// Between two looks at whether the caller wants to stop; Ctrl-C is promised within 100 ms.
+const SLICE: Duration = Duration::from_millis(50);
+
+/// The tree's end after force: the leash's own deadline and a margin.
+const FORCE_PATIENCE: Duration = Duration::from_secs(8);
+
+static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+
+/// What to start.
+#[derive(Debug)]
+pub struct Launch {
+    pub agent_id: String,
+    pub session_id: String,
+    pub argv: Vec<Vec<u8>>,
+    pub environment: Vec<(Vec<u8>, Vec<u8>)>,
+    pub directory: Vec<u8>,
+    pub startup: Duration,
+    pub limits: Limits,
+    pub host_death_grace_ms: u32,
+    /// Subagents, told to the CLI in `initialize`.
+    pub agents: Option<serde_json::Value>,
+}
+
+/// Why a blocking call ended without an answer.
+#[derive(Debug)]
+pub enum Stopped {
+    /// The caller's `interrupted` said so.
+    Interrupted,
+    /// The agent failed.
+    Failed(Error),
+    /// A turn is in flight already.
+    Busy,
+}
+
+impl From<Error> for Stopped {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+/// A `result` and what it means.
+#[derive(Debug)]
+pub struct Turn {
+    pub outcome: &'static str,
+    pub frame: Vec<u8>,
+}
+
+/// One session.
+#[derive(Debug)]
+pub struct Handle {
+    id: u64,
+    agent_id: String,
+    program: String,
+    directory: String,
+    started: Instant,
+    shared: Arc<Shared>,
+    reactor: Arc<Reactor>,
+}
+
+impl Handle {
+    /// Starts a session and waits until the CLI has answered `initialize`.
+    ///
+    /// # Errors
+    /// What kept the agent from starting, with the tail of its stderr.
+    pub fn spawn(launch: &Launch, interrupted: &mut dyn FnMut() -> bool) -> Result<Self, Stopped> {
+        let program = String::from_utf8_lossy(launch.argv.first().map_or(&[][..], Vec::as_slice))
+            .into_owned();
+        let io = |error: std::io::Error| {
+            Error::spawn(
+                format!(
+                    "agent '{}': {program} did not start: {error}",
+                    launch.agent_id
+                ),
+                error.raw_os_error(),
+                &program,
+                "guardian",
+                "",
+            )
+        };
+        let reactor = Reactor::current().map_err(io)?;
+        let argv: Vec<&[u8]> = launch.argv.iter().map(Vec::as_slice).collect();
+        let environment: Vec<Vec<u8>> = launch
+            .environment
+            .iter()
+            .map(|(name, value)| [name.as_slice(), b"=", value].concat())
+            .collect();
+        let environment: Vec<&[u8]> = environment.iter().map(Vec::as_slice).collect();
+        let ends = process::guardian()
+            .and_then(|guardian| {
+                guardian.spawn(&Request {
+                    program: program_bytes(&argv),
+                    directory: &launch.directory,
+                    argv: &argv,
+                    environment: &environment,
+                    limits: launch.limits,
+                    host_death_grace_ms: launch.host_death_grace_ms,
+                })
+            })
+            .map_err(io)?;
+        let shared = Arc::new(Shared::new(launch.session_id.clone()));
+        let now = Instant::now();
+        crate::metrics::SPAWNS.add(1);
+        let session = Box::new(Session::new(
+            Arc::clone(&shared),
+            Timeouts {
+                startup: launch.startup,
+            },
+            launch.agents.clone(),
+            now,
+        ));
+        let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
+        let directory = String::from_utf8_lossy(&launch.directory).into_owned();
+        let handle = Self {
+            id,
+            agent_id: launch.agent_id.clone(),
+            program,
+            directory,
+            started: now,
+            shared,
+            reactor,
+        };
+        handle.reactor.post(Command::Add {
+            id,
+            session,
+            shared: Arc::clone(&handle.shared),
+            ends,
+        });
+        handle.wait_until_ready(interrupted)?;
+        Ok(handle)
+    }
+
+    fn wait_until_ready(&self, interrupted: &mut dyn FnMut() -> bool) -> Result<(), Stopped> {
+        let state = self.wait(interrupted, |state| state != State::Starting);
+        match state {
+            Some(State::Ready | State::InTurn | State::Draining) => Ok(()),
+            Some(_) => {
+                let (failure, ending) = {
+                    let view = self.shared.view();
+                    (view.failure.clone(), view.ending)
+                };
+                Err(self
+                    .subject(|subject| match (&failure, ending) {
+                        (Some(failure), _) => subject.failed_to_start(failure),
+                        (None, Some(end)) => {
+                            subject.ended("before it was ready", end.code, end.signal)
+                        }
+                        (None, None) => subject.ended("before it was ready", -1, 0),
+                    })
+                    .into())
+            }
+            None => {
+                self.reactor.post(Command::Kill { id: self.id });
+                Err(Stopped::Interrupted)
+            }
+        }
+    }
+
+    /// One turn: sends the prompt and waits for its `result`.
+    ///
+    /// # Errors
+    /// A turn in flight, a time-out, the agent's end, or the caller's own wish to stop, after
+    /// which the turn is interrupted and the session stays usable.
+    pub fn execute(
+        &self,
+        prompt: String,
+        limit: Option<Duration>,
+        interrupted: &mut dyn FnMut() -> bool,
+    ) -> Result<Turn, Stopped> {
+        let begun = self.shared.change(|view| match view.state {
+            State::Ready => {
+                view.state = State::InTurn;
+                view.turn += 1;
+                view.turn_end = None;
+                Ok(view.turn)
+            }
+            State::InTurn | State::Starting => Err(true),
+            State::Draining | State::Ended | State::SpawnFailed => Err(false),
+        });
+        let turn = match begun {
+            Ok(turn) => turn,
+            Err(true) => return Err(Stopped::Busy),
+            Err(false) => return Err(self.ended_error("before this turn").into()),
+        };
+        self.reactor.post(Command::Turn {
+            id: self.id,
+            prompt,
+            limit,
+        });
+        loop {
+            let end = self.shared.wait(SLICE, |view| {
+                if view.turn == turn {
+                    view.turn_end.take()
+                } else {
+                    Some(TurnEnd::Ended)
+                }
+            });
+            match end {
+                Some(TurnEnd::Result { outcome, frame }) => return Ok(Turn { outcome, frame }),
+                Some(TurnEnd::TimedOut { seconds, alive }) => {
+                    return Err(self
+                        .subject(|subject| subject.turn_timed_out(seconds, alive))
+                        .into());
+                }
+                Some(TurnEnd::Ended) => return Err(self.ended_error("during a turn").into()),
+                None if interrupted() => {
+                    self.interrupt();
+                    return Err(Stopped::Interrupted);
+                }
+                None => {}
+            }
+        }
+    }
+
+    /// Asks the CLI to stop the turn in flight, if there is one; does not wait.
+    pub fn interrupt(&self) {
+        self.reactor.post(Command::Interrupt { id: self.id });
+    }
+
+    /// Ends the agent: end of input, SIGTERM after half of `grace`, force after all of it.
+    ///
+    /// # Errors
+    /// A tree that is still there after force (uninterruptible processes).
+    pub fn shutdown(
+        &self,
+        grace: Duration,
+        interrupted: &mut dyn FnMut() -> bool,
+    ) -> Result<Ending, Stopped> {
+        self.reactor.post(Command::Shutdown { id: self.id, grace });
+        self.wait_until_over(grace + FORCE_PATIENCE, interrupted)
+    }
+
+    /// Ends the agent at once; does not wait.
+    pub fn kill(&self) {
+        self.reactor.post(Command::Kill { id: self.id });
+    }
+
+    fn wait_until_over(
+        &self,
+        patience: Duration,
+        interrupted: &mut dyn FnMut() -> bool,
+    ) -> Result<Ending, Stopped> {
+        let deadline = Instant::now() + patience;
+        loop {
+            if let Some(ending) = self
+                .shared
+                .wait(SLICE, |view| view.state.is_over().then_some(view.ending))
+            {
+                return Ok(ending.unwrap_or(Ending {
+                    code: -1,
+                    signal: 0,
+                    by: vespera_guardian::EndedBy::Itself,
+                    killed: 0,
+                    survivors: 0,
+                }));
+            }
+            if interrupted() {
+                return Err(Stopped::Interrupted);
+            }
+            if Instant::now() >= deadline {
+                return Err(not_ended(&self.agent_id, patience).into());
+            }
+        }
+    }
+
+    fn wait(
+        &self,
+        interrupted: &mut dyn FnMut() -> bool,
+        mut done: impl FnMut(State) -> bool,
+    ) -> Option<State> {
+        loop {
+            if let Some(state) = self
+                .shared
+                .wait(SLICE, |view| done(view.state).then_some(view.state))
+            {
+                return Some(state);
+            }
+            if interrupted() {
+                return None;
+            }
+        }
+    }
+
+    fn ended_error(&self, doing: &str) -> Error {
+        let ending = self.shared.view().ending;
+        self.subject(|subject| match ending {
+            Some(ending) => subject.ended(doing, ending.code, ending.signal),
+            None => subject.ended(doing, -1, 0),
+        })
+    }
+
+    fn subject<T>(&self, describe: impl FnOnce(&Subject<'_>) -> T) -> T {
+        let (pid, stderr) = {
+            let view = self.shared.view();
+            (view.pid, String::from_utf8_lossy(&view.stderr).into_owned())
+        };
+        describe(&Subject {
+            agent_id: &self.agent_id,
+            program: &self.program,
+            directory: &self.directory,
+            pid,
+            stderr: &stderr,
+        })
+    }
+
+    /// The caller's name of this agent.
+    pub fn agent_id(&self) -> &str {
+        &self.agent_id
+    }
+
+    /// When the spawn was asked for.
+    pub fn started(&self) -> Instant {
+        self.started
+    }
+
+    /// The view that other threads share.
+    pub fn shared(&self) -> &Shared {
+        &self.shared
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        // Nobody can reach the agent any more, so it must not live on.
+        if !self.shared.view().state.is_over() {
+            self.reactor.post(Command::Kill { id: self.id });
+        }
+    }
+}
+
+fn program_bytes<'a>(argv: &[&'a [u8]]) -> &'a [u8] {
+    argv.first().copied().unwrap_or_default()
+}

@@ -1,0 +1,441 @@
+//! The reactor: one thread that reads, writes and times every agent of the process.
+//!
+//! It owns all descriptors and no policy: what happens next is each [`Session`]'s decision. It
+//! never attaches to a Python interpreter. Other threads post commands and read `Shared` views.
+
+use crate::agent::process::Ends;
+use crate::agent::stream::{Framer, Line};
+use crate::agent::{Action, Session, Shared};
+use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
+use rustix::event::{EventfdFlags, Timespec};
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags, Shutdown};
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use vespera_guardian::Report;
+
+/// Bytes taken from one agent before the others have their turn.
+const READ_CHUNK: usize = 64 * 1024;
+
+const WAKE: u64 = u64::MAX;
+
+/// What other threads ask for.
+#[derive(Debug)]
+pub enum Command {
+    Add {
+        id: u64,
+        session: Box<Session>,
+        shared: Arc<Shared>,
+        ends: Ends,
+    },
+    Turn {
+        id: u64,
+        prompt: String,
+        limit: Option<Duration>,
+    },
+    Interrupt {
+        id: u64,
+    },
+    Shutdown {
+        id: u64,
+        grace: Duration,
+    },
+    Kill {
+        id: u64,
+    },
+}
+
+/// A handle on the reactor's thread.
+#[derive(Debug)]
+pub struct Reactor {
+    mailbox: Arc<Mailbox>,
+    owner: u32,
+}
+
+#[derive(Debug)]
+struct Mailbox {
+    commands: Mutex<VecDeque<Command>>,
+    bell: OwnedFd,
+}
+
+static CURRENT: Mutex<Option<Arc<Reactor>>> = Mutex::new(None);
+
+impl Reactor {
+    /// The reactor of this process, started at first use; a forked child gets its own.
+    ///
+    /// # Errors
+    /// No thread or descriptors left.
+    pub fn current() -> io::Result<Arc<Self>> {
+        let mut current = CURRENT.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(reactor) = current
+            .as_ref()
+            .filter(|reactor| reactor.owner == std::process::id())
+        {
+            return Ok(Arc::clone(reactor));
+        }
+        let started = Arc::new(Self::start()?);
+        *current = Some(Arc::clone(&started));
+        Ok(started)
+    }
+
+    fn start() -> io::Result<Self> {
+        let bell = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        let mailbox = Arc::new(Mailbox {
+            commands: Mutex::default(),
+            bell,
+        });
+        let poller = epoll::create(CreateFlags::CLOEXEC)?;
+        epoll::add(
+            &poller,
+            &mailbox.bell,
+            EventData::new_u64(WAKE),
+            EventFlags::IN,
+        )?;
+        let mut engine = Engine {
+            mailbox: Arc::clone(&mailbox),
+            poller,
+            agents: HashMap::new(),
+            timers: BTreeSet::new(),
+        };
+        std::thread::Builder::new()
+            .name("vespera-reactor".into())
+            .spawn(move || engine.run())?;
+        Ok(Self {
+            mailbox,
+            owner: std::process::id(),
+        })
+    }
+
+    /// Hands a command over; commands are carried out in the order in which they were posted.
+    pub fn post(&self, command: Command) {
+        self.mailbox
+            .commands
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push_back(command);
+        let _ = rustix::io::write(&self.mailbox.bell, &1_u64.to_ne_bytes());
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    Leash = 0,
+    Stdin = 1,
+    Stdout = 2,
+    Stderr = 3,
+}
+
+struct Agent {
+    session: Box<Session>,
+    shared: Arc<Shared>,
+    framer: Framer,
+    leash: Option<OwnedFd>,
+    stdin: Option<OwnedFd>,
+    stdout: Option<OwnedFd>,
+    stderr: Option<OwnedFd>,
+    unwritten: VecDeque<u8>,
+    waits_to_write: bool,
+    close_after_write: bool,
+    timer: Option<Instant>,
+}
+
+struct Engine {
+    mailbox: Arc<Mailbox>,
+    poller: OwnedFd,
+    agents: HashMap<u64, Agent>,
+    timers: BTreeSet<(Instant, u64)>,
+}
+
+impl Engine {
+    fn run(&mut self) {
+        let mut events = Vec::with_capacity(256);
+        let mut buffer = vec![0_u8; READ_CHUNK];
+        loop {
+            events.clear();
+            let wait = self
+                .timers
+                .first()
+                .map(|(at, _)| timespec(at.saturating_duration_since(Instant::now())));
+            match epoll::wait(
+                &self.poller,
+                rustix::buffer::spare_capacity(&mut events),
+                wait.as_ref(),
+            ) {
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(_) => return,
+            }
+            for event in &events {
+                let token = event.data.u64();
+                if token == WAKE {
+                    self.obey();
+                } else {
+                    self.serve(token, &mut buffer);
+                }
+            }
+            self.tick();
+        }
+    }
+
+    fn obey(&mut self) {
+        let mut count = [0_u8; 8];
+        let _ = rustix::io::read(&self.mailbox.bell, &mut count);
+        let commands = std::mem::take(
+            &mut *self
+                .mailbox
+                .commands
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner),
+        );
+        let now = Instant::now();
+        for command in commands {
+            let mut out = Vec::new();
+            let id = match command {
+                Command::Add {
+                    id,
+                    session,
+                    shared,
+                    ends,
+                } => {
+                    self.add(id, session, shared, ends);
+                    id
+                }
+                Command::Turn { id, prompt, limit } => {
+                    self.with(id, |session| {
+                        session.begin_turn(&prompt, limit, now, &mut out);
+                    });
+                    id
+                }
+                Command::Interrupt { id } => {
+                    self.with(id, |session| session.interrupt(&mut out));
+                    id
+                }
+                Command::Shutdown { id, grace } => {
+                    self.with(id, |session| session.shutdown(grace, now, &mut out));
+                    id
+                }
+                Command::Kill { id } => {
+                    self.with(id, |session| session.kill("killed by the host", &mut out));
+                    id
+                }
+            };
+            self.act(id, out);
+        }
+    }
+
+    fn with(&mut self, id: u64, change: impl FnOnce(&mut Session)) {
+        if let Some(agent) = self.agents.get_mut(&id) {
+            change(&mut agent.session);
+        }
+    }
+
+    fn add(&mut self, id: u64, session: Box<Session>, shared: Arc<Shared>, ends: Ends) {
+        for (fd, end) in [
+            (&ends.leash, End::Leash),
+            (&ends.stdout, End::Stdout),
+            (&ends.stderr, End::Stderr),
+        ] {
+            let _ = epoll::add(
+                &self.poller,
+                fd,
+                EventData::new_u64(token(id, end)),
+                EventFlags::IN,
+            );
+        }
+        let agent = Agent {
+            session,
+            shared,
+            framer: Framer::default(),
+            leash: Some(ends.leash),
+            stdin: Some(ends.stdin),
+            stdout: Some(ends.stdout),
+            stderr: Some(ends.stderr),
+            unwritten: VecDeque::new(),
+            waits_to_write: false,
+            close_after_write: false,
+            timer: None,
+        };
+        self.agents.insert(id, agent);
+    }
+
+    fn serve(&mut self, token: u64, buffer: &mut [u8]) {
+        let id = token >> 2;
+        let Some(agent) = self.agents.get_mut(&id) else {
+            return;
+        };
+        let mut out = Vec::new();
+        let now = Instant::now();
+        match token & 3 {
+            0 => agent.read_leash(now, &mut out),
+            1 => agent.flush(&self.poller, id),
+            2 => agent.read_stdout(buffer, now, &mut out),
+            _ => agent.read_stderr(buffer),
+        }
+        self.act(id, out);
+    }
+
+    fn tick(&mut self) {
+        let now = Instant::now();
+        while let Some((at, id)) = self.timers.first().copied() {
+            if at > now {
+                return;
+            }
+            self.timers.pop_first();
+            let mut out = Vec::new();
+            if let Some(agent) = self.agents.get_mut(&id) {
+                agent.timer = None;
+                agent.session.tick(now, &mut out);
+            }
+            self.act(id, out);
+        }
+    }
+
+    fn act(&mut self, id: u64, actions: Vec<Action>) {
+        let Some(agent) = self.agents.get_mut(&id) else {
+            return;
+        };
+        let mut finished = false;
+        for action in actions {
+            match action {
+                Action::Write(bytes) => {
+                    agent.unwritten.extend(bytes);
+                    agent.flush(&self.poller, id);
+                }
+                Action::CloseStdin => {
+                    agent.close_after_write = true;
+                    agent.flush(&self.poller, id);
+                }
+                Action::Order(order) => {
+                    if let Some(leash) = &agent.leash {
+                        let _ = rustix::net::send(
+                            leash,
+                            &order.encode(),
+                            SendFlags::DONTWAIT | SendFlags::NOSIGNAL,
+                        );
+                    }
+                }
+                Action::Finish => finished = true,
+            }
+        }
+        if let Some(at) = agent.timer.take() {
+            self.timers.remove(&(at, id));
+        }
+        if finished {
+            self.agents.remove(&id);
+            return;
+        }
+        agent.timer = agent.session.deadline();
+        self.timers.extend(agent.timer.map(|at| (at, id)));
+    }
+}
+
+impl Agent {
+    fn read_leash(&mut self, now: Instant, out: &mut Vec<Action>) {
+        let mut packet = [0_u8; 64];
+        while let Some(leash) = &self.leash {
+            match rustix::net::recv(leash, &mut packet, RecvFlags::DONTWAIT) {
+                Ok((read, _)) if read > 0 => {
+                    if let Some(report) = Report::decode(&packet[..read]) {
+                        self.session.report(report, now, out);
+                    }
+                }
+                Err(Errno::AGAIN | Errno::INTR) => return,
+                // End of file, ECONNRESET and the rest: the leash is gone.
+                Ok(_) | Err(_) => {
+                    self.leash = None;
+                    self.session.leash_gone(now, out);
+                }
+            }
+        }
+    }
+
+    fn read_stdout(&mut self, buffer: &mut [u8], now: Instant, out: &mut Vec<Action>) {
+        let Some(stdout) = &self.stdout else { return };
+        match rustix::io::read(stdout, &mut *buffer) {
+            Ok(0) => {
+                let session = &mut self.session;
+                self.framer.finish(|line| deliver(session, &line, now, out));
+                self.stdout = None;
+                self.session.output_ended(out);
+            }
+            Ok(read) => {
+                self.shared.view().output_bytes += read as u64;
+                crate::metrics::EVENT_BYTES.add(read as u64);
+                let session = &mut self.session;
+                self.framer
+                    .push(&buffer[..read], |line| deliver(session, &line, now, out));
+            }
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            Err(_) => {
+                self.stdout = None;
+                self.session.output_ended(out);
+            }
+        }
+    }
+
+    fn read_stderr(&mut self, buffer: &mut [u8]) {
+        let Some(stderr) = &self.stderr else { return };
+        match rustix::io::read(stderr, &mut *buffer) {
+            Ok(read) if read > 0 => self.shared.note_stderr(&buffer[..read]),
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            Ok(_) | Err(_) => self.stderr = None,
+        }
+    }
+
+    /// Writes what the agent takes now; the rest waits for epoll. Never blocks.
+    fn flush(&mut self, poller: &OwnedFd, id: u64) {
+        let Some(stdin) = &self.stdin else { return };
+        while !self.unwritten.is_empty() {
+            let (front, _) = self.unwritten.as_slices();
+            match rustix::net::send(stdin, front, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+                Ok(written) => drop(self.unwritten.drain(..written)),
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => {
+                    if !self.waits_to_write {
+                        self.waits_to_write = true;
+                        let _ = epoll::add(
+                            poller,
+                            stdin,
+                            EventData::new_u64(token(id, End::Stdin)),
+                            EventFlags::OUT,
+                        );
+                    }
+                    return;
+                }
+                // The agent closed its input; its exit or silence tells the rest.
+                Err(_) => self.unwritten.clear(),
+            }
+        }
+        if self.waits_to_write {
+            self.waits_to_write = false;
+            let _ = epoll::delete(poller, stdin.as_fd());
+        }
+        if self.close_after_write {
+            let _ = rustix::net::shutdown(stdin, Shutdown::Write);
+            self.stdin = None;
+        }
+    }
+}
+
+fn deliver(session: &mut Session, line: &Line<'_>, now: Instant, out: &mut Vec<Action>) {
+    match line {
+        Line::Whole(bytes) => session.line(bytes, now, out),
+        // Too long to read and not the end of anything: the head names it to whoever listens.
+        Line::Oversize { head, .. } => session.line(head, now, out),
+    }
+}
+
+fn token(id: u64, end: End) -> u64 {
+    id << 2 | end as u64
+}
+
+fn timespec(left: Duration) -> Timespec {
+    // Rounded up: a wait that ends a little early would spin until the deadline.
+    let left = left + Duration::from_micros(100);
+    Timespec {
+        tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: i64::from(left.subsec_nanos()),
+    }
+}

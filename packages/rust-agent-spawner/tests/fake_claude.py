@@ -1,0 +1,313 @@
+#!/usr/bin/env python3
+"""Responsible for what no model does on command: a claude CLI that misbehaves as it is told.
+
+It speaks the CLI's stream-json. FAKE_CLAUDE names what it does from its start, the first word of
+a prompt what it does in that turn. Every process it leaves behind ends itself after a minute.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, TypeAlias
+
+SLEEPER = [sys.executable, "-c", "import time; time.sleep(60)"]
+Frame: TypeAlias = dict[str, Any]
+Frames: TypeAlias = Iterator[Frame]
+Turn: TypeAlias = Callable[[str, Frame, Frames], None]
+TURNS: dict[str, Turn] = {}
+cost = 0.0
+
+
+def say(frame: Frame) -> None:
+    sys.stdout.buffer.write(json.dumps(frame, ensure_ascii=False).encode() + b"\n")
+    sys.stdout.buffer.flush()
+
+
+def raw(data: bytes) -> None:
+    sys.stdout.buffer.write(data)
+    sys.stdout.buffer.flush()
+
+
+def result(text: str, prompt: Frame, **more: object) -> None:
+    """The frame's kind stands last: key order is free, nobody may sniff it from the start."""
+    global cost
+    cost += 0.25
+    say(
+        {
+            "duration_api_ms": 1,
+            "subtype": "success",
+            "is_error": False,
+            "duration_ms": 2,
+            "num_turns": 1,
+            "session_id": session_id(),
+            "total_cost_usd": cost,
+            "usage": {"input_tokens": 3, "output_tokens": 5},
+            "result": text,
+            "user_message_uuids": [prompt["uuid"]] if "uuid" in prompt else [],
+            **more,
+            "type": "result",
+        }
+    )
+
+
+def session_id() -> str:
+    for word in sys.argv:
+        if word.startswith("--session-id="):
+            return word.partition("=")[2]
+    return "none"
+
+
+def frames() -> Frames:
+    for line in sys.stdin.buffer:
+        yield json.loads(line)
+
+
+def turn(word: str) -> Callable[[Turn], Turn]:
+    def register(function: Turn) -> Turn:
+        TURNS[word] = function
+        return function
+
+    return register
+
+
+@turn("echo")
+def _(text: str, prompt: Frame, inbox: Frames) -> None:
+    say({"type": "assistant", "message": {"content": [{"type": "text", "text": text}]}})
+    result(text, prompt)
+
+
+@turn("argv")
+def _(text: str, prompt: Frame, inbox: Frames) -> None:
+    result(json.dumps(sys.argv), prompt)
+
+
+@turn("environment")
+def _(text: str, prompt: Frame, inbox: Frames) -> None:
+    result(json.dumps(dict(os.environ)), prompt)
+
+
+@turn("fail")
+def _(text: str, prompt: Frame, inbox: Frames) -> None:
+    result("the model said no", prompt, is_error=True, api_error_status=401)
+
+
+@turn("big")
+def _(text: str, prompt: Frame, inbox: Frames) -> None:
+    size = int(text.split()[1])
+    say({"type": "assistant", "message": {"content": [{"type": "text", "text": "x" * size}]}})
+    result("y" * size, prompt)
+
+
+@turn("oversize")
+def _(text: str, prompt: Frame, inbox: Frames) -> None:
+    for _ in range(65):
+        raw(b"z" * (1024 * 1024))
+    raw(b"\n")
+    result("after the oversize line", prompt)
+
+
+@turn("separators")
+def _(text: str, prompt: Frame, inbox: Frames) -> None:
+    result("a\u2028b\u0085c\u2029d", prompt)
+
+
+@turn("split")
+def _(text: str, prompt: Frame, inbox: Frames) -> None:
+    line = json.dumps(
+        {
+            "type": "result",
+            "subtype": "success",
+            "is_error": False,
+            "result": "häßlich 🦀 日本",
+            "session_id": session_id(),
+        },
+        ensure_ascii=False,
+    ).encode()
+    for byte in line:
+        raw(bytes([byte]))
+        time.sleep(0.0005)
+    raw(b"\n")
+
+
+@turn("unknown")
+def _(text: str, prompt: Frame, inbox: Frames) -> None:
+    raw(b"this is no JSON\n\n[1, 2]\n\xff\xfe\x00\n")
+    say({"type": "thing_of_tomorrow", "payload": {"deep": [1, 2]}})
+    say({"type": {"not": "text"}})
+    say({"type": "system", "subtype": "thing_of_tomorrow"})
+    say({"type": "control_response", "response": {"request_id": "nobody", "subtype": "success"}})
+    result("still here", prompt)
+
+
+@turn("permission")
+def _(text: str, prompt: Frame, inbox: Frames) -> None:
+    ask = {"subtype": "can_use_tool", "tool_name": "Bash", "input": {"command": "id"}}
+    say({"type": "control_request", "request_id": "ask-1", "request": ask})
+    say({"type": "control_request", "request_id": "ask-2", "request": {"subtype": "new_ask"}})
+    answers = [next(inbox)["response"], next(inbox)["response"]]
+    answers.sort(key=lambda answer: answer["request_id"])
+    result(json.dumps(answers), prompt)
+
+
+@turn("foreign")
+def _(text: str, prompt: Frame, inbox: Frames) -> None:
+    result("of a background task", {"uuid": "somebody-else"}, origin={"kind": "task-notification"})
+    result("of the turn", prompt)
+
+
+@turn("hang")
+def _(text: str, prompt: Frame, inbox: Frames) -> None:
+    """Waits for an interrupt and then ends its turn as the real CLI does."""
+    for frame in inbox:
+        if frame.get("request", {}).get("subtype") == "interrupt":
+            acknowledge(frame)
+            result(
+                "",
+                prompt,
+                subtype="error_during_execution",
+                is_error=True,
+                terminal_reason="aborted_streaming",
+            )
+            return
+
+
+@turn("deaf")
+def _(text: str, prompt: Frame, inbox: Frames) -> None:
+    """No interrupt reaches it."""
+    time.sleep(60)
+
+
+@turn("die")
+def _(text: str, prompt: Frame, inbox: Frames) -> None:
+    sys.stderr.write("fatal: the disk is on fire\n")
+    sys.stderr.flush()
+    os._exit(3)
+
+
+@turn("crash")
+def _(text: str, prompt: Frame, inbox: Frames) -> None:
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+
+@turn("midline")
+def _(text: str, prompt: Frame, inbox: Frames) -> None:
+    raw(b'{"type":"result","subtype":"succ')
+    os._exit(0)
+
+
+@turn("lastline")
+def _(text: str, prompt: Frame, inbox: Frames) -> None:
+    """The result is the last thing it writes, without a newline."""
+    raw(b'{"type":"result","subtype":"success","is_error":false,"result":"last words"}')
+    os._exit(0)
+
+
+@turn("mute")
+def _(text: str, prompt: Frame, inbox: Frames) -> None:
+    """Closes its output and lives on."""
+    os.close(1)
+    time.sleep(60)
+
+
+@turn("leave")
+def _(text: str, prompt: Frame, inbox: Frames) -> None:
+    """Leaves one process behind, which holds its pipes and has a session of its own."""
+    child = subprocess.Popen(SLEEPER, start_new_session=True)
+    result(str(child.pid), prompt)
+
+
+@turn("orphan")
+def _(text: str, prompt: Frame, inbox: Frames) -> None:
+    """A double fork: the middle one exits, so that descent no longer shows the last one."""
+    code = (
+        "import subprocess as s;"
+        f"print(s.Popen({SLEEPER!r}, start_new_session=True, stdout=s.DEVNULL).pid)"
+    )
+    made = subprocess.run(
+        [sys.executable, "-c", code], start_new_session=True, stdout=subprocess.PIPE, check=True
+    )
+    result(made.stdout.decode().strip(), prompt)
+
+
+@turn("flood")
+def _(text: str, prompt: Frame, inbox: Frames) -> None:
+    """More stderr than any pipe holds, before the answer."""
+    for _ in range(64):
+        sys.stderr.write("e" * 65536)
+    sys.stderr.write("\nend of the flood\n")
+    sys.stderr.flush()
+    result("after the flood", prompt)
+
+
+@turn("length")
+def _(text: str, prompt: Frame, inbox: Frames) -> None:
+    result(str(len(text)), prompt)
+
+
+def acknowledge(frame: Frame) -> None:
+    say(
+        {
+            "type": "control_response",
+            "response": {
+                "subtype": "success",
+                "request_id": frame["request_id"],
+                "response": {"commands": []},
+            },
+        }
+    )
+
+
+def begin(how: str) -> None:
+    if how == "exit":
+        sys.exit("error: Not logged in. Run claude login")
+    if how == "exit-holding-pipes":
+        # A grandchild holds stdout and stderr open: exit must not wait for the pipes' end.
+        subprocess.Popen(SLEEPER, start_new_session=True)
+        sys.exit("error: bad flag")
+    if how == "silent":
+        sys.stderr.write("waiting for the MCP server\n")
+        sys.stderr.flush()
+        time.sleep(60)
+    if how == "stubborn":
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if how == "term":
+        signal.signal(signal.SIGTERM, lambda *_: os._exit(143))
+    if how == "noise":
+        raw(b"Welcome!\n" + b"\n")
+        say({"type": "system", "subtype": "status"})
+
+
+def main() -> None:
+    how = os.environ.get("FAKE_CLAUDE", "")
+    begin(how)
+    inbox = frames()
+    for frame in inbox:
+        if frame.get("type") == "control_request":
+            if how == "refuse":
+                say(
+                    {
+                        "type": "control_response",
+                        "response": {
+                            "subtype": "error",
+                            "request_id": frame["request_id"],
+                            "error": "unsupported initialize",
+                        },
+                    }
+                )
+            else:
+                acknowledge(frame)
+        elif frame.get("type") == "user":
+            text = frame["message"]["content"]
+            say({"type": "system", "subtype": "init", "session_id": session_id()})
+            TURNS[text.split(maxsplit=1)[0]](text, frame, inbox)
+    if how in ("stubborn", "term"):
+        time.sleep(60)
+
+
+main()

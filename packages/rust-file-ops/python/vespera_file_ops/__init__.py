@@ -1,0 +1,71 @@
+"""File operations for agents and servers, in Rust with a Python fallback.
+
+>>> import os, tempfile, vespera_file_ops
+>>> path = os.path.join(tempfile.mkdtemp(), "note.txt")
+>>> vespera_file_ops.write_file_atomic(path, "kept whole\\n")
+>>> vespera_file_ops.read_file_lines(path)
+['kept whole']
+"""
+
+from __future__ import annotations
+
+import logging as _logging
+
+from vespera_file_ops import errors
+from vespera_file_ops._arguments import FilePath
+from vespera_file_ops._version import __version__
+from vespera_file_ops.api import (
+    append_file,
+    backend,
+    get_file_info,
+    glob_files,
+    read_file,
+    read_file_lines,
+    read_file_string,
+    write_file,
+    write_file_atomic,
+    write_file_string,
+)
+from vespera_file_ops.errors import (
+    AmbiguousMatch,
+    ContentChanged,
+    EditError,
+    EncodingError,
+    FileOpError,
+    FileTooLarge,
+    OutsideWorkspace,
+    PatternError,
+    StringNotFound,
+)
+
+__all__ = [
+    "RUST_FILE_OPS_AVAILABLE",
+    "AmbiguousMatch",
+    "ContentChanged",
+    "EditError",
+    "EncodingError",
+    "FileOpError",
+    "FilePath",
+    "FileTooLarge",
+    "OutsideWorkspace",
+    "PatternError",
+    "StringNotFound",
+    "__version__",
+    "append_file",
+    "backend",
+    "errors",
+    "get_file_info",
+    "glob_files",
+    "read_file",
+    "read_file_lines",
+    "read_file_string",
+    "write_file",
+    "write_file_atomic",
+    "write_file_string",
+]
+
+RUST_FILE_OPS_AVAILABLE: bool = backend() == "rust"
+"""Whether the functions of this module run in Rust."""
+
+# A library prints nothing: without a handler of the application's, records go nowhere.
+_logging.getLogger("vespera.file_ops").addHandler(_logging.NullHandler())

@@ -1,0 +1,116 @@
+"""Responsible for the module functions: one documented signature each, done by the chosen backend.
+
+Paths are ``str``, ``bytes`` or ``os.PathLike``. Every function acts on regular files only: a
+directory raises ``IsADirectoryError``, a FIFO, socket or device an ``OSError`` (``ENXIO``,
+``ENODEV``) at once, so that nothing ever hangs. Symlinks are followed. What the system refuses is
+an ``OSError`` subclass with ``errno`` and ``filename``.
+"""
+
+from __future__ import annotations
+
+from vespera_file_ops._arguments import FilePath
+from vespera_file_ops.backends import BackendName, choose
+
+__all__ = [
+    "append_file",
+    "backend",
+    "get_file_info",
+    "glob_files",
+    "read_file",
+    "read_file_lines",
+    "read_file_string",
+    "write_file",
+    "write_file_atomic",
+    "write_file_string",
+]
+
+_name, _chosen = choose()
+
+
+def backend() -> BackendName:
+    """Return which backend the functions of this module use: ``"rust"`` or ``"python"``."""
+    return _name
+
+
+def read_file(path: FilePath) -> bytes:
+    """Return the whole content of a regular file."""
+    return _chosen.read_file(path)
+
+
+def read_file_string(path: FilePath) -> str:
+    """Return the whole content as text.
+
+    The file must be UTF-8: ``EncodingError`` (a ``ValueError``) names the first byte that is not.
+    A byte order mark and all line endings stay as they are.
+    """
+    return _chosen.read_file_string(path)
+
+
+def read_file_lines(path: FilePath) -> list[str]:
+    r"""Return the lines of a UTF-8 file without their endings (``\n`` or ``\r\n``).
+
+    Nothing else ends a line (no form feed, no lone ``\r``), and a final newline opens no further,
+    empty line. Not UTF-8: ``EncodingError``.
+    """
+    return _chosen.read_file_lines(path)
+
+
+def write_file(path: FilePath, content: bytes | bytearray | memoryview) -> None:
+    """Write ``content`` in place, creating the file if it is missing.
+
+    Inode, owner, mode and hard links stay. Room is reserved first: where the disk is full or a
+    size limit is met, the old content stays and a new file does not appear. A crash in the middle
+    may leave a mixture; ``write_file_atomic`` does not.
+    """
+    _chosen.write_file(path, content)
+
+
+def write_file_string(path: FilePath, content: str) -> None:
+    """Write text as UTF-8, as ``write_file`` does; line endings are not translated."""
+    _chosen.write_file_string(path, content)
+
+
+def append_file(path: FilePath, content: str) -> None:
+    """Add text as UTF-8 at the end, creating the file if it is missing.
+
+    One ``O_APPEND`` write, so several writers do not tear each other's lines. What a full disk cut
+    short is taken back.
+    """
+    _chosen.append_file(path, content)
+
+
+def write_file_atomic(path: FilePath, content: str) -> None:
+    """Replace the content so that readers, and a crash, see the old or the new content whole.
+
+    A temporary file beside the target (``.vespera-….tmp``) is written, forced to disk and renamed;
+    the directory is forced to disk too. The mode is kept, the owner where the system allows it; a
+    symlink is written through. Hard links to the old content keep the old content. It is the
+    directory that must be writable.
+    """
+    _chosen.write_file_atomic(path, content)
+
+
+def glob_files(directory: FilePath, pattern: str) -> list[str]:
+    r"""Return the regular files beneath ``directory`` whose relative path matches ``pattern``.
+
+    Each is ``directory`` as given, joined with the path beneath it; the list is sorted by bytes.
+
+    ======== =====================================================================
+    ``*``    any characters of one name (also none, also a leading dot)
+    ``?``    one character
+    ``[a-z]`` one of these; ``[!a-z]`` or ``[^a-z]`` one other
+    ``**``   between slashes: any number of directories; at the end: all files beneath
+    ``{a,b}`` either; may be nested and hold slashes
+    ``\x``   the character ``x`` itself
+    ======== =====================================================================
+
+    Case counts. Symlinks to files are found, symlinked directories are not entered, directories
+    that vanish or may not be read are left out. ``PatternError`` (a ``ValueError``) for a pattern
+    that is empty, absolute, holds ``..``, ends with ``/`` or does not close what it opens.
+    """
+    return _chosen.glob_files(directory, pattern)
+
+
+def get_file_info(path: FilePath) -> tuple[int, bool, bool]:
+    """Return ``(size in bytes, is_file, is_dir)``, symlinks followed; nothing is opened."""
+    return _chosen.get_file_info(path)

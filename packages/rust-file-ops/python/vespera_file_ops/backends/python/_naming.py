@@ -1,0 +1,20 @@
+"""Responsible for the name in an ``OSError``: calls on descriptors do not know it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+__all__ = ["naming"]
+
+
+@contextmanager
+def naming(path: str) -> Iterator[None]:
+    """Put ``path`` into an ``OSError`` that names another path or none."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = path
+        # A failed rename also names its destination.
+        error.filename2 = None
+        raise

@@ -1,0 +1,60 @@
+"""Responsible for reading whole regular files, as bytes, text or lines, and for telling what a
+path is.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+
+from vespera_file_ops._arguments import FilePath, as_path
+from vespera_file_ops.backends.python._naming import naming
+from vespera_file_ops.backends.python._open import open_for_reading
+from vespera_file_ops.errors import EncodingError, FileTooLarge
+
+__all__ = ["get_file_info", "read_file", "read_file_lines", "read_file_string"]
+
+
+def read_file(path: FilePath) -> bytes:
+    """Return the whole content of a regular file."""
+    return _read(as_path(path))
+
+
+def read_file_string(path: FilePath) -> str:
+    """Return the whole content as text (UTF-8)."""
+    name = as_path(path)
+    content = _read(name)
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        msg = f"{name}: not valid UTF-8 at byte {error.start}; read it as bytes with read_file"
+        raise EncodingError(msg, context={"path": name, "offset": error.start}) from None
+
+
+def read_file_lines(path: FilePath) -> list[str]:
+    """Return the lines without their endings."""
+    # str.splitlines would also cut at form feeds, lone carriage returns and other separators.
+    lines = read_file_string(path).split("\n")
+    last = lines.pop()
+    lines = [line.removesuffix("\r") for line in lines]
+    return [*lines, last] if last else lines
+
+
+def get_file_info(path: FilePath) -> tuple[int, bool, bool]:
+    """Return ``(size in bytes, is_file, is_dir)``, symlinks followed."""
+    status = os.stat(as_path(path))
+    return status.st_size, stat.S_ISREG(status.st_mode), stat.S_ISDIR(status.st_mode)
+
+
+def _read(name: str) -> bytes:
+    with naming(name), open_for_reading(name) as (descriptor, status):
+        try:
+            # The size is a hint only: /proc says 0 and a log grows while it is read. A sparse file
+            # may claim any size.
+            with io.FileIO(descriptor, closefd=False) as file:
+                return file.readall()
+        except MemoryError:
+            msg = f"{name}: its {status.st_size} bytes do not fit in memory"
+            context = {"path": name, "size": status.st_size}
+            raise FileTooLarge(msg, context=context) from None

@@ -1,0 +1,101 @@
+"""Responsible for writing in place: the same inode, owner, mode and hard links before and after.
+
+In place there is no way back once the old content is cut off, so room for the new content is
+reserved first: a full disk or a size limit is found while the old content is still whole.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+
+from vespera_file_ops._arguments import FilePath, as_bytes, as_path, as_text
+from vespera_file_ops.backends.python._naming import naming
+from vespera_file_ops.backends.python._open import open_for_writing
+
+__all__ = ["append_file", "write_all", "write_file", "write_file_string"]
+
+
+def write_file(path: FilePath, content: bytes | bytearray | memoryview) -> None:
+    """Write bytes in place."""
+    _write(as_path(path), as_bytes(content))
+
+
+def write_file_string(path: FilePath, content: str) -> None:
+    """Write text (UTF-8) in place."""
+    _write(as_path(path), as_text(content).encode("utf-8"))
+
+
+def append_file(path: FilePath, content: str) -> None:
+    """Add text (UTF-8) at the end."""
+    name = as_path(path)
+    text = as_text(content).encode("utf-8")
+    with naming(name), open_for_writing(name, append=True) as (descriptor, _, created):
+        try:
+            _append(descriptor, text)
+        except BaseException:
+            if created and os.fstat(descriptor).st_size == 0:
+                with contextlib.suppress(OSError):
+                    os.unlink(name)
+            raise
+
+
+def write_all(descriptor: int, content: bytes) -> None:
+    """Write everything: one ``write`` may take less (2 GiB at most, or what fits)."""
+    written = os.write(descriptor, content)
+    if written < len(content):
+        with memoryview(content) as view:
+            while written < len(content):
+                written += os.write(descriptor, view[written:])
+
+
+def _write(name: str, content: bytes) -> None:
+    with naming(name), open_for_writing(name, append=False) as (descriptor, status, created):
+        if created:
+            try:
+                write_all(descriptor, content)
+            except BaseException:
+                # Half a new file is worse than none.
+                with contextlib.suppress(OSError):
+                    os.unlink(name)
+                raise
+            return
+        try:
+            _reserve(descriptor, len(content))
+        except BaseException:
+            # Reserving may have grown the file before it failed.
+            with contextlib.suppress(OSError):
+                os.ftruncate(descriptor, status.st_size)
+            raise
+        write_all(descriptor, content)
+        os.ftruncate(descriptor, len(content))
+
+
+def _append(descriptor: int, content: bytes) -> None:
+    """Write at the end; take back what was written if the rest does not fit."""
+    written = 0
+    with memoryview(content) as view:
+        try:
+            while written < len(content):
+                written += os.write(descriptor, view[written:])
+        except BaseException:
+            if written:
+                with contextlib.suppress(OSError):
+                    # After an O_APPEND write the position is the end of what we wrote. Somebody
+                    # else's bytes after it stay, and so, then, do ours before them.
+                    end = os.lseek(descriptor, 0, os.SEEK_CUR)
+                    if os.fstat(descriptor).st_size == end:
+                        os.ftruncate(descriptor, end - written)
+            raise
+
+
+def _reserve(descriptor: int, size: int) -> None:
+    """Ask the file system for blocks. One that cannot reserve is not an error."""
+    if size == 0 or not hasattr(os, "posix_fallocate"):
+        return
+    try:
+        os.posix_fallocate(descriptor, 0, size)
+    except OSError as error:
+        if error.errno not in (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL):
+            raise

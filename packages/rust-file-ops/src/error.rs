@@ -1,0 +1,82 @@
+//! Responsible for how this crate words its failures; codes and mapping are `vespera_error`'s.
+
+use std::ffi::OsStr;
+use std::io;
+use std::path::Path;
+
+use vespera_error::{Error, ErrorCode};
+
+/// Attach verb and path to a failure of the system: the number alone helps nobody.
+pub(crate) fn failed<'a>(
+    operation: &'static str,
+    path: &'a Path,
+) -> impl FnOnce(io::Error) -> Error + 'a {
+    move |source| Error::io(operation, Some(path), source)
+}
+
+/// The path names something that could block or never end.
+pub(crate) fn not_regular(path: &Path, kind: FileKind) -> Error {
+    failed("open", path)(io::Error::other(NotRegular(kind))).with("errno", kind.errno())
+}
+
+/// The content stops being UTF-8 at byte `offset`.
+pub(crate) fn not_utf8(path: &Path, offset: usize) -> Error {
+    let message = format!(
+        "{}: not valid UTF-8 at byte {offset}; read it as bytes with read_file",
+        path.display()
+    );
+    Error::new(ErrorCode::Encoding, message)
+        .with("path", path.to_string_lossy())
+        .with("offset", offset)
+}
+
+/// The file says it has `size` bytes, and no room can be had for them.
+pub(crate) fn too_large(path: &Path, size: u64) -> Error {
+    let message = format!("{}: its {size} bytes do not fit in memory", path.display());
+    Error::new(ErrorCode::FileTooLarge, message)
+        .with("path", path.to_string_lossy())
+        .with("size", size)
+}
+
+/// The glob pattern means nothing, for this reason.
+pub(crate) fn bad_pattern(pattern: &OsStr, reason: String) -> Error {
+    Error::new(
+        ErrorCode::Pattern,
+        format!("glob pattern '{}': {reason}", pattern.display()),
+    )
+    .with("pattern", pattern.to_string_lossy())
+    .with("reason", reason)
+}
+
+/// The payload of the `io::Error` for what is not a regular file: it keeps number and words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{0} is not a regular file; give the path of a regular file")]
+pub struct NotRegular(pub FileKind);
+
+/// What stands where a regular file was expected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileKind {
+    Fifo,
+    Socket,
+    Device,
+}
+
+impl FileKind {
+    /// The number that the system itself uses for what lacks its other end, or an operation.
+    pub fn errno(self) -> i32 {
+        match self {
+            FileKind::Fifo | FileKind::Socket => libc::ENXIO,
+            FileKind::Device => libc::ENODEV,
+        }
+    }
+}
+
+impl std::fmt::Display for FileKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            FileKind::Fifo => "a FIFO",
+            FileKind::Socket => "a socket",
+            FileKind::Device => "a device",
+        })
+    }
+}

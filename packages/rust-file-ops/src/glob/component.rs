@@ -1,0 +1,145 @@
+//! Responsible for matching one name against one component of a pattern.
+//!
+//! A name is a row of characters; each byte that is not UTF-8 counts as one character, numbered
+//! as Python's `surrogateescape` does (0xDC00 + byte), so that both backends agree on any name.
+
+/// One part of a pattern between slashes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Component {
+    /// `**`: any number of directories, also none.
+    AnyDepth,
+    Name(Tokens),
+}
+
+/// What a name must look like, from left to right.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Tokens(pub(super) Vec<Token>);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Token {
+    Literal(u32),
+    /// `?`: exactly one character.
+    One,
+    /// `*`: any run of characters, also none.
+    Run,
+    /// `[a-z]`, `[!a-z]`: inclusive ranges.
+    Class {
+        negated: bool,
+        ranges: Vec<(u32, u32)>,
+    },
+}
+
+impl Tokens {
+    /// Whether the whole name matches. Only the last `*` is ever tried again, so the time is at
+    /// most length of name times length of pattern.
+    pub(super) fn matches(&self, name: &[u32]) -> bool {
+        let tokens = &self.0;
+        let (mut token, mut at) = (0, 0);
+        let mut last_run: Option<(usize, usize)> = None;
+        loop {
+            match tokens.get(token) {
+                Some(Token::Run) => {
+                    last_run = Some((token, at));
+                    token += 1;
+                    continue;
+                }
+                Some(single) if at < name.len() && single.accepts(name[at]) => {
+                    token += 1;
+                    at += 1;
+                    continue;
+                }
+                None if at == name.len() => return true,
+                _ => {}
+            }
+            match last_run {
+                Some((run, start)) if start < name.len() => {
+                    last_run = Some((run, start + 1));
+                    token = run + 1;
+                    at = start + 1;
+                }
+                _ => return false,
+            }
+        }
+    }
+}
+
+impl Token {
+    fn accepts(&self, character: u32) -> bool {
+        match self {
+            Token::Literal(wanted) => *wanted == character,
+            Token::One => true,
+            Token::Class { negated, ranges } => {
+                let inside = ranges
+                    .iter()
+                    .any(|&(low, high)| (low..=high).contains(&character));
+                inside != *negated
+            }
+            Token::Run => false,
+        }
+    }
+}
+
+/// The characters of `name`, put into `characters` in place of what was there.
+pub(super) fn decode(name: &[u8], characters: &mut Vec<u32>) {
+    characters.clear();
+    for chunk in name.utf8_chunks() {
+        characters.extend(chunk.valid().chars().map(u32::from));
+        characters.extend(chunk.invalid().iter().map(|&byte| 0xDC00 + u32::from(byte)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(text: &str) -> Vec<u32> {
+        text.chars().map(u32::from).collect()
+    }
+
+    fn tokens(pattern: &str) -> Tokens {
+        Tokens(
+            pattern
+                .chars()
+                .map(|character| match character {
+                    '*' => Token::Run,
+                    '?' => Token::One,
+                    other => Token::Literal(u32::from(other)),
+                })
+                .collect(),
+        )
+    }
+
+    #[test]
+    fn stars_match_any_run_and_question_marks_one_character() {
+        for (pattern, text, expected) in [
+            ("*", "", true),
+            ("*.rs", "lib.rs", true),
+            ("*.rs", "lib.rs.bak", false),
+            ("a*b*c", "a-b-b-c", true),
+            ("a*b*c", "a-b-b-", false),
+            ("?", "é", true),
+            ("??", "é", false),
+            ("", "a", false),
+        ] {
+            assert_eq!(
+                tokens(pattern).matches(&name(text)),
+                expected,
+                "{pattern} on {text}"
+            );
+        }
+    }
+
+    #[test]
+    fn many_stars_on_a_long_name_end_soon() {
+        let pattern = tokens(&"a*".repeat(60));
+        assert!(!pattern.matches(&name(&"b".repeat(255))));
+        assert!(!tokens(&format!("{}b", "*a".repeat(60))).matches(&name(&"a".repeat(255))));
+    }
+
+    #[test]
+    fn a_byte_that_is_not_utf8_is_one_character() {
+        let mut characters = Vec::new();
+        decode(b"a\xffb\xe2\x82", &mut characters);
+        assert_eq!(characters, [0x61, 0xDCFF, 0x62, 0xDCE2, 0xDC82]);
+    }
+}

@@ -1,0 +1,44 @@
+//! File operations for programs that edit files on behalf of somebody else.
+//!
+//! The problem: a path that comes from an agent may name anything. A FIFO blocks whoever opens
+//! it, a device never ends, and a disk that fills up in the middle of a write leaves half a file.
+//! The functions here act on regular files only, say clearly what else they found, and leave
+//! either the old content or the new one behind.
+//!
+//! Plain Rust modules hold the logic and know nothing of Python; `python` (behind the cargo
+//! feature of that name) converts arguments, releases the interpreter and maps errors.
+//!
+//! ```
+//! let directory = std::env::temp_dir().join(format!("vespera-doc-{}", std::process::id()));
+//! std::fs::create_dir_all(&directory)?;
+//! let note = directory.join("note.txt");
+//! vespera_file_ops::atomic::write_file_atomic(&note, b"kept whole")?;
+//! assert_eq!(vespera_file_ops::read::read_file(&note)?, b"kept whole");
+//! std::fs::remove_dir_all(&directory)?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+pub mod atomic;
+mod error;
+pub mod glob;
+pub mod info;
+mod open;
+pub mod read;
+pub mod write;
+
+#[cfg(feature = "python")]
+mod python;
+
+pub use error::{FileKind, NotRegular};
+pub use vespera_error::{Error, Result};
+
+/// The extension `vespera_file_ops._native`. It never relies on the GIL for safety.
+#[cfg(feature = "python")]
+#[pyo3::pymodule(gil_used = false)]
+mod _native {
+    #[pymodule_export]
+    use crate::python::{
+        append_file, build_info, get_file_info, glob_files, read_file, read_file_lines,
+        read_file_string, write_file, write_file_atomic, write_file_string,
+    };
+}

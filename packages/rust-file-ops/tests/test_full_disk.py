@@ -1,0 +1,137 @@
+"""A disk that fills up, a size limit, a directory one may not write in: nothing half-written stays.
+
+Limits and users belong to a process, so each of these runs in a child of its own.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+root_only = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+
+CHILD = """
+import errno, importlib, os, resource, sys
+ops = importlib.import_module(sys.argv[1])
+directory = sys.argv[2]
+
+def outcome(function, name, content):
+    try:
+        getattr(ops, function)(os.path.join(directory, name), content)
+    except OSError as error:
+        assert error.filename == os.path.join(directory, name), error.filename
+        return errno.errorcode[error.errno]
+    return "written"
+
+def files():
+    return {name: os.path.getsize(os.path.join(directory, name)) for name in os.listdir(directory)}
+"""
+
+
+def in_child(ops: ModuleType, directory: Path, body: str) -> None:
+    code = CHILD + textwrap.dedent(body)
+    done = subprocess.run(
+        [sys.executable, "-c", code, ops.__name__, str(directory)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_size_limit_leaves_the_old_content_and_no_new_file(
+    ops: ModuleType, tmp_path: Path
+) -> None:
+    (tmp_path / "old").write_bytes(b"o" * 1000)
+    (tmp_path / "log").write_bytes(b"l" * 90_000)
+    in_child(
+        ops,
+        tmp_path,
+        """
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+        for name in ("old", "new"):
+            assert outcome("write_file", name, b"n" * 200_000) == "EFBIG"
+            assert outcome("write_file_string", name, "n" * 200_000) == "EFBIG"
+            assert outcome("write_file_atomic", name, "n" * 200_000) == "EFBIG"
+            assert outcome("append_file", name, "n" * 200_000) == "EFBIG", name
+        assert outcome("append_file", "log", "n" * 20_000) == "EFBIG"
+        assert files() == {"old": 1000, "log": 90_000}, files()
+        assert outcome("write_file", "old", b"n" * 100_000) == "written"
+        """,
+    )
+    assert (tmp_path / "log").read_bytes() == b"l" * 90_000
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 1 MiB."""
+    mounted = tmp_path / "disk"
+    mounted.mkdir()
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(mounted)],
+        capture_output=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        pytest.skip("cannot mount a tmpfs here")
+    try:
+        yield mounted
+    finally:
+        subprocess.run(["umount", str(mounted)], check=True)
+
+
+@root_only
+def test_a_full_disk_leaves_the_old_content_and_no_new_file(
+    ops: ModuleType, small_disk: Path
+) -> None:
+    (small_disk / "old").write_bytes(b"o" * 1000)
+    too_much = 2 << 20
+    for name in ("old", "new"):
+        for function in ("write_file_string", "write_file_atomic", "append_file"):
+            with pytest.raises(OSError, match="No space") as caught:
+                getattr(ops, function)(small_disk / name, "n" * too_much)
+            assert caught.value.errno == errno.ENOSPC
+            assert caught.value.filename == str(small_disk / name)
+            assert os.listdir(small_disk) == ["old"], (function, name)
+            assert (small_disk / "old").read_bytes() == b"o" * 1000, function
+
+
+@root_only
+def test_a_directory_one_may_not_write_in(ops: ModuleType, tmp_path: Path) -> None:
+    (tmp_path / "old").write_text("old")
+    tmp_path.chmod(0o555)
+    for parent in tmp_path.parents:
+        parent.chmod(parent.stat().st_mode | 0o111)
+    in_child(
+        ops,
+        tmp_path,
+        """
+        os.setresuid(65534, 65534, 65534)
+        for function in ("write_file_string", "write_file_atomic", "append_file"):
+            for name in ("old", "new"):
+                assert outcome(function, name, "n") == "EACCES", (function, name)
+        """,
+    )
+    assert os.listdir(tmp_path) == ["old"]
+    assert (tmp_path / "old").read_text() == "old"
+
+
+@root_only
+def test_a_read_only_file_system(ops: ModuleType, small_disk: Path) -> None:
+    (small_disk / "old").write_text("old")
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    for function in ("write_file_string", "write_file_atomic", "append_file"):
+        for name in ("old", "new"):
+            with pytest.raises(OSError, match="Read-only") as caught:
+                getattr(ops, function)(small_disk / name, "n")
+            assert caught.value.errno == errno.EROFS
+    assert ops.read_file(small_disk / "old") == b"old"

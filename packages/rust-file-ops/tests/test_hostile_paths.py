@@ -1,0 +1,170 @@
+"""What stands at a path may be anything: every function answers at once and clearly."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+READERS = ["read_file", "read_file_string", "read_file_lines"]
+WRITERS = ["write_file", "write_file_string", "append_file", "write_file_atomic"]
+
+
+def call(ops: ModuleType, function: str, path: Any) -> Any:
+    """Call any of the functions with a path, and give up if it hangs."""
+    arguments: tuple[Any, ...] = (path,)
+    if function in WRITERS:
+        arguments = (path, b"new" if function == "write_file" else "new")
+    outcome: list[Callable[[], Any]] = []
+
+    def work() -> None:
+        try:
+            value = getattr(ops, function)(*arguments)
+            outcome.append(lambda: value)
+        except BaseException as error:  # handed to the test's own thread
+            caught = error
+
+            def again() -> None:
+                raise caught
+
+            outcome.append(again)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    thread.join(10)
+    assert outcome, f"{function} hangs"
+    return outcome[0]()
+
+
+@pytest.mark.parametrize("function", [*READERS, "get_file_info"])
+def test_a_missing_file(ops: ModuleType, tmp_path: Path, function: str) -> None:
+    with pytest.raises(FileNotFoundError) as caught:
+        call(ops, function, tmp_path / "none")
+    error = caught.value
+    assert error.errno == errno.ENOENT
+    assert error.filename == str(tmp_path / "none")
+    assert error.strerror == os.strerror(errno.ENOENT)
+
+
+@pytest.mark.parametrize("function", WRITERS)
+def test_a_missing_directory(ops: ModuleType, tmp_path: Path, function: str) -> None:
+    with pytest.raises(FileNotFoundError) as caught:
+        call(ops, function, tmp_path / "none" / "f")
+    assert caught.value.filename == str(tmp_path / "none" / "f")
+
+
+@pytest.mark.parametrize("function", READERS + WRITERS)
+def test_an_empty_path(
+    ops: ModuleType, tmp_path: Path, function: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileNotFoundError):
+        call(ops, function, "")
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("function", READERS + WRITERS)
+@pytest.mark.parametrize("suffix", ["", "/", "/."])
+def test_a_directory_in_place_of_a_file(
+    ops: ModuleType, tmp_path: Path, function: str, suffix: str
+) -> None:
+    with pytest.raises(IsADirectoryError) as caught:
+        call(ops, function, f"{tmp_path}{suffix}")
+    assert caught.value.errno == errno.EISDIR
+    assert caught.value.filename == f"{tmp_path}{suffix}"
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("function", WRITERS)
+def test_a_new_name_that_only_a_directory_can_have(
+    ops: ModuleType, tmp_path: Path, function: str
+) -> None:
+    with pytest.raises(IsADirectoryError):
+        call(ops, function, f"{tmp_path}/none/")
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("function", READERS + WRITERS)
+def test_a_file_in_place_of_a_directory(ops: ModuleType, tmp_path: Path, function: str) -> None:
+    (tmp_path / "f").write_text("kept")
+    for path in (f"{tmp_path}/f/", f"{tmp_path}/f/g"):
+        with pytest.raises(NotADirectoryError):
+            call(ops, function, path)
+    assert (tmp_path / "f").read_text() == "kept"
+
+
+@pytest.mark.parametrize("function", READERS + WRITERS)
+def test_a_fifo_never_hangs(ops: ModuleType, tmp_path: Path, function: str) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    with pytest.raises(OSError, match="a FIFO is not a regular file") as caught:
+        call(ops, function, fifo)
+    assert caught.value.errno == errno.ENXIO
+    assert caught.value.filename == str(fifo)
+    assert fifo.is_fifo()
+
+
+@pytest.mark.parametrize("function", READERS + WRITERS)
+def test_a_socket(ops: ModuleType, tmp_path: Path, function: str) -> None:
+    path = tmp_path / "s"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(os.path.relpath(path))
+        with pytest.raises(OSError, match="a socket is not a regular file") as caught:
+            call(ops, function, path)
+    assert caught.value.errno == errno.ENXIO
+
+
+@pytest.mark.parametrize("function", READERS + WRITERS)
+@pytest.mark.parametrize("device", ["/dev/null", "/dev/zero"])
+def test_a_device(ops: ModuleType, function: str, device: str) -> None:
+    with pytest.raises(OSError, match="a device is not a regular file") as caught:
+        call(ops, function, device)
+    assert caught.value.errno == errno.ENODEV
+    assert caught.value.filename == device
+    assert Path(device).is_char_device()
+
+
+@pytest.mark.parametrize("function", [*READERS, *WRITERS, "get_file_info"])
+def test_arguments_that_are_no_path(ops: ModuleType, function: str) -> None:
+    with pytest.raises(ValueError, match="NUL"):
+        call(ops, function, "a\0b")
+    for wrong in (3, None, ["f"]):
+        with pytest.raises(TypeError):
+            call(ops, function, wrong)
+
+
+@pytest.mark.parametrize("function", [*READERS, "get_file_info"])
+def test_a_symlink_loop(ops: ModuleType, tmp_path: Path, function: str) -> None:
+    (tmp_path / "a").symlink_to("a")
+    with pytest.raises(OSError, match="symbolic links") as caught:
+        call(ops, function, tmp_path / "a")
+    assert caught.value.errno == errno.ELOOP
+
+
+def test_a_name_that_is_not_utf8(ops: ModuleType, tmp_path: Path) -> None:
+    raw = os.fsencode(tmp_path) + b"/n\xff\xfe"
+    text = os.fsdecode(raw)
+    ops.write_file_atomic(raw, "one")
+    ops.append_file(text, " two")
+    assert ops.read_file_string(raw) == "one two"
+    assert ops.get_file_info(text) == (7, True, False)
+    assert ops.glob_files(tmp_path, "*") == [text]
+    os.unlink(raw)
+    with pytest.raises(FileNotFoundError) as caught:
+        ops.read_file(raw)
+    assert caught.value.filename == text
+
+
+def test_a_name_that_is_too_long(ops: ModuleType, tmp_path: Path) -> None:
+    for function in READERS + WRITERS:
+        with pytest.raises(OSError, match="too long") as caught:
+            call(ops, function, tmp_path / ("n" * 256))
+        assert caught.value.errno == errno.ENAMETOOLONG
+    assert os.listdir(tmp_path) == []

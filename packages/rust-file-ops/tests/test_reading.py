@@ -1,0 +1,95 @@
+"""Reading: whole content, text, lines, and what a path is."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from vespera_file_ops.errors import EncodingError, FileOpError, FileTooLarge
+
+
+@pytest.mark.parametrize("size", [0, 1, 4096, 3_000_001])
+def test_bytes_come_back_as_they_are(ops: ModuleType, tmp_path: Path, size: int) -> None:
+    content = os.urandom(size)
+    (tmp_path / "f").write_bytes(content)
+    assert ops.read_file(tmp_path / "f") == content
+
+
+def test_text_keeps_byte_order_mark_and_line_endings(ops: ModuleType, tmp_path: Path) -> None:
+    (tmp_path / "f").write_bytes("\ufeffä\r\nb\rc\n𝄞".encode())
+    assert ops.read_file_string(tmp_path / "f") == "\ufeffä\r\nb\rc\n𝄞"
+
+
+@pytest.mark.parametrize(
+    ("content", "lines"),
+    [
+        (b"", []),
+        (b"\n", [""]),
+        (b"a", ["a"]),
+        (b"a\n", ["a"]),
+        (b"a\r\nb\n\nc", ["a", "b", "", "c"]),
+        (b"a\r\r\nb\r", ["a\r", "b\r"]),
+        ("a\x0bb\x0cc\x85d\u2028e".encode(), ["a\x0bb\x0cc\x85d\u2028e"]),
+        (b"\r\n", [""]),
+    ],
+)
+def test_only_newlines_end_a_line(
+    ops: ModuleType, tmp_path: Path, content: bytes, lines: list[str]
+) -> None:
+    (tmp_path / "f").write_bytes(content)
+    assert ops.read_file_lines(tmp_path / "f") == lines
+
+
+@pytest.mark.parametrize(
+    ("content", "offset"), [(b"ab\xff", 2), (b"\xc3", 0), ("é".encode() + b"\xed\xa0\x80", 2)]
+)
+@pytest.mark.parametrize("function", ["read_file_string", "read_file_lines"])
+def test_what_is_not_utf8_is_named_with_its_place(
+    ops: ModuleType, tmp_path: Path, function: str, content: bytes, offset: int
+) -> None:
+    path = tmp_path / "f"
+    path.write_bytes(content)
+    with pytest.raises(EncodingError) as caught:
+        getattr(ops, function)(path)
+    error = caught.value
+    assert isinstance(error, ValueError)
+    assert isinstance(error, FileOpError)
+    assert error.code == "encoding"
+    assert error.context == {"path": str(path), "offset": offset}
+    remedy = "read it as bytes with read_file"
+    assert str(error) == f"{path}: not valid UTF-8 at byte {offset}; {remedy}"
+
+
+def test_a_file_whose_size_is_unknown_is_read_whole(ops: ModuleType) -> None:
+    assert ops.read_file("/proc/self/status").startswith(b"Name:")
+    assert len(ops.read_file("/proc/kallsyms")) > 100_000
+
+
+def test_a_sparse_file_beyond_memory_is_an_error(ops: ModuleType, tmp_path: Path) -> None:
+    path = tmp_path / "f"
+    with path.open("wb") as file:
+        file.truncate(8 << 40)
+    with pytest.raises(FileTooLarge, match=f"its {8 << 40} bytes do not fit in memory"):
+        ops.read_file(path)
+
+
+def test_info_follows_symlinks(ops: ModuleType, tmp_path: Path) -> None:
+    (tmp_path / "f").write_bytes(b"12345")
+    (tmp_path / "link").symlink_to("f")
+    os.mkfifo(tmp_path / "fifo")
+    assert ops.get_file_info(tmp_path / "f") == (5, True, False)
+    assert ops.get_file_info(tmp_path / "link") == (5, True, False)
+    assert ops.get_file_info(tmp_path)[1:] == (False, True)
+    assert ops.get_file_info(tmp_path / "fifo") == (0, False, False)
+    assert ops.get_file_info("/dev/null")[1:] == (False, False)
+    assert isinstance(ops.get_file_info(tmp_path), tuple)
+
+
+def test_paths_may_be_text_bytes_or_pathlike(ops: ModuleType, tmp_path: Path) -> None:
+    path = tmp_path / "ä"
+    path.write_bytes(b"x")
+    for given in (str(path), os.fsencode(path), path):
+        assert ops.read_file(given) == b"x"

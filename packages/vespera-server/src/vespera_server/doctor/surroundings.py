@@ -1,0 +1,66 @@
+"""Environment variables that change what agents do. Names only: values may hold passwords."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from vespera_server.doctor.finding import Finding, Status
+
+SECTION = "environment"
+
+_PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
+_REDIRECTS = (
+    "ANTHROPIC_API_KEY",
+    "ANTHROPIC_AUTH_TOKEN",
+    "ANTHROPIC_BASE_URL",
+    "ANTHROPIC_MODEL",
+    "CLAUDE_CODE_USE_BEDROCK",
+    "CLAUDE_CODE_USE_VERTEX",
+    "CLAUDE_CONFIG_DIR",
+)
+
+
+def check_environment(environment: Mapping[str, str]) -> Iterator[Finding]:
+    """Findings about proxies, about where the CLI sends its requests, about nested agents."""
+    yield _proxies(environment)
+    set_names = [name for name in _REDIRECTS if environment.get(name)]
+    if set_names:
+        yield Finding(
+            SECTION,
+            "account",
+            Status.NOTE,
+            f"set: {', '.join(set_names)}",
+            "agents of yours inherit these; 'vespera demo' passes none of them on",
+        )
+    if "CLAUDECODE" in environment:
+        yield Finding(
+            SECTION,
+            "CLAUDECODE",
+            Status.NOTE,
+            "set: this runs inside a Claude CLI",
+            "nothing to do: agents are started without it, since the CLI refuses to nest",
+        )
+
+
+def _proxies(environment: Mapping[str, str]) -> Finding:
+    names = [
+        spelling
+        for name in _PROXIES
+        for spelling in (name, name.lower())
+        if environment.get(spelling)
+    ]
+    if not names:
+        return Finding(SECTION, "proxies", Status.OK, "none configured")
+    value = f"set: {', '.join(names)}"
+    excepted = environment.get("NO_PROXY") or environment.get("no_proxy") or ""
+    hosts = {host.strip() for host in excepted.split(",")}
+    if "*" in hosts or {"127.0.0.1", "localhost"} <= hosts:
+        return Finding(SECTION, "proxies", Status.OK, f"{value}; NO_PROXY excepts loopback")
+    return Finding(
+        SECTION,
+        "proxies",
+        Status.WARNING,
+        f"{value}; NO_PROXY does not except loopback",
+        "export NO_PROXY=127.0.0.1,localhost: local MCP servers and gateways are otherwise sought "
+        "at the proxy ('vespera demo' sets it for its agents)",
+    )
