@@ -1,8 +1,8 @@
 """Responsible for the sdist of a Rust package, with a lock file that fits it.
 
-maturin copies the lock file of the whole workspace, which names members that the sdist leaves out;
-`cargo … --locked` then refuses it. The lock is trimmed here, and a trimmed lock may only be shorter:
-not one crate may have moved to another version.
+maturin copies the lock file of the whole workspace, which names members that the sdist leaves
+out; `cargo … --locked` then refuses it. The lock is trimmed here, and a trimmed lock may only be
+shorter: not one crate may have moved to another version.
 """
 
 from __future__ import annotations

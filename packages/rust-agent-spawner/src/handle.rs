@@ -202,10 +202,9 @@ impl Handle {
         });
         loop {
             let end = self.shared.wait(SLICE, |view| {
-                if view.turn == turn {
-                    view.turn_end.take()
-                } else {
-                    Some(TurnEnd::Ended)
+                match view.turn_end.take_if(|_| view.turn == turn) {
+                    None if view.state.is_over() || view.turn != turn => Some(TurnEnd::Ended),
+                    end => end,
                 }
             });
             match end {

@@ -9,12 +9,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from vespera_agent_spawner import backends
 
 # The root chooses the import mode "importlib", in which tests cannot import their neighbours.
 sys.path.insert(0, str(Path(__file__).parent))
 
-from fake_agents import NUMBERS, Agents, eventually, traced  # noqa: E402
+from fake_agents import NUMBERS, Agents, eventually, traced
 
 
 @pytest.fixture(params=["rust", "python"])

@@ -37,7 +37,8 @@ class Agents:
             config={
                 "args": [str(FAKE)],
                 "environment": environment,
-                **{"timeouts": {"startup": 20}, **config},
+                "timeouts": {"startup": 20},
+                **config,
             },
             backend=self.backend,
         )

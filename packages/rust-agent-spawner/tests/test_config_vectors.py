@@ -186,5 +186,5 @@ def test_secrets_of_the_environment_are_in_no_repr_or_error() -> None:
         AgentConfig(environment={"API_KEY": "hunter2\0"})
     assert "hunter2" not in str(caught.value) + repr(caught.value.context)
     with pytest.raises(ConfigError) as caught:
-        AgentConfig.from_mapping({"enviroment": {"API_KEY": "hunter2"}})
+        AgentConfig.from_mapping({"environ": {"API_KEY": "hunter2"}})
     assert "hunter2" not in str(caught.value)

@@ -7,6 +7,7 @@ import threading
 import uuid
 
 import pytest
+
 import vespera_agent_spawner as spawner
 from fake_agents import Agents, eventually
 
@@ -101,9 +102,7 @@ def test_a_flood_of_stderr_blocks_nobody(agents: Agents) -> None:
 def test_a_permission_ask_is_denied_at_once(agents: Agents) -> None:
     known, unknown = json.loads(agents.say(agents.spawn(), "permission")["result"] or "")
     assert known["response"]["behavior"] == "deny"
-    assert (
-        known["response"]["message"] == "no permission handler; list the tool in allowed_tools"
-    )
+    assert known["response"]["message"] == "no permission handler; list the tool in allowed_tools"
     assert unknown["subtype"] == "error"
 
 

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 import vespera_agent_spawner as spawner
 from fake_agents import FAKE, Agents, eventually, traced
 
@@ -88,11 +89,17 @@ def test_silence_ends_at_the_startup_limit_and_the_tree_with_it(agents: Agents) 
 
 
 def test_the_usual_finally_never_hides_the_cause(agents: Agents) -> None:
-    with pytest.raises(spawner.SpawnError, match="Not logged in"):
+    statuses = []
+
+    def as_users_write_it() -> None:
         try:
             agents.spawn("exit", agent_id="hidden")
         finally:
-            status = spawner.shutdown_claude_agent("hidden")
+            statuses.append(spawner.shutdown_claude_agent("hidden"))
+
+    with pytest.raises(spawner.SpawnError, match="Not logged in"):
+        as_users_write_it()
+    [status] = statuses
     assert (status.code, status.by) == (None, "spawn")
 
 
@@ -234,9 +241,7 @@ def test_long_and_secret_values_travel_in_private_files(agents: Agents) -> None:
         ({"backend": "cobol"}, "backend"),
     ],
 )
-def test_contradictions_are_refused(
-    backend: str, arguments: dict[str, object], field: str
-) -> None:
+def test_contradictions_are_refused(backend: str, arguments: dict[str, object], field: str) -> None:
     given: dict[str, object] = {"command": sys.executable, "backend": backend, **arguments}
     if "config" in arguments and "command" not in arguments:
         given["command"] = "claude"

@@ -359,9 +359,6 @@ impl Session {
                     None => Failure::GuardianLost,
                 });
             }
-            if view.state == State::InTurn && view.turn_end.is_none() {
-                view.turn_end = Some(TurnEnd::Ended);
-            }
             view.state = if view.failure.is_some() {
                 State::SpawnFailed
             } else {
