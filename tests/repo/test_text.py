@@ -51,6 +51,6 @@ def test_no_file_is_longer_than_it_should_be() -> None:
         path.relative_to(ROOT).as_posix(): lines
         for path in tracked()
         if path.suffix in {".py", ".rs"}
-        and (lines := len(path.read_text(errors="replace").splitlines())) > 500
+        and (lines := len(path.read_text(errors="replace").splitlines())) > 600
     }
-    assert not long, f"more than 500 lines, one idea per file: {long}"
+    assert not long, f"more than 600 lines, one idea per file: {long}"

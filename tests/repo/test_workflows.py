@@ -101,7 +101,7 @@ def test_the_gate_waits_for_every_job_that_can_fail() -> None:
 
 def test_ci_run_ends_with_the_readmes_test_command() -> None:
     code = (
-        "import json, runpy; names = runpy.run_path('.ci/run');"
+        "import json, runpy; names = runpy.run_path('.ci/stages.py');"
         "print(json.dumps(names['stages']()[-1][1]))"
     )
     answer = subprocess.run(

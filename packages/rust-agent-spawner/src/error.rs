@@ -52,11 +52,7 @@ impl Subject<'_> {
                 Error::spawn(message, Some(*errno), program, stage.name(), stderr)
             }
             Failure::Exited { code, signal } => {
-                let how = if *signal == 0 {
-                    format!("exited with {code}")
-                } else {
-                    format!("was ended by signal {signal}")
-                };
+                let how = ended_how(*code, *signal);
                 let message = format!(
                     "agent '{agent_id}': {program} {how} before it answered initialize ({words})"
                 );
@@ -108,11 +104,7 @@ impl Subject<'_> {
 
     /// The process ended during a turn, or before it.
     pub fn ended(&self, doing: &str, code: i32, signal: i32) -> Error {
-        let how = if signal == 0 {
-            format!("exited with {code}")
-        } else {
-            format!("was ended by signal {signal}")
-        };
+        let how = ended_how(code, signal);
         let message = format!(
             "agent '{}': pid {} {how} {doing} ({})",
             self.agent_id,
@@ -123,6 +115,29 @@ impl Subject<'_> {
             .with("agent_id", self.agent_id)
             .with("stderr_tail", self.stderr)
     }
+}
+
+fn ended_how(code: i32, signal: i32) -> String {
+    let name = match signal {
+        0 => return format!("exited with {code}"),
+        libc::SIGABRT => "SIGABRT",
+        libc::SIGBUS => "SIGBUS",
+        libc::SIGFPE => "SIGFPE",
+        libc::SIGHUP => "SIGHUP",
+        libc::SIGILL => "SIGILL",
+        libc::SIGINT => "SIGINT",
+        libc::SIGKILL => "SIGKILL",
+        libc::SIGPIPE => "SIGPIPE",
+        libc::SIGQUIT => "SIGQUIT",
+        libc::SIGSEGV => "SIGSEGV",
+        libc::SIGSYS => "SIGSYS",
+        libc::SIGTERM => "SIGTERM",
+        libc::SIGTRAP => "SIGTRAP",
+        libc::SIGXCPU => "SIGXCPU",
+        libc::SIGXFSZ => "SIGXFSZ",
+        other => return format!("was ended by signal {other}"),
+    };
+    format!("was ended by {name}")
 }
 
 /// The tree of an agent did not end in time.

@@ -43,7 +43,7 @@ pub enum Stopped {
     /// The agent failed.
     Failed(Error),
     /// A turn is in flight already.
-    Busy,
+    Busy { agent_id: String },
 }
 
 impl From<Error> for Stopped {
@@ -52,11 +52,11 @@ impl From<Error> for Stopped {
     }
 }
 
-/// A `result` and what it means.
+/// A `result` frame, and the session's cost in dollars before it.
 #[derive(Debug)]
 pub struct Turn {
-    pub outcome: &'static str,
     pub frame: Vec<u8>,
+    pub cost_before: Option<f64>,
 }
 
 /// One session.
@@ -169,7 +169,7 @@ impl Handle {
         }
     }
 
-    /// One turn: sends the prompt and waits for its `result`.
+    /// One turn: sends the prompt and waits for its `result`. `uuid` names the prompt.
     ///
     /// # Errors
     /// A turn in flight, a time-out, the agent's end, or the caller's own wish to stop, after
@@ -177,14 +177,28 @@ impl Handle {
     pub fn execute(
         &self,
         prompt: String,
+        uuid: String,
         limit: Option<Duration>,
         interrupted: &mut dyn FnMut() -> bool,
     ) -> Result<Turn, Stopped> {
+        // A turn whose caller was interrupted ends within a few seconds, one way or the other.
+        while self
+            .shared
+            .wait(SLICE, |view| {
+                (view.state != State::InTurn || !view.abandoned).then_some(())
+            })
+            .is_none()
+        {
+            if interrupted() {
+                return Err(Stopped::Interrupted);
+            }
+        }
         let begun = self.shared.change(|view| match view.state {
             State::Ready => {
                 view.state = State::InTurn;
                 view.turn += 1;
                 view.turn_end = None;
+                view.abandoned = false;
                 Ok(view.turn)
             }
             State::InTurn | State::Starting => Err(true),
@@ -192,12 +206,17 @@ impl Handle {
         });
         let turn = match begun {
             Ok(turn) => turn,
-            Err(true) => return Err(Stopped::Busy),
+            Err(true) => {
+                return Err(Stopped::Busy {
+                    agent_id: self.agent_id.clone(),
+                });
+            }
             Err(false) => return Err(self.ended_error("before this turn").into()),
         };
         self.reactor.post(Command::Turn {
             id: self.id,
             prompt,
+            uuid,
             limit,
         });
         loop {
@@ -208,7 +227,9 @@ impl Handle {
                 }
             });
             match end {
-                Some(TurnEnd::Result { outcome, frame }) => return Ok(Turn { outcome, frame }),
+                Some(TurnEnd::Result { frame, cost_before }) => {
+                    return Ok(Turn { frame, cost_before });
+                }
                 Some(TurnEnd::TimedOut { seconds, alive }) => {
                     return Err(self
                         .subject(|subject| subject.turn_timed_out(seconds, alive))
@@ -216,7 +237,8 @@ impl Handle {
                 }
                 Some(TurnEnd::Ended) => return Err(self.ended_error("during a turn").into()),
                 None if interrupted() => {
-                    self.interrupt();
+                    self.shared.change(|view| view.abandoned = true);
+                    self.reactor.post(Command::Abandon { id: self.id });
                     return Err(Stopped::Interrupted);
                 }
                 None => {}

@@ -13,18 +13,6 @@ use vespera_guardian::EndedBy;
 /// How long a host's death leaves its agents, until a supervisor's configuration says otherwise.
 const HOST_DEATH_GRACE_MS: u32 = 250;
 
-/// What of a `result` frame a turn's result holds.
-const RESULT_FIELDS: [&str; 8] = [
-    "result",
-    "session_id",
-    "is_error",
-    "num_turns",
-    "duration_ms",
-    "usage",
-    "total_cost_usd",
-    "structured_output",
-];
-
 /// Runs `call` without the interpreter; it may ask whether Python has a signal to deliver.
 fn detached<T: Send>(
     py: Python<'_>,
@@ -45,10 +33,11 @@ fn detached<T: Send>(
     result.map_err(|stopped| match stopped {
         Stopped::Interrupted => raised.unwrap_or_else(|| PyKeyboardInterrupt::new_err(())),
         Stopped::Failed(error) => error.into(),
-        Stopped::Busy => Error::new(
+        Stopped::Busy { agent_id } => Error::new(
             ErrorCode::AgentBusy,
-            "the agent is in a turn; wait for its answer or interrupt it",
+            format!("agent '{agent_id}' is in a turn: wait for its answer or interrupt it"),
         )
+        .with("agent_id", agent_id)
         .into(),
     })
 }
@@ -63,6 +52,14 @@ fn seconds(value: f64, field: &str) -> PyResult<Duration> {
         .into()
     })
 }
+
+/// Code, signal, who ended it, why.
+type Ended = (
+    Option<i32>,
+    Option<i32>,
+    Option<&'static str>,
+    Option<&'static str>,
+);
 
 /// One agent in a persistent session.
 #[pyclass(frozen, name = "Session", module = "vespera_agent_spawner._native")]
@@ -130,6 +127,7 @@ impl PySession {
         dict.set_item("session_id", &view.session_id)?;
         dict.set_item("turns", view.turns)?;
         dict.set_item("cost_usd", view.total_cost_usd)?;
+        dict.set_item("outcome", view.outcome)?;
         dict.set_item("events", view.events)?;
         dict.set_item("output_bytes", view.output_bytes)?;
         dict.set_item(
@@ -141,61 +139,39 @@ impl PySession {
         Ok(dict)
     }
 
-    /// One turn, as the contract's `TurnResult`.
-    #[pyo3(signature = (prompt, timeout=None))]
+    /// One turn: its `result` frame and the session's cost in dollars before it.
     fn execute<'py>(
         &self,
         py: Python<'py>,
         prompt: String,
+        uuid: String,
         timeout: Option<f64>,
-    ) -> PyResult<Bound<'py, PyDict>> {
+    ) -> PyResult<(Bound<'py, PyBytes>, Option<f64>)> {
         let limit = timeout.map(|value| seconds(value, "timeout")).transpose()?;
         let turn = detached(py, |interrupted| {
-            self.handle.execute(prompt, limit, interrupted)
+            self.handle.execute(prompt, uuid, limit, interrupted)
         })?;
-        let frame = py
-            .import("json")?
-            .call_method1("loads", (PyBytes::new(py, &turn.frame),))?;
-        let result = PyDict::new(py);
-        result.set_item("outcome", turn.outcome)?;
-        for field in RESULT_FIELDS {
-            result.set_item(field, frame.call_method1("get", (field,))?)?;
-        }
-        Ok(result)
+        Ok((PyBytes::new(py, &turn.frame), turn.cost_before))
     }
 
     fn interrupt(&self) {
         self.handle.interrupt();
     }
 
-    /// Ends the agent; returns code, signal, who ended it and why.
-    #[pyo3(signature = (grace=5.0))]
-    fn shutdown(
-        &self,
-        py: Python<'_>,
-        grace: f64,
-    ) -> PyResult<(Option<i32>, Option<i32>, &'static str, &'static str)> {
+    /// Ends the agent; returns code, signal, the last rung of our ladder (or whose death ended
+    /// it) and the reason, if it was one of ours.
+    fn shutdown(&self, py: Python<'_>, grace: f64) -> PyResult<Ended> {
         let grace = seconds(grace, "grace_seconds")?;
         let ending = detached(py, |interrupted| self.handle.shutdown(grace, interrupted))?;
-        let signalled = ending.signal != 0;
-        let by = match ending.by {
-            EndedBy::Itself => "itself",
-            EndedBy::Host => "host",
-            EndedBy::HostDeath => "host_death",
-            EndedBy::GuardianDeath => "guardian_death",
+        let (rung, reason) = {
+            let view = self.handle.shared().view();
+            (view.rung, view.reason)
         };
-        let reason = self
-            .handle
-            .shared()
-            .view()
-            .reason
-            .unwrap_or(match ending.by {
-                EndedBy::Itself if signalled => "ended by a signal",
-                EndedBy::Itself => "exited",
-                EndedBy::Host => "killed by the host",
-                EndedBy::HostDeath => "its host is gone",
-                EndedBy::GuardianDeath => "its guardian died",
-            });
+        let by = match ending.by {
+            EndedBy::GuardianDeath => Some("guardian"),
+            EndedBy::Itself | EndedBy::Host | EndedBy::HostDeath => rung,
+        };
+        let signalled = ending.signal != 0;
         Ok((
             (!signalled).then_some(ending.code),
             signalled.then_some(ending.signal),

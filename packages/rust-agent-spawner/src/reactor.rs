@@ -34,9 +34,13 @@ pub enum Command {
     Turn {
         id: u64,
         prompt: String,
+        uuid: String,
         limit: Option<Duration>,
     },
     Interrupt {
+        id: u64,
+    },
+    Abandon {
         id: u64,
     },
     Shutdown {
@@ -202,10 +206,19 @@ impl Engine {
                     self.add(id, session, shared, ends);
                     id
                 }
-                Command::Turn { id, prompt, limit } => {
+                Command::Turn {
+                    id,
+                    prompt,
+                    uuid,
+                    limit,
+                } => {
                     self.with(id, |session| {
-                        session.begin_turn(&prompt, limit, now, &mut out);
+                        session.begin_turn(&prompt, uuid, limit, now, &mut out);
                     });
+                    id
+                }
+                Command::Abandon { id } => {
+                    self.with(id, |session| session.abandon(now, &mut out));
                     id
                 }
                 Command::Interrupt { id } => {
@@ -356,21 +369,21 @@ impl Agent {
         match rustix::io::read(stdout, &mut *buffer) {
             Ok(0) => {
                 let session = &mut self.session;
-                self.framer.finish(|line| deliver(session, &line, now, out));
+                self.framer.finish(|line| deliver(session, &line, out));
                 self.stdout = None;
-                self.session.output_ended(out);
+                self.session.output_ended(now, out);
             }
             Ok(read) => {
                 self.shared.view().output_bytes += read as u64;
                 crate::metrics::EVENT_BYTES.add(read as u64);
                 let session = &mut self.session;
                 self.framer
-                    .push(&buffer[..read], |line| deliver(session, &line, now, out));
+                    .push(&buffer[..read], |line| deliver(session, &line, out));
             }
             Err(Errno::AGAIN | Errno::INTR) => {}
             Err(_) => {
                 self.stdout = None;
-                self.session.output_ended(out);
+                self.session.output_ended(now, out);
             }
         }
     }
@@ -419,11 +432,10 @@ impl Agent {
     }
 }
 
-fn deliver(session: &mut Session, line: &Line<'_>, now: Instant, out: &mut Vec<Action>) {
+fn deliver(session: &mut Session, line: &Line<'_>, out: &mut Vec<Action>) {
     match line {
-        Line::Whole(bytes) => session.line(bytes, now, out),
-        // Too long to read and not the end of anything: the head names it to whoever listens.
-        Line::Oversize { head, .. } => session.line(head, now, out),
+        Line::Whole(bytes) => session.line(bytes, out),
+        Line::Oversize { .. } => session.oversize(),
     }
 }
 

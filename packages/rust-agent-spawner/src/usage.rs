@@ -65,6 +65,7 @@ fn add(usage: &mut Usage, pid: i32) {
 mod tests {
     use super::*;
     use std::process::{Command, Stdio};
+    use std::time::{Duration, Instant};
 
     #[test]
     fn a_child_of_ours_is_counted() {
@@ -73,7 +74,14 @@ mod tests {
             .stdin(Stdio::null())
             .spawn()
             .expect("sleep starts");
-        let usage = of_tree(i32::try_from(std::process::id()).expect("a pid"));
+        // The kernel counts pages in batches: a process this small can read 0 for a moment.
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let own = i32::try_from(std::process::id()).expect("a pid");
+        let mut usage = of_tree(own);
+        while usage.rss == 0 && Instant::now() < deadline {
+            std::thread::yield_now();
+            usage = of_tree(own);
+        }
         child.kill().expect("our child");
         child.wait().expect("our child");
         assert!(usage.processes >= 1, "{usage:?}");

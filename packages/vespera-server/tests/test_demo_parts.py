@@ -46,7 +46,7 @@ def test_nothing_of_the_users_environment_gets_in_but_path_and_locale(tmp_path: 
     host = {
         "PATH": "/bin",
         "LANG": "C.UTF-8",
-        "HOME": "/home/user",
+        "HOME": "/nowhere/home",
         "HTTPS_PROXY": "http://dead",
         "ANTHROPIC_API_KEY": "sk-real",
         "CLAUDECODE": "1",

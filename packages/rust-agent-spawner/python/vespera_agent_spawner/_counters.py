@@ -7,8 +7,12 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from typing import TYPE_CHECKING
 
-__all__ = ["Counters"]
+if TYPE_CHECKING:
+    from vespera_agent_spawner.results import TurnResult
+
+__all__ = ["Counters", "kind_label"]
 
 
 class Counters:
@@ -25,6 +29,40 @@ class Counters:
             # Counter is typed for ints; sums of money are floats.
             self._values[series] += amount  # type: ignore[assignment]
 
+    def count_turn(self, result: TurnResult, seconds: float) -> None:
+        """What one turn adds: its outcome, its time, its cost and its tokens."""
+        self.add("vespera_runs_total", outcome=result["outcome"])
+        self.add("vespera_run_seconds_sum", seconds)
+        self.add("vespera_run_seconds_count")
+        self.add("vespera_cost_usd_total", result.get("cost_usd") or 0.0)
+        for direction in ("input", "output"):
+            count = result["usage"].get(f"{direction}_tokens")
+            if isinstance(count, int):
+                self.add("vespera_tokens_total", count, direction=direction)
+
     def snapshot(self) -> dict[str, float]:
         with self._lock:
             return {name: float(value) for name, value in self._values.items()}
+
+
+def kind_label(kind: object) -> str:
+    """Metric labels stay few, whatever an agent prints."""
+    return kind if isinstance(kind, str) and kind in _KINDS else "other"
+
+
+_KINDS = frozenset(
+    {
+        "assistant",
+        "control_cancel_request",
+        "control_request",
+        "control_response",
+        "conversation_reset",
+        "keep_alive",
+        "rate_limit_event",
+        "result",
+        "stream_event",
+        "system",
+        "tool_progress",
+        "user",
+    }
+)

@@ -62,13 +62,17 @@ struct ResultFrame<'a> {
     num_turns: Option<u64>,
     #[serde(default)]
     total_cost_usd: Option<f64>,
+    #[serde(default)]
+    user_message_uuids: Option<Value>,
 }
 
 /// A `result` frame in the terms of the contract.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Verdict {
     pub outcome: &'static str,
     pub num_turns: u64,
+    /// The prompts that it answers; empty when the CLI does not say.
+    pub prompts: Vec<String>,
     /// Cumulative for the process, as the CLI reports it.
     pub total_cost_usd: Option<f64>,
 }
@@ -84,6 +88,7 @@ pub fn verdict(line: &[u8]) -> Verdict {
         return Verdict {
             outcome: "failed",
             num_turns: 0,
+            prompts: Vec::new(),
             total_cost_usd: None,
         };
     };
@@ -102,6 +107,13 @@ pub fn verdict(line: &[u8]) -> Verdict {
     Verdict {
         outcome,
         num_turns: frame.num_turns.unwrap_or(0),
+        prompts: match frame.user_message_uuids {
+            Some(Value::Array(uuids)) => uuids
+                .iter()
+                .filter_map(|uuid| uuid.as_str().map(str::to_owned))
+                .collect(),
+            _ => Vec::new(),
+        },
         total_cost_usd: frame.total_cost_usd,
     }
 }
@@ -119,11 +131,12 @@ pub fn interrupt(request_id: &str) -> Vec<u8> {
     control_request(request_id, &json!({"subtype": "interrupt"}))
 }
 
-/// A user's prompt as a frame.
-pub fn user(prompt: &str) -> Vec<u8> {
+/// A user's prompt as a frame. Its `uuid` comes back in the result's `user_message_uuids`.
+pub fn user(prompt: &str, uuid: &str) -> Vec<u8> {
     line(&json!({
         "type": "user",
         "session_id": "",
+        "uuid": uuid,
         "message": {"role": "user", "content": prompt},
         "parent_tool_use_id": null,
     }))

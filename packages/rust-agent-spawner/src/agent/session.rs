@@ -16,6 +16,9 @@ const INTERRUPT_PATIENCE: Duration = Duration::from_secs(5);
 /// still holds must not keep an agent from ending.
 const DRAIN: Duration = Duration::from_millis(500);
 
+/// After its output ended, this long for the exit: nobody can hear an agent without output.
+const MUTE: Duration = Duration::from_secs(2);
+
 const INITIALIZE: &str = "vespera-initialize";
 
 /// What the reactor is to do for a session.
@@ -39,6 +42,7 @@ enum Clock {
     Startup { seconds: f64 },
     Turn { seconds: f64 },
     Interrupted { seconds: f64 },
+    Mute,
     Terminate { then_kill_at: Instant },
     Kill,
     Drain,
@@ -54,6 +58,8 @@ pub struct Session {
     swept: Option<(EndedBy, u32, u32)>,
     stdout_open: bool,
     interrupts: u64,
+    prompt: String,
+    timed_out: Option<f64>,
     agents: Option<serde_json::Value>,
 }
 
@@ -75,6 +81,8 @@ impl Session {
             swept: None,
             stdout_open: true,
             interrupts: 0,
+            prompt: String::new(),
+            timed_out: None,
             agents,
         }
     }
@@ -132,13 +140,25 @@ impl Session {
     }
 
     /// The agent's output ended.
-    pub fn output_ended(&mut self, out: &mut Vec<Action>) {
+    pub fn output_ended(&mut self, now: Instant, out: &mut Vec<Action>) {
         self.stdout_open = false;
+        let ending = matches!(
+            self.clock,
+            Some((_, Clock::Terminate { .. } | Clock::Kill | Clock::Drain))
+        );
+        if !ending && self.exit.is_none() && self.swept.is_none() {
+            self.clock = Some((now + MUTE, Clock::Mute));
+        }
         self.finish_if_drained(out);
     }
 
+    /// A line that was too long to keep: counted, and the stream lives on.
+    pub fn oversize(&self) {
+        self.shared.view().events += 1;
+    }
+
     /// One whole line of output.
-    pub fn line(&mut self, line: &[u8], now: Instant, out: &mut Vec<Action>) {
+    pub fn line(&mut self, line: &[u8], out: &mut Vec<Action>) {
         let Some(frame) = claude::envelope(line) else {
             self.shared.view().events += 1;
             return;
@@ -164,7 +184,7 @@ impl Session {
                     out.push(Action::Write(claude::refuse(id, frame.request)));
                 }
             }
-            "result" => self.result(line, now),
+            "result" => self.result(line),
             _ => {}
         }
     }
@@ -191,44 +211,51 @@ impl Session {
                 .map_or_else(String::new, |error| error.to_string());
             self.shared
                 .change(|view| view.failure = Some(Failure::Refused { message }));
-            out.push(Action::Order(Order::Kill));
+            self.kill("it refused initialize", out);
         }
     }
 
-    fn result(&mut self, line: &[u8], now: Instant) {
+    fn result(&mut self, line: &[u8]) {
         let verdict = claude::verdict(line);
+        // A background task's own result: no turn of ours ends with it.
+        if !verdict.prompts.is_empty() && !verdict.prompts.contains(&self.prompt) {
+            return;
+        }
         let timed_out = match self.clock {
             Some((_, Clock::Interrupted { seconds })) => Some(seconds),
             _ => None,
         };
-        if matches!(self.clock, Some((at, Clock::Turn { .. } | Clock::Interrupted { .. })) if at > now || timed_out.is_some())
-        {
+        let answered = self.shared.change(|view| {
+            if view.state != State::InTurn {
+                return false;
+            }
+            let cost_before = view.total_cost_usd;
+            view.turns += 1;
+            view.total_cost_usd = verdict.total_cost_usd.or(cost_before);
+            view.outcome = Some(verdict.outcome);
+            view.state = State::Ready;
+            view.turn_end = Some(match timed_out {
+                Some(seconds) => TurnEnd::TimedOut {
+                    seconds,
+                    alive: true,
+                },
+                None => TurnEnd::Result {
+                    frame: line.to_vec(),
+                    cost_before,
+                },
+            });
+            true
+        });
+        if answered && self.stdout_open {
             self.clock = None;
         }
-        self.shared.change(|view| {
-            view.turns += 1;
-            view.total_cost_usd = verdict.total_cost_usd.or(view.total_cost_usd);
-            if view.state == State::InTurn {
-                view.state = State::Ready;
-                self.clock = None;
-                view.turn_end = Some(match timed_out {
-                    Some(seconds) => TurnEnd::TimedOut {
-                        seconds,
-                        alive: true,
-                    },
-                    None => TurnEnd::Result {
-                        outcome: verdict.outcome,
-                        frame: line.to_vec(),
-                    },
-                });
-            }
-        });
     }
 
     /// A turn was begun by `Shared::change` (state `InTurn`): write the prompt, start its clock.
     pub fn begin_turn(
         &mut self,
         prompt: &str,
+        uuid: String,
         limit: Option<Duration>,
         now: Instant,
         out: &mut Vec<Action>,
@@ -244,7 +271,22 @@ impl Session {
                 },
             )
         });
-        out.push(Action::Write(claude::user(prompt)));
+        out.push(Action::Write(claude::user(prompt, &uuid)));
+        self.prompt = uuid;
+    }
+
+    /// The caller of the turn in flight waits no more: stop the turn, or end the agent if it
+    /// does not answer.
+    pub fn abandon(&mut self, now: Instant, out: &mut Vec<Action>) {
+        if self.shared.view().state == State::InTurn {
+            self.interrupt(out);
+            self.clock = Some((
+                now + INTERRUPT_PATIENCE,
+                Clock::Interrupted {
+                    seconds: INTERRUPT_PATIENCE.as_secs_f64(),
+                },
+            ));
+        }
     }
 
     /// Stop the turn in flight; its `result` says `cancelled`.
@@ -271,9 +313,10 @@ impl Session {
             return;
         }
         if grace.is_zero() {
-            out.push(Action::Order(Order::Kill));
+            self.kill("shutdown without grace", out);
             return;
         }
+        self.step("shutdown");
         out.push(Action::CloseStdin);
         self.clock = Some((
             now + grace / 2,
@@ -288,6 +331,7 @@ impl Session {
         self.shared.change(|view| {
             if !view.state.is_over() {
                 view.reason.get_or_insert(reason);
+                view.rung = Some("kill");
             }
         });
         out.push(Action::Order(Order::Kill));
@@ -313,21 +357,22 @@ impl Session {
                 self.clock = Some((now + INTERRUPT_PATIENCE, Clock::Interrupted { seconds }));
             }
             Clock::Interrupted { seconds } => {
-                self.shared.change(|view| {
-                    view.turn_end = Some(TurnEnd::TimedOut {
-                        seconds,
-                        alive: false,
-                    });
-                });
-                self.kill("turn time-out", out);
+                self.timed_out = Some(seconds);
+                self.kill("no answer to an interrupt", out);
             }
             Clock::Terminate { then_kill_at } => {
+                self.step("terminate");
                 out.push(Action::Order(Order::Signal(15)));
                 self.clock = Some((then_kill_at, Clock::Kill));
             }
             Clock::Kill => self.kill("shutdown grace exceeded", out),
+            Clock::Mute => self.kill("it closed its output but did not exit", out),
             Clock::Drain => self.end(out),
         }
+    }
+
+    fn step(&self, rung: &'static str) {
+        self.shared.change(|view| view.rung = Some(rung));
     }
 
     fn finish_if_drained(&mut self, out: &mut Vec<Action>) {
@@ -357,6 +402,12 @@ impl Session {
                 view.failure = Some(match self.exit {
                     Some((code, signal)) => Failure::Exited { code, signal },
                     None => Failure::GuardianLost,
+                });
+            }
+            if let Some(seconds) = self.timed_out {
+                view.turn_end = Some(TurnEnd::TimedOut {
+                    seconds,
+                    alive: false,
                 });
             }
             view.state = if view.failure.is_some() {

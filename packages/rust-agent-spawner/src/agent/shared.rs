@@ -55,10 +55,10 @@ pub enum Failure {
 /// How a turn ended.
 #[derive(Clone, Debug)]
 pub enum TurnEnd {
-    /// A `result` frame, with the outcome that it means.
+    /// A `result` frame, and the session's cost before it.
     Result {
-        outcome: &'static str,
         frame: Vec<u8>,
+        cost_before: Option<f64>,
     },
     /// No `result` within this many seconds; the session lives on if `alive`.
     TimedOut { seconds: f64, alive: bool },
@@ -86,9 +86,14 @@ pub struct View {
     pub failure: Option<Failure>,
     pub turn: u64,
     pub turn_end: Option<TurnEnd>,
+    /// The caller of the turn in flight was interrupted: nobody waits for its result.
+    pub abandoned: bool,
+    pub outcome: Option<&'static str>,
     pub turns: u64,
     pub total_cost_usd: Option<f64>,
     pub ending: Option<Ending>,
+    /// The last rung of the ladder that was stepped on, in the contract's words.
+    pub rung: Option<&'static str>,
     pub reason: Option<&'static str>,
     pub stderr: Vec<u8>,
     pub events: u64,
@@ -114,9 +119,12 @@ impl Shared {
                 failure: None,
                 turn: 0,
                 turn_end: None,
+                abandoned: false,
+                outcome: None,
                 turns: 0,
                 total_cost_usd: None,
                 ending: None,
+                rung: None,
                 reason: None,
                 stderr: Vec::new(),
                 events: 0,

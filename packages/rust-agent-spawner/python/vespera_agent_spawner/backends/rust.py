@@ -5,14 +5,20 @@ Importing this module imports the extension and raises what that raises.
 
 from __future__ import annotations
 
+import json
 import os
 import threading
+import time
+import uuid
 import weakref
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from vespera_agent_spawner import _native
 from vespera_agent_spawner._counters import Counters
+from vespera_agent_spawner.adapters.claude_frames import turn_result
 from vespera_agent_spawner.adapters.launch import Launch, prepare
+from vespera_agent_spawner.backends._ending import exit_status
+from vespera_agent_spawner.errors import AgentTimeout
 from vespera_agent_spawner.results import (
     AgentInfo,
     ExitStatus,
@@ -28,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["RustBackend", "RustSession"]
 
 _DEFAULT_STARTUP = 60.0
+_RUNGS = {"shutdown": "eof", "terminate": "term", "kill": "kill"}
 
 
 class RustBackend:
@@ -65,9 +72,11 @@ class RustBackend:
                 _DEFAULT_STARTUP if startup is None else float(startup),
             )
         except BaseException:
+            self._counters.add("vespera_spawns_total", outcome="spawn_failed")
             launch.discard()
             raise
-        session = RustSession(native, launch)
+        self._counters.add("vespera_spawns_total", outcome="completed")
+        session = RustSession(native, launch, self._counters)
         self._sessions.add(session)
         return session
 
@@ -102,9 +111,13 @@ def _end_quietly(session: RustSession, grace: float) -> None:
 class RustSession:
     """One agent of the Rust backend."""
 
-    def __init__(self, native: _native.Session, launch: Launch) -> None:
+    def __init__(self, native: _native.Session, launch: Launch, counters: Counters) -> None:
         self._native = native
         self._launch = launch
+        self._counters = counters
+        self._started_at = time.time() - native.info()["age_seconds"]
+        self._ending = threading.Lock()
+        self._containment = _native.containment()[0]
         self._exit: ExitStatus | None = None
         self._discard = weakref.finalize(self, launch.discard)
 
@@ -140,17 +153,17 @@ class RustSession:
 
     def info(self) -> AgentInfo:
         told = self._native.info()
-        outcome = told.get("outcome")
+        outcome = told["outcome"]
         return AgentInfo(
-            agent_id=str(told.get("agent_id") or self.agent_id),
-            session_id=str(told.get("session_id") or self.session_id),
-            pid=told.get("pid"),
+            agent_id=self.agent_id,
+            session_id=told["session_id"],
+            pid=told["pid"],
             state=State(told["state"]),
             backend=RustBackend.name,
-            containment=str(told.get("containment") or _native.containment()[0]),
-            started_at=float(told.get("started_at") or 0.0),
-            turns=int(told.get("turns") or 0),
-            cost_usd=told.get("cost_usd"),
+            containment=self._containment,
+            started_at=self._started_at,
+            turns=told["turns"],
+            cost_usd=told["cost_usd"],
             outcome=Outcome(outcome) if outcome else None,
         )
 
@@ -158,9 +171,20 @@ class RustSession:
         return Usage(*self._native.usage())
 
     def execute(self, prompt: str, timeout: float | None) -> TurnResult:
-        result = self._native.execute(prompt, timeout)
-        result["backend"] = RustBackend.name
-        return cast("TurnResult", result)
+        began = time.monotonic()
+        try:
+            line, cost_before = self._native.execute(prompt, str(uuid.uuid4()), timeout)
+        except AgentTimeout:
+            self._counters.add("vespera_runs_total", outcome="timed_out")
+            raise
+        result = turn_result(
+            json.loads(line),
+            session_id=self.session_id,
+            backend=RustBackend.name,
+            cost_before=cost_before,
+        )
+        self._counters.count_turn(result, time.monotonic() - began)
+        return result
 
     def interrupt(self) -> None:
         self._native.interrupt()
@@ -176,7 +200,13 @@ class RustSession:
     def forget_in_fork(self) -> None:
         self._discard.detach()
 
-    def _remember(self, told: tuple[int | None, int | None, str, str]) -> ExitStatus:
-        self._exit = ExitStatus(*told)
-        self._discard()
-        return self._exit
+    def _remember(self, told: tuple[int | None, int | None, str | None, str | None]) -> ExitStatus:
+        with self._ending:
+            if self._exit is None:
+                code, number, by, why = told
+                self._exit = exit_status(code, number, by, why if by == "kill" else None)
+                if by in _RUNGS:
+                    self._counters.add("vespera_kills_total", rung=_RUNGS[by])
+                self._counters.add("vespera_orphans_reaped_total", self.orphans_reaped)
+                self._discard()
+            return self._exit

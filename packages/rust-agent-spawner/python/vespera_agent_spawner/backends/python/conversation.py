@@ -17,10 +17,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from vespera_agent_spawner._counters import Counters
+from vespera_agent_spawner._counters import Counters, kind_label
 from vespera_agent_spawner._logging import logger_for
 from vespera_agent_spawner.adapters import claude_frames as frames
 from vespera_agent_spawner.adapters.launch import Launch
+from vespera_agent_spawner.backends._ending import exit_status
 from vespera_agent_spawner.backends.python.framing import LineFramer, Oversize
 from vespera_agent_spawner.backends.python.process import ChildProcess
 from vespera_agent_spawner.backends.python.stderr_tail import StderrTail, shown
@@ -210,14 +211,7 @@ class Conversation:
         self.outcome = result["outcome"]
         if result["total_cost_usd"] is not None:
             self.cost_usd = result["total_cost_usd"]
-        self._counters.add("vespera_runs_total", outcome=result["outcome"])
-        self._counters.add("vespera_run_seconds_sum", seconds)
-        self._counters.add("vespera_run_seconds_count")
-        self._counters.add("vespera_cost_usd_total", result.get("cost_usd") or 0.0)
-        for direction in ("input", "output"):
-            count = result["usage"].get(f"{direction}_tokens")
-            if isinstance(count, int):
-                self._counters.add("vespera_tokens_total", count, direction=direction)
+        self._counters.count_turn(result, seconds)
         self._log.info("turn %d: %s in %.3f s", self.turns, result["outcome"], seconds)
 
     def abandon_turn(self) -> None:
@@ -306,7 +300,7 @@ class Conversation:
             self._log.debug("not a frame: %r", line[:200])
             return
         kind = frame.get("type")
-        self._counters.add("vespera_events_total", kind=_label(kind))
+        self._counters.add("vespera_events_total", kind=kind_label(kind))
         receive = self._RECEIVERS.get(kind) if isinstance(kind, str) else None
         if receive is not None:
             receive(self, frame)
@@ -454,7 +448,7 @@ class Conversation:
             self._log.error("processes that would not die: %s", survivors)
         self._process.reap()
         self._launch.discard()
-        self.exit_status = _exit_status(code, number, self._ended_by)
+        self.exit_status = exit_status(code, number, self._ended_by)
         self._move(State.ENDED if self._greeted else State.SPAWN_FAILED)
         self._log.info("ended: %s", self.exit_status.reason)
         self._fail_waiters()
@@ -503,42 +497,3 @@ class Conversation:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
-
-
-def _label(kind: object) -> str:
-    """Metric labels stay few, whatever an agent prints."""
-    return kind if isinstance(kind, str) and kind in _KINDS else "other"
-
-
-_KINDS = frozenset(
-    {
-        "assistant",
-        "control_cancel_request",
-        "control_request",
-        "control_response",
-        "conversation_reset",
-        "keep_alive",
-        "rate_limit_event",
-        "result",
-        "stream_event",
-        "system",
-        "tool_progress",
-        "user",
-    }
-)
-
-
-def _exit_status(code: int | None, number: int | None, by: str | None) -> ExitStatus:
-    asked = {
-        "shutdown": "after its input was ended",
-        "terminate": "after SIGTERM",
-        "kill": "by force",
-    }.get(by or "", "by itself")
-    if number is not None:
-        name = signal.Signals(number).name if number in set(signal.Signals) else str(number)
-        who = by or "outside"
-        words = f"killed by {name}" + (f" ({asked})" if by else " that was not ours")
-        return ExitStatus(None, number, who, words)
-    if code is None:
-        return ExitStatus(None, None, "unknown", "gone; the host reaped it, so its code is lost")
-    return ExitStatus(code, None, by or "agent", f"exit code {code}, {asked}")
