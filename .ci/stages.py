@@ -17,7 +17,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 NOX = ".venv/bin/nox"
-SESSIONS = ("lint", "typecheck", "test_pure")
+SESSIONS = ("lint", "typecheck", "test_pure", "build", "bench_smoke")
 LIMIT_SECONDS = 3600.0
 
 

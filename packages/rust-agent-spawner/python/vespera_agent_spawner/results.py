@@ -65,7 +65,8 @@ class ExitStatus:
     could learn them (the host reaped the process) or no process was started. ``by`` says who
     ended it: ``"agent"`` (by itself), ``"shutdown"`` (stdin ended, it left), ``"terminate"``
     (our SIGTERM), ``"kill"`` (our SIGKILL), ``"guardian"`` (the guardian died),
-    ``"outside"`` (somebody else's signal), ``"spawn"`` (it never started) or ``"unknown"``. ``reason`` says the same in words.
+    ``"outside"`` (somebody else's signal), ``"spawn"`` (it never started) or ``"unknown"``.
+    ``reason`` says the same in words.
     """
 
     code: int | None
