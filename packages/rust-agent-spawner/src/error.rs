@@ -85,19 +85,19 @@ impl Subject<'_> {
     }
 
     /// A turn that got no `result` in time.
-    pub fn turn_timed_out(&self, seconds: f64, alive: bool) -> Error {
+    pub fn turn_timed_out(&self, which: &str, seconds: f64, alive: bool) -> Error {
         let fate = if alive {
             "the turn was interrupted, the session lives on"
         } else {
             "its tree was ended"
         };
         let message = format!(
-            "agent '{}': no result within {seconds} s; {fate} (pid {}, {}); raise the request's timeout",
+            "agent '{}': no result within {seconds} s (timeouts.{which}); {fate} (pid {}, {}); raise the limit",
             self.agent_id,
             self.pid,
             self.last_words()
         );
-        Error::timeout(message, "turn", seconds)
+        Error::timeout(message, which, seconds)
             .with("agent_id", self.agent_id)
             .with("alive", alive)
     }

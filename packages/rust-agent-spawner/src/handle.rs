@@ -3,7 +3,9 @@
 //! A call waits in short slices so that its caller can stop it (Ctrl-C); it decides nothing itself.
 
 use crate::agent::process::{self, Request};
-use crate::agent::{Ending, Session, Shared, State, Timeouts, TurnEnd};
+use crate::agent::queue::{Event, Overflow};
+use crate::agent::{Ending, Plan, Session, Shared, State, Timeouts, TurnEnd};
+use crate::bridge::Bridge;
 use crate::error::{Subject, not_ended};
 use crate::reactor::{Command, Reactor};
 use std::sync::Arc;
@@ -28,11 +30,12 @@ pub struct Launch {
     pub argv: Vec<Vec<u8>>,
     pub environment: Vec<(Vec<u8>, Vec<u8>)>,
     pub directory: Vec<u8>,
-    pub startup: Duration,
+    pub timeouts: Timeouts,
     pub limits: Limits,
     pub host_death_grace_ms: u32,
-    /// Subagents, told to the CLI in `initialize`.
-    pub agents: Option<serde_json::Value>,
+    pub overflow: Overflow,
+    /// Bytes of undelivered events on disk.
+    pub output_limit: u64,
 }
 
 /// Why a blocking call ended without an answer.
@@ -76,7 +79,27 @@ impl Handle {
     ///
     /// # Errors
     /// What kept the agent from starting, with the tail of its stderr.
-    pub fn spawn(launch: &Launch, interrupted: &mut dyn FnMut() -> bool) -> Result<Self, Stopped> {
+    pub fn spawn(
+        launch: &Launch,
+        plan: Plan,
+        interrupted: &mut dyn FnMut() -> bool,
+    ) -> Result<Self, Stopped> {
+        let handle = Self::start(launch, plan, None, false)?;
+        handle.wait_until_ready(interrupted)?;
+        Ok(handle)
+    }
+
+    /// Asks for an agent and does not wait: its state tells how the start went. With a bridge
+    /// its news are told there, and its events are kept.
+    ///
+    /// # Errors
+    /// A guardian that cannot be reached, or no descriptors left.
+    pub fn start(
+        launch: &Launch,
+        plan: Plan,
+        bridge: Option<Arc<Bridge>>,
+        listening: bool,
+    ) -> Result<Self, Error> {
         let program = String::from_utf8_lossy(launch.argv.first().map_or(&[][..], Vec::as_slice))
             .into_owned();
         let io = |error: std::io::Error| {
@@ -111,18 +134,22 @@ impl Handle {
                 })
             })
             .map_err(io)?;
-        let shared = Arc::new(Shared::new(launch.session_id.clone()));
+        let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
+        let shared = Arc::new(Shared::with_events(
+            launch.session_id.clone(),
+            launch.overflow,
+            launch.output_limit,
+            bridge.map(|bridge| (bridge, id)),
+        ));
+        shared.listen(listening);
         let now = Instant::now();
         crate::metrics::SPAWNS.add(1);
         let session = Box::new(Session::new(
             Arc::clone(&shared),
-            Timeouts {
-                startup: launch.startup,
-            },
-            launch.agents.clone(),
+            launch.timeouts,
+            plan,
             now,
         ));
-        let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
         let directory = String::from_utf8_lossy(&launch.directory).into_owned();
         let handle = Self {
             id,
@@ -139,34 +166,37 @@ impl Handle {
             shared: Arc::clone(&handle.shared),
             ends,
         });
-        handle.wait_until_ready(interrupted)?;
         Ok(handle)
+    }
+
+    /// The agent's number on its bridge.
+    pub fn number(&self) -> u64 {
+        self.id
     }
 
     fn wait_until_ready(&self, interrupted: &mut dyn FnMut() -> bool) -> Result<(), Stopped> {
         let state = self.wait(interrupted, |state| state != State::Starting);
         match state {
             Some(State::Ready | State::InTurn | State::Draining) => Ok(()),
-            Some(_) => {
-                let (failure, ending) = {
-                    let view = self.shared.view();
-                    (view.failure.clone(), view.ending)
-                };
-                Err(self
-                    .subject(|subject| match (&failure, ending) {
-                        (Some(failure), _) => subject.failed_to_start(failure),
-                        (None, Some(end)) => {
-                            subject.ended("before it was ready", end.code, end.signal)
-                        }
-                        (None, None) => subject.ended("before it was ready", -1, 0),
-                    })
-                    .into())
-            }
+            Some(_) => Err(self.start_failure().into()),
             None => {
                 self.reactor.post(Command::Kill { id: self.id });
                 Err(Stopped::Interrupted)
             }
         }
+    }
+
+    /// Why the agent never became ready.
+    pub fn start_failure(&self) -> Error {
+        let (failure, ending) = {
+            let view = self.shared.view();
+            (view.failure.clone(), view.ending)
+        };
+        self.subject(|subject| match (&failure, ending) {
+            (Some(failure), _) => subject.failed_to_start(failure),
+            (None, Some(end)) => subject.ended("before it was ready", end.code, end.signal),
+            (None, None) => subject.ended("before it was ready", -1, 0),
+        })
     }
 
     /// One turn: sends the prompt and waits for its `result`. `uuid` names the prompt.
@@ -193,6 +223,35 @@ impl Handle {
                 return Err(Stopped::Interrupted);
             }
         }
+        let turn = self.begin_turn(prompt, uuid, limit)?;
+        loop {
+            let end = self.shared.wait(SLICE, |view| {
+                match view.turn_end.take_if(|_| view.turn == turn) {
+                    None if view.state.is_over() || view.turn != turn => Some(TurnEnd::Ended),
+                    end => end,
+                }
+            });
+            match end {
+                Some(end) => return self.turn_of(end),
+                None if interrupted() => {
+                    self.abandon();
+                    return Err(Stopped::Interrupted);
+                }
+                None => {}
+            }
+        }
+    }
+
+    /// Begins a turn and does not wait; returns its number.
+    ///
+    /// # Errors
+    /// A turn in flight, or an agent that has ended.
+    pub fn begin_turn(
+        &self,
+        prompt: String,
+        uuid: String,
+        limit: Option<Duration>,
+    ) -> Result<u64, Stopped> {
         let begun = self.shared.change(|view| match view.state {
             State::Ready => {
                 view.state = State::InTurn;
@@ -219,31 +278,78 @@ impl Handle {
             uuid,
             limit,
         });
-        loop {
-            let end = self.shared.wait(SLICE, |view| {
-                match view.turn_end.take_if(|_| view.turn == turn) {
-                    None if view.state.is_over() || view.turn != turn => Some(TurnEnd::Ended),
-                    end => end,
-                }
-            });
-            match end {
-                Some(TurnEnd::Result { frame, cost_before }) => {
-                    return Ok(Turn { frame, cost_before });
-                }
-                Some(TurnEnd::TimedOut { seconds, alive }) => {
-                    return Err(self
-                        .subject(|subject| subject.turn_timed_out(seconds, alive))
-                        .into());
-                }
-                Some(TurnEnd::Ended) => return Err(self.ended_error("during a turn").into()),
-                None if interrupted() => {
-                    self.shared.change(|view| view.abandoned = true);
-                    self.reactor.post(Command::Abandon { id: self.id });
-                    return Err(Stopped::Interrupted);
-                }
-                None => {}
+        Ok(turn)
+    }
+
+    /// The end of the turn in flight, once it has one.
+    ///
+    /// # Errors
+    /// A time-out, or the agent's end.
+    pub fn take_turn(&self) -> Result<Option<Turn>, Stopped> {
+        let end = {
+            let mut view = self.shared.view();
+            match view.turn_end.take() {
+                None if view.state.is_over() => Some(TurnEnd::Ended),
+                end => end,
             }
+        };
+        end.map(|end| self.turn_of(end)).transpose()
+    }
+
+    fn turn_of(&self, end: TurnEnd) -> Result<Turn, Stopped> {
+        match end {
+            TurnEnd::Result { frame, cost_before } => Ok(Turn { frame, cost_before }),
+            TurnEnd::TimedOut {
+                which,
+                seconds,
+                alive,
+            } => Err(self
+                .subject(|subject| subject.turn_timed_out(which, seconds, alive))
+                .into()),
+            TurnEnd::Ended => Err(self.ended_error("during a turn").into()),
         }
+    }
+
+    /// Up to `limit` undelivered events, oldest first.
+    ///
+    /// # Errors
+    /// A disk that does not give back what was spilled to it.
+    pub fn take_events(&self, limit: usize) -> std::io::Result<Vec<Event>> {
+        let (events, was_full, is_full) = {
+            let mut queue = self.shared.queue();
+            let was_full = queue.is_full();
+            let events = queue.take(limit)?;
+            (events, was_full, queue.is_full())
+        };
+        if was_full && !is_full {
+            self.reactor.post(Command::Resume { id: self.id });
+        }
+        Ok(events)
+    }
+
+    /// Answers an ask of the CLI with a whole line.
+    pub fn answer(&self, ask: String, line: Vec<u8>) {
+        self.reactor.post(Command::Answer {
+            id: self.id,
+            ask,
+            line,
+        });
+    }
+
+    /// Writes a whole line to the CLI.
+    pub fn write(&self, line: Vec<u8>) {
+        self.reactor.post(Command::Write { id: self.id, line });
+    }
+
+    /// Begins to end the agent and does not wait; see [`Handle::shutdown`].
+    pub fn begin_shutdown(&self, grace: Duration) {
+        self.reactor.post(Command::Shutdown { id: self.id, grace });
+    }
+
+    /// Nobody waits for the turn in flight any more: it is stopped, or the agent ended.
+    pub fn abandon(&self) {
+        self.shared.change(|view| view.abandoned = true);
+        self.reactor.post(Command::Abandon { id: self.id });
     }
 
     /// Asks the CLI to stop the turn in flight, if there is one; does not wait.
@@ -260,7 +366,7 @@ impl Handle {
         grace: Duration,
         interrupted: &mut dyn FnMut() -> bool,
     ) -> Result<Ending, Stopped> {
-        self.reactor.post(Command::Shutdown { id: self.id, grace });
+        self.begin_shutdown(grace);
         self.wait_until_over(grace + FORCE_PATIENCE, interrupted)
     }
 

@@ -7,6 +7,7 @@
 #![cfg(target_os = "linux")]
 
 pub mod agent;
+pub mod bridge;
 pub mod config;
 pub mod error;
 pub mod handle;

@@ -1,14 +1,20 @@
 //! The Python bindings: converts, releases the interpreter, calls `handle`, converts back.
 
+use crate::agent::Plan;
 use crate::config;
 use crate::handle::{Handle, Launch, Stopped};
 use pyo3::exceptions::PyKeyboardInterrupt;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 use serde_json::Value;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use vespera_error::{Error, ErrorCode};
 use vespera_guardian::EndedBy;
+
+mod events;
+
+use events::{PyBridge, PyEvent};
 
 /// How long a host's death leaves its agents, until a supervisor's configuration says otherwise.
 const HOST_DEATH_GRACE_MS: u32 = 250;
@@ -32,6 +38,13 @@ fn detached<T: Send>(
     });
     result.map_err(|stopped| match stopped {
         Stopped::Interrupted => raised.unwrap_or_else(|| PyKeyboardInterrupt::new_err(())),
+        other => self::raised(other),
+    })
+}
+
+fn raised(stopped: Stopped) -> PyErr {
+    match stopped {
+        Stopped::Interrupted => PyKeyboardInterrupt::new_err(()),
         Stopped::Failed(error) => error.into(),
         Stopped::Busy { agent_id } => Error::new(
             ErrorCode::AgentBusy,
@@ -39,7 +52,44 @@ fn detached<T: Send>(
         )
         .with("agent_id", agent_id)
         .into(),
-    })
+    }
+}
+
+/// A configuration in the terms of the engine.
+struct Settled {
+    launch: Launch,
+    plan: Plan,
+}
+
+/// What has bytes of its own, beside the configuration's text: argv, environment, directory.
+type Bytes = (Vec<Vec<u8>>, Vec<(Vec<u8>, Vec<u8>)>, Vec<u8>);
+
+impl Settled {
+    fn of(config_json: &str, bytes: Bytes, session_id: String) -> PyResult<Self> {
+        let config = config::read(config_json)?;
+        let (argv, environment, directory) = bytes;
+        Ok(Self {
+            launch: Launch {
+                agent_id: config
+                    .agent_id
+                    .clone()
+                    .unwrap_or_else(|| session_id.clone()),
+                session_id,
+                argv,
+                environment,
+                directory,
+                timeouts: config::timeouts(&config),
+                limits: config::kernel_limits(&config),
+                host_death_grace_ms: HOST_DEATH_GRACE_MS,
+                overflow: config::overflow(&config),
+                output_limit: config::output_limit(&config),
+            },
+            plan: Plan {
+                agents: config.agents.map(Value::Object),
+                ..Plan::default()
+            },
+        })
+    }
 }
 
 fn seconds(value: f64, field: &str) -> PyResult<Duration> {
@@ -69,6 +119,7 @@ struct PySession {
 
 #[pymethods]
 impl PySession {
+    /// Starts a session and waits until the CLI has answered `initialize`.
     #[staticmethod]
     fn spawn(
         py: Python<'_>,
@@ -77,25 +128,141 @@ impl PySession {
         environment: Vec<(Vec<u8>, Vec<u8>)>,
         working_directory: Vec<u8>,
         session_id: String,
-        startup_timeout: f64,
     ) -> PyResult<Self> {
-        let config = config::read(config_json)?;
-        let launch = Launch {
-            agent_id: config
-                .agent_id
-                .clone()
-                .unwrap_or_else(|| session_id.clone()),
+        let settled = Settled::of(
+            config_json,
+            (argv, environment, working_directory),
             session_id,
-            argv,
-            environment,
-            directory: working_directory,
-            startup: seconds(startup_timeout, "timeouts.startup")?,
-            limits: config::kernel_limits(&config),
-            host_death_grace_ms: HOST_DEATH_GRACE_MS,
-            agents: config.agents.map(Value::Object),
-        };
-        let handle = detached(py, |interrupted| Handle::spawn(&launch, interrupted))?;
+        )?;
+        let handle = detached(py, |interrupted| {
+            Handle::spawn(&settled.launch, settled.plan, interrupted)
+        })?;
         Ok(Self { handle })
+    }
+
+    /// Asks for an agent and does not wait: its news are told on the bridge. With a `prompt` (text
+    /// and uuid) it is a run, without one a session.
+    #[staticmethod]
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "called once, by name, from one place"
+    )]
+    fn start(
+        py: Python<'_>,
+        config_json: &str,
+        argv: Vec<Vec<u8>>,
+        environment: Vec<(Vec<u8>, Vec<u8>)>,
+        working_directory: Vec<u8>,
+        session_id: String,
+        bridge: &PyBridge,
+        prompt: Option<(String, String)>,
+        answers_asks: bool,
+        listening: bool,
+    ) -> PyResult<Self> {
+        let mut settled = Settled::of(
+            config_json,
+            (argv, environment, working_directory),
+            session_id,
+        )?;
+        settled.plan.prompt = prompt;
+        settled.plan.answers_asks = answers_asks;
+        let bridge = Arc::clone(&bridge.inner);
+        let handle =
+            py.detach(|| Handle::start(&settled.launch, settled.plan, Some(bridge), listening))?;
+        Ok(Self { handle })
+    }
+
+    /// The agent's number on its bridge.
+    #[getter]
+    fn number(&self) -> u64 {
+        self.handle.number()
+    }
+
+    /// The bridge's word was heard: what happens from now on is told again.
+    fn heard(&self) {
+        self.handle.shared().heard();
+    }
+
+    /// Begins or ends to keep events.
+    fn listen(&self, listening: bool) {
+        self.handle.shared().listen(listening);
+    }
+
+    /// Up to `limit` undelivered events, oldest first.
+    fn take_events(&self, py: Python<'_>, limit: usize) -> PyResult<Vec<PyEvent>> {
+        let events = py.detach(|| self.handle.take_events(limit))?;
+        Ok(events.into_iter().map(PyEvent::new).collect())
+    }
+
+    /// Events that wait, that were dropped, and bytes that went to disk.
+    fn backlog(&self) -> (usize, u64, u64) {
+        let queue = self.handle.shared().queue();
+        (queue.len(), queue.dropped, queue.spilled)
+    }
+
+    /// Permission asks that the host is to answer, as frames.
+    fn take_asks<'py>(&self, py: Python<'py>) -> Vec<Bound<'py, PyBytes>> {
+        let asks = std::mem::take(&mut self.handle.shared().view().asks);
+        asks.iter().map(|frame| PyBytes::new(py, frame)).collect()
+    }
+
+    /// Answers of the CLI to our own requests: id and frame.
+    fn take_answers<'py>(&self, py: Python<'py>) -> Vec<(String, Bound<'py, PyBytes>)> {
+        let answers = std::mem::take(&mut self.handle.shared().view().answers);
+        answers
+            .into_iter()
+            .map(|(id, frame)| (id, PyBytes::new(py, &frame)))
+            .collect()
+    }
+
+    /// Answers an ask with a whole line; nothing happens when it was withdrawn.
+    fn answer(&self, ask: String, line: Vec<u8>) {
+        self.handle.answer(ask, line);
+    }
+
+    /// Writes a whole line to the CLI.
+    fn write(&self, line: Vec<u8>) {
+        self.handle.write(line);
+    }
+
+    /// Begins a turn and does not wait.
+    fn begin_turn(&self, prompt: String, uuid: String, timeout: Option<f64>) -> PyResult<()> {
+        let limit = timeout.map(|value| seconds(value, "timeout")).transpose()?;
+        match self.handle.begin_turn(prompt, uuid, limit) {
+            Ok(_) => Ok(()),
+            Err(stopped) => Err(raised(stopped)),
+        }
+    }
+
+    /// The end of the turn in flight, once it has one: its `result` frame and the cost before it.
+    fn take_turn<'py>(
+        &self,
+        py: Python<'py>,
+    ) -> PyResult<Option<(Bound<'py, PyBytes>, Option<f64>)>> {
+        let turn = self.handle.take_turn().map_err(raised)?;
+        Ok(turn.map(|turn| (PyBytes::new(py, &turn.frame), turn.cost_before)))
+    }
+
+    /// Raises why the agent never became ready.
+    fn raise_start_failure(&self) -> PyResult<()> {
+        Err(self.handle.start_failure().into())
+    }
+
+    /// Nobody waits for the turn in flight any more: it is stopped, or the agent ended.
+    fn abandon(&self) {
+        self.handle.abandon();
+    }
+
+    /// Begins to end the agent and does not wait.
+    fn begin_shutdown(&self, grace: f64) -> PyResult<()> {
+        self.handle.begin_shutdown(seconds(grace, "grace")?);
+        Ok(())
+    }
+
+    /// Seconds from the start to the first output of the model.
+    fn time_to_first_output(&self) -> Option<f64> {
+        let first = self.handle.shared().view().first_output?;
+        Some(first.duration_since(self.handle.started()).as_secs_f64())
     }
 
     #[getter]
@@ -221,6 +388,8 @@ mod _native {
 
     #[pymodule_export]
     use super::PySession;
+    #[pymodule_export]
+    use super::events::{PyBridge, PyEvent};
 
     #[pymodule_init]
     #[allow(clippy::unnecessary_wraps, reason = "pyo3 asks for a result")]

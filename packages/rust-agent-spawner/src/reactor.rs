@@ -20,6 +20,9 @@ use vespera_guardian::Report;
 /// Bytes taken from one agent before the others have their turn.
 const READ_CHUNK: usize = 64 * 1024;
 
+/// A reactor that is this late was stopped or suspended, and its agents with it.
+const GAP: Duration = Duration::from_secs(1);
+
 const WAKE: u64 = u64::MAX;
 
 /// What other threads ask for.
@@ -41,6 +44,21 @@ pub enum Command {
         id: u64,
     },
     Abandon {
+        id: u64,
+    },
+    /// The host's answer to an ask of the CLI, as a whole line.
+    Answer {
+        id: u64,
+        ask: String,
+        line: Vec<u8>,
+    },
+    /// A line to the CLI as it is.
+    Write {
+        id: u64,
+        line: Vec<u8>,
+    },
+    /// A consumer has taken events: read on.
+    Resume {
         id: u64,
     },
     Shutdown {
@@ -142,6 +160,7 @@ struct Agent {
     stderr: Option<OwnedFd>,
     unwritten: VecDeque<u8>,
     waits_to_write: bool,
+    paused: bool,
     close_after_write: bool,
     timer: Option<Instant>,
 }
@@ -159,6 +178,7 @@ impl Engine {
         let mut buffer = vec![0_u8; READ_CHUNK];
         loop {
             events.clear();
+            let asleep = Instant::now();
             let wait = self
                 .timers
                 .first()
@@ -171,6 +191,7 @@ impl Engine {
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(_) => return,
             }
+            self.forgive_gap(asleep);
             for event in &events {
                 let token = event.data.u64();
                 if token == WAKE {
@@ -215,6 +236,20 @@ impl Engine {
                     self.with(id, |session| {
                         session.begin_turn(&prompt, uuid, limit, now, &mut out);
                     });
+                    id
+                }
+                Command::Answer { id, ask, line } => {
+                    self.with(id, |session| session.answer(&ask, line, now, &mut out));
+                    id
+                }
+                Command::Write { id, line } => {
+                    out.push(Action::Write(line));
+                    id
+                }
+                Command::Resume { id } => {
+                    if let Some(agent) = self.agents.get_mut(&id) {
+                        agent.resume(&self.poller, id);
+                    }
                     id
                 }
                 Command::Abandon { id } => {
@@ -267,6 +302,7 @@ impl Engine {
             stderr: Some(ends.stderr),
             unwritten: VecDeque::new(),
             waits_to_write: false,
+            paused: false,
             close_after_write: false,
             timer: None,
         };
@@ -283,10 +319,27 @@ impl Engine {
         match token & 3 {
             0 => agent.read_leash(now, &mut out),
             1 => agent.flush(&self.poller, id),
-            2 => agent.read_stdout(buffer, now, &mut out),
-            _ => agent.read_stderr(buffer),
+            2 => agent.read_stdout(buffer, &self.poller, now, &mut out),
+            _ => agent.read_stderr(buffer, &mut out),
         }
         self.act(id, out);
+    }
+
+    /// Suspend or SIGSTOP: when the reactor itself was away, agents could not answer.
+    fn forgive_gap(&mut self, asleep: Instant) {
+        let Some((next, _)) = self.timers.first().copied() else {
+            return;
+        };
+        let late = Instant::now().saturating_duration_since(next.max(asleep));
+        if late < GAP {
+            return;
+        }
+        self.timers.clear();
+        for (id, agent) in &mut self.agents {
+            agent.session.shift(late);
+            agent.timer = agent.session.deadline();
+            self.timers.extend(agent.timer.map(|at| (at, *id)));
+        }
     }
 
     fn tick(&mut self) {
@@ -364,12 +417,18 @@ impl Agent {
         }
     }
 
-    fn read_stdout(&mut self, buffer: &mut [u8], now: Instant, out: &mut Vec<Action>) {
+    fn read_stdout(
+        &mut self,
+        buffer: &mut [u8],
+        poller: &OwnedFd,
+        now: Instant,
+        out: &mut Vec<Action>,
+    ) {
         let Some(stdout) = &self.stdout else { return };
         match rustix::io::read(stdout, &mut *buffer) {
             Ok(0) => {
                 let session = &mut self.session;
-                self.framer.finish(|line| deliver(session, &line, out));
+                self.framer.finish(|line| deliver(session, &line, now, out));
                 self.stdout = None;
                 self.session.output_ended(now, out);
             }
@@ -378,7 +437,11 @@ impl Agent {
                 crate::metrics::EVENT_BYTES.add(read as u64);
                 let session = &mut self.session;
                 self.framer
-                    .push(&buffer[..read], |line| deliver(session, &line, out));
+                    .push(&buffer[..read], |line| deliver(session, &line, now, out));
+                if self.shared.queue().is_full() {
+                    self.paused = true;
+                    let _ = epoll::delete(poller, stdout);
+                }
             }
             Err(Errno::AGAIN | Errno::INTR) => {}
             Err(_) => {
@@ -388,12 +451,27 @@ impl Agent {
         }
     }
 
-    fn read_stderr(&mut self, buffer: &mut [u8]) {
+    fn resume(&mut self, poller: &OwnedFd, id: u64) {
+        if let (true, Some(stdout)) = (self.paused, &self.stdout) {
+            self.paused = false;
+            let _ = epoll::add(
+                poller,
+                stdout,
+                EventData::new_u64(token(id, End::Stdout)),
+                EventFlags::IN,
+            );
+        }
+    }
+
+    fn read_stderr(&mut self, buffer: &mut [u8], out: &mut Vec<Action>) {
         let Some(stderr) = &self.stderr else { return };
         match rustix::io::read(stderr, &mut *buffer) {
             Ok(read) if read > 0 => self.shared.note_stderr(&buffer[..read]),
             Err(Errno::AGAIN | Errno::INTR) => {}
-            Ok(_) | Err(_) => self.stderr = None,
+            Ok(_) | Err(_) => {
+                self.stderr = None;
+                self.session.stderr_ended(out);
+            }
         }
     }
 
@@ -432,10 +510,10 @@ impl Agent {
     }
 }
 
-fn deliver(session: &mut Session, line: &Line<'_>, out: &mut Vec<Action>) {
+fn deliver(session: &mut Session, line: &Line<'_>, now: Instant, out: &mut Vec<Action>) {
     match line {
-        Line::Whole(bytes) => session.line(bytes, out),
-        Line::Oversize { .. } => session.oversize(),
+        Line::Whole(bytes) => session.line(bytes, now, out),
+        Line::Oversize { length, head } => session.oversize(head, *length, out),
     }
 }
 

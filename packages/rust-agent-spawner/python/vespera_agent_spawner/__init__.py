@@ -19,6 +19,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vespera_agent_spawner import errors
+from vespera_agent_spawner.agent import Agent
 from vespera_agent_spawner.api import (
     agent_status,
     backend,
@@ -53,6 +54,7 @@ from vespera_agent_spawner.errors import (
     SpawnError,
     SupervisorClosed,
 )
+from vespera_agent_spawner.events import Event
 from vespera_agent_spawner.results import (
     AgentInfo,
     ExitStatus,
@@ -62,12 +64,14 @@ from vespera_agent_spawner.results import (
     TurnResult,
     Usage,
 )
+from vespera_agent_spawner.supervisor import Supervisor
 
 if TYPE_CHECKING:
     RUST_AGENT_SPAWNER_AVAILABLE: bool
 
 __all__ = [
     "RUST_AGENT_SPAWNER_AVAILABLE",
+    "Agent",
     "AgentBusy",
     "AgentConfig",
     "AgentError",
@@ -79,6 +83,7 @@ __all__ = [
     "Budget",
     "BudgetExceeded",
     "ConfigError",
+    "Event",
     "ExitStatus",
     "LimitExceeded",
     "Limits",
@@ -89,6 +94,7 @@ __all__ = [
     "RunResult",
     "SpawnError",
     "State",
+    "Supervisor",
     "SupervisorClosed",
     "SupervisorConfig",
     "Timeouts",

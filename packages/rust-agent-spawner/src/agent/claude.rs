@@ -7,9 +7,71 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+/// Names our `initialize`.
+pub const INITIALIZE: &str = "vespera-initialize";
 
 /// Answer to a permission ask when the caller gave no handler.
 pub const NO_HANDLER: &str = "no permission handler; list the tool in allowed_tools";
+
+/// The kind of an event: a frame's `type`, or what a line is that is no frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    System,
+    Assistant,
+    User,
+    Result,
+    StreamEvent,
+    RateLimit,
+    Reset,
+    ControlRequest,
+    ControlResponse,
+    ControlCancel,
+    /// A frame of a kind that this version does not know: it says its name itself.
+    Other,
+    /// A line over the cap; its head is kept.
+    Oversize,
+    /// A line that is no frame.
+    Output,
+}
+
+impl Kind {
+    fn of(kind: &str) -> Self {
+        match kind {
+            "system" => Kind::System,
+            "assistant" => Kind::Assistant,
+            "user" => Kind::User,
+            "result" => Kind::Result,
+            "stream_event" => Kind::StreamEvent,
+            "rate_limit_event" => Kind::RateLimit,
+            "conversation_reset" => Kind::Reset,
+            "control_request" => Kind::ControlRequest,
+            "control_response" => Kind::ControlResponse,
+            "control_cancel_request" => Kind::ControlCancel,
+            _ => Kind::Other,
+        }
+    }
+
+    /// The word on the wire; `None` when only the frame knows it.
+    pub const fn name(self) -> Option<&'static str> {
+        Some(match self {
+            Kind::System => "system",
+            Kind::Assistant => "assistant",
+            Kind::User => "user",
+            Kind::Result => "result",
+            Kind::StreamEvent => "stream_event",
+            Kind::RateLimit => "rate_limit_event",
+            Kind::Reset => "conversation_reset",
+            Kind::ControlRequest => "control_request",
+            Kind::ControlResponse => "control_response",
+            Kind::ControlCancel => "control_cancel_request",
+            Kind::Oversize => "oversize",
+            Kind::Output => "output",
+            Kind::Other => return None,
+        })
+    }
+}
 
 /// The fields of a frame that decisions depend on.
 #[derive(Debug, Deserialize)]
@@ -28,6 +90,17 @@ pub struct Envelope<'a> {
     pub response: Option<&'a RawValue>,
     #[serde(borrow, default)]
     pub new_conversation_id: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    pub task_id: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    pub patch: Option<&'a RawValue>,
+}
+
+impl Envelope<'_> {
+    /// The frame's kind.
+    pub fn known_kind(&self) -> Kind {
+        Kind::of(&self.kind)
+    }
 }
 
 /// A `control_response`'s inside.
@@ -80,6 +153,50 @@ pub struct Verdict {
 /// Reads a line; `None` when it is not a JSON object with a `type`.
 pub fn envelope(line: &[u8]) -> Option<Envelope<'_>> {
     serde_json::from_slice(line).ok()
+}
+
+/// True for a `control_request` that asks whether a tool may be used.
+pub fn asks_permission(frame: &Envelope<'_>) -> bool {
+    frame
+        .request
+        .and_then(|raw| serde_json::from_str::<Ask<'_>>(raw.get()).ok())
+        .is_some_and(|ask| ask.subtype == "can_use_tool")
+}
+
+/// True for a `task_updated` after which the task does nothing more.
+pub fn task_is_over(frame: &Envelope<'_>) -> bool {
+    #[derive(Deserialize)]
+    struct Patch<'a> {
+        #[serde(borrow, default)]
+        status: Option<Cow<'a, str>>,
+    }
+    frame
+        .patch
+        .and_then(|raw| serde_json::from_str::<Patch<'_>>(raw.get()).ok())
+        .and_then(|patch| patch.status)
+        .is_some_and(|status| matches!(&*status, "completed" | "failed" | "killed" | "stopped"))
+}
+
+/// Keeps the tools in flight: an `assistant` frame starts them, a `user` frame ends them.
+pub fn follow_tools(line: &[u8], in_flight: &mut BTreeMap<String, String>) {
+    let frame: Value = serde_json::from_slice(line).unwrap_or_default();
+    let blocks = frame["message"]["content"].as_array();
+    for block in blocks.into_iter().flatten() {
+        match (
+            block["type"].as_str(),
+            block["id"].as_str(),
+            block["tool_use_id"].as_str(),
+        ) {
+            (Some("tool_use"), Some(id), _) => {
+                let name = block["name"].as_str().unwrap_or_default();
+                in_flight.insert(id.to_owned(), name.to_owned());
+            }
+            (Some("tool_result"), _, Some(id)) => {
+                in_flight.remove(id);
+            }
+            _ => {}
+        }
+    }
 }
 
 /// Names the outcome of a `result` frame.

@@ -1,14 +1,21 @@
 //! One agent: the state machine of its session and what callers may know of it.
 //!
 //! [`Session`] lives on the reactor's thread and makes every decision; [`Shared`] is what other
-//! threads see of it. Neither starts a process (`process`) nor knows the CLI's words (`claude`).
+//! threads see of it, and `queue` holds the events that nobody has taken yet. Neither starts a process (`process`) nor knows the CLI's words (`claude`).
 
 pub mod claude;
 pub mod claude_argv;
+mod clocks;
+mod conversation;
+pub mod details;
 pub mod process;
+pub mod queue;
 mod session;
 mod shared;
 pub mod stream;
 
-pub use session::{Action, Session, Timeouts};
+pub use session::{Action, Idle, Plan, Session, Timeouts};
 pub use shared::{Ending, Failure, Shared, State, TurnEnd, View};
+
+/// Why an agent was ended whose undelivered events are more than `limits.output`.
+pub const OUTPUT_LIMIT: &str = "its undelivered events are more than limits.output";

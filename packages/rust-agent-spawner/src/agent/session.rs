@@ -1,16 +1,19 @@
-//! The state machine of one persistent session with the CLI.
+//! One agent's life as a state machine: start, clocks, the ladder, the end.
 //!
 //! Responsible for what happens next: it turns reports, lines, time and orders into [`Action`]s.
 //! It touches no file descriptor and no clock of its own, so that a test can drive it by hand.
+//! What is said in between is in `conversation`.
 
 use super::claude;
+use super::clocks::{Clock, Clocks};
 use super::shared::{Ending, Failure, Shared, State, TurnEnd};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use vespera_guardian::{EndedBy, Order, Report};
 
 /// After an interrupt, this long for the `result` before the tree is ended.
-const INTERRUPT_PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const INTERRUPT_PATIENCE: Duration = Duration::from_secs(5);
 
 /// After the tree is gone, this long for the last lines: a pipe that somebody outside the tree
 /// still holds must not keep an agent from ending.
@@ -18,8 +21,6 @@ const DRAIN: Duration = Duration::from_millis(500);
 
 /// After its output ended, this long for the exit: nobody can hear an agent without output.
 const MUTE: Duration = Duration::from_secs(2);
-
-const INITIALIZE: &str = "vespera-initialize";
 
 /// What the reactor is to do for a session.
 #[derive(Debug, PartialEq, Eq)]
@@ -31,70 +32,106 @@ pub enum Action {
     Finish,
 }
 
-/// The clocks of a session.
+/// How long a turn may be silent while the CLI waits for the model, a tool, …
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Idle {
+    pub model: Option<Duration>,
+    pub tool: Option<Duration>,
+    pub mcp: Option<Duration>,
+    pub subagent: Option<Duration>,
+    pub permission: Option<Duration>,
+}
+
+/// The limits on time.
 #[derive(Clone, Copy, Debug)]
 pub struct Timeouts {
     pub startup: Duration,
+    pub turn: Option<Duration>,
+    pub idle: Idle,
+    pub total: Option<Duration>,
+    pub after_result: Duration,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Clock {
-    Startup { seconds: f64 },
-    Turn { seconds: f64 },
-    Interrupted { seconds: f64 },
-    Mute,
-    Terminate { then_kill_at: Instant },
-    Kill,
-    Drain,
+/// What an agent is to do.
+#[derive(Debug, Default)]
+pub struct Plan {
+    /// A run's prompt and its name; without one the agent is a session.
+    pub prompt: Option<(String, String)>,
+    /// Subagents, told to the CLI in `initialize`.
+    pub agents: Option<serde_json::Value>,
+    /// Whether the host answers permission asks.
+    pub answers_asks: bool,
 }
 
-/// One agent's session; lives on the reactor's thread.
+/// One agent; lives on the reactor's thread.
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact of its own: two ends, a greeting, a kind"
+)]
 #[derive(Debug)]
 pub struct Session {
-    shared: Arc<Shared>,
-    timeouts: Timeouts,
-    clock: Option<(Instant, Clock)>,
-    exit: Option<(i32, i32)>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) timeouts: Timeouts,
+    pub(super) plan: Plan,
+    pub(super) is_run: bool,
+    pub(super) clocks: Clocks,
+    pub(super) exit: Option<(i32, i32)>,
     swept: Option<(EndedBy, u32, u32)>,
-    stdout_open: bool,
-    interrupts: u64,
-    prompt: String,
-    timed_out: Option<f64>,
-    agents: Option<serde_json::Value>,
+    pub(super) stdout_open: bool,
+    stderr_open: bool,
+    grace: Duration,
+    pub(super) greeted: bool,
+    pub(super) interrupts: u64,
+    /// Names the prompt of the turn in flight.
+    pub(super) prompt: String,
+    pub(super) turn_limit: Duration,
+    /// Which limit of time the turn in flight has passed.
+    pub(super) timed_out: Option<(&'static str, f64)>,
+    pub(super) tasks: HashSet<String>,
+    pub(super) had_tasks: bool,
+    pub(super) tools: BTreeMap<String, String>,
+    pub(super) asking: HashSet<String>,
 }
 
 impl Session {
     /// A session whose program has been requested.
-    pub fn new(
-        shared: Arc<Shared>,
-        timeouts: Timeouts,
-        agents: Option<serde_json::Value>,
-        now: Instant,
-    ) -> Self {
-        let seconds = timeouts.startup.as_secs_f64();
-        let clock = Some((now + timeouts.startup, Clock::Startup { seconds }));
+    pub fn new(shared: Arc<Shared>, timeouts: Timeouts, plan: Plan, now: Instant) -> Self {
+        let mut clocks = Clocks::default();
+        clocks.set(Clock::Startup, now + timeouts.startup);
+        if let Some(total) = timeouts.total {
+            clocks.set(Clock::Total, now + total);
+        }
         Self {
             shared,
             timeouts,
-            clock,
+            is_run: plan.prompt.is_some(),
+            plan,
+            clocks,
             exit: None,
             swept: None,
             stdout_open: true,
+            stderr_open: true,
+            grace: Duration::ZERO,
+            greeted: false,
             interrupts: 0,
             prompt: String::new(),
+            turn_limit: Duration::ZERO,
             timed_out: None,
-            agents,
+            tasks: HashSet::new(),
+            had_tasks: false,
+            tools: BTreeMap::new(),
+            asking: HashSet::new(),
         }
     }
 
     /// When [`Session::tick`] wants to be called next.
     pub fn deadline(&self) -> Option<Instant> {
-        self.clock.map(|(at, _)| at)
+        self.clocks.next()
     }
 
-    /// The limit on start-up.
-    pub fn startup(&self) -> Duration {
-        self.timeouts.startup
+    /// Time passed in which nobody could act: deadlines wait as long.
+    pub fn shift(&mut self, by: Duration) {
+        self.clocks.shift(by);
     }
 
     /// A report of the leash arrived.
@@ -104,8 +141,8 @@ impl Session {
                 self.shared
                     .change(|view| (view.pid, view.leash) = (pid, leash));
                 out.push(Action::Write(claude::initialize(
-                    INITIALIZE,
-                    self.agents.as_ref(),
+                    claude::INITIALIZE,
+                    self.plan.agents.as_ref(),
                 )));
             }
             Report::Failed { errno, stage } => {
@@ -122,182 +159,38 @@ impl Session {
                 by,
                 killed,
                 survivors,
-            } => {
-                self.swept = Some((by, killed, survivors));
-                self.clock = Some((now + DRAIN, Clock::Drain));
-                self.finish_if_drained(out);
-            }
+            } => self.gone((by, killed, survivors), now, out),
         }
     }
 
     /// The leash's socket ended: without a `Swept` before it, leash or guardian died.
     pub fn leash_gone(&mut self, now: Instant, out: &mut Vec<Action>) {
         if self.swept.is_none() && !self.shared.view().state.is_over() {
-            self.swept = Some((EndedBy::GuardianDeath, 0, 0));
-            self.clock = Some((now + DRAIN, Clock::Drain));
-            self.finish_if_drained(out);
+            self.gone((EndedBy::GuardianDeath, 0, 0), now, out);
         }
+    }
+
+    fn gone(&mut self, swept: (EndedBy, u32, u32), now: Instant, out: &mut Vec<Action>) {
+        self.swept = Some(swept);
+        self.clocks.clear_all();
+        self.clocks.set(Clock::Drain, now + DRAIN);
+        self.finish_if_drained(out);
     }
 
     /// The agent's output ended.
     pub fn output_ended(&mut self, now: Instant, out: &mut Vec<Action>) {
         self.stdout_open = false;
-        let ending = matches!(
-            self.clock,
-            Some((_, Clock::Terminate { .. } | Clock::Kill | Clock::Drain))
-        );
+        let ending = self.clocks.is_set(Clock::Terminate) || self.clocks.is_set(Clock::Kill);
         if !ending && self.exit.is_none() && self.swept.is_none() {
-            self.clock = Some((now + MUTE, Clock::Mute));
+            self.clocks.set(Clock::Mute, now + MUTE);
         }
         self.finish_if_drained(out);
     }
 
-    /// A line that was too long to keep: counted, and the stream lives on.
-    pub fn oversize(&self) {
-        self.shared.view().events += 1;
-    }
-
-    /// One whole line of output.
-    pub fn line(&mut self, line: &[u8], out: &mut Vec<Action>) {
-        let Some(frame) = claude::envelope(line) else {
-            self.shared.view().events += 1;
-            return;
-        };
-        {
-            let mut view = self.shared.view();
-            view.events += 1;
-            if frame.kind == "conversation_reset" {
-                if let Some(id) = &frame.new_conversation_id {
-                    view.session_id = id.to_string();
-                }
-            } else if let Some(id) = frame.session_id.as_deref()
-                && !id.is_empty()
-                && view.session_id != id
-            {
-                id.clone_into(&mut view.session_id);
-            }
-        }
-        match &*frame.kind {
-            "control_response" => self.control_response(&frame, out),
-            "control_request" => {
-                if let Some(id) = &frame.request_id {
-                    out.push(Action::Write(claude::refuse(id, frame.request)));
-                }
-            }
-            "result" => self.result(line),
-            _ => {}
-        }
-    }
-
-    fn control_response(&mut self, frame: &claude::Envelope<'_>, out: &mut Vec<Action>) {
-        let Some(response) = frame.response else {
-            return;
-        };
-        let Ok(response) = serde_json::from_str::<claude::ControlResponse<'_>>(response.get())
-        else {
-            return;
-        };
-        if response.request_id != INITIALIZE
-            || !matches!(self.clock, Some((_, Clock::Startup { .. })))
-        {
-            return;
-        }
-        self.clock = None;
-        if response.subtype == "success" {
-            self.shared.change(|view| view.state = State::Ready);
-        } else {
-            let message = response
-                .error
-                .map_or_else(String::new, |error| error.to_string());
-            self.shared
-                .change(|view| view.failure = Some(Failure::Refused { message }));
-            self.kill("it refused initialize", out);
-        }
-    }
-
-    fn result(&mut self, line: &[u8]) {
-        let verdict = claude::verdict(line);
-        // A background task's own result: no turn of ours ends with it.
-        if !verdict.prompts.is_empty() && !verdict.prompts.contains(&self.prompt) {
-            return;
-        }
-        let timed_out = match self.clock {
-            Some((_, Clock::Interrupted { seconds })) => Some(seconds),
-            _ => None,
-        };
-        let answered = self.shared.change(|view| {
-            if view.state != State::InTurn {
-                return false;
-            }
-            let cost_before = view.total_cost_usd;
-            view.turns += 1;
-            view.total_cost_usd = verdict.total_cost_usd.or(cost_before);
-            view.outcome = Some(verdict.outcome);
-            view.state = State::Ready;
-            view.turn_end = Some(match timed_out {
-                Some(seconds) => TurnEnd::TimedOut {
-                    seconds,
-                    alive: true,
-                },
-                None => TurnEnd::Result {
-                    frame: line.to_vec(),
-                    cost_before,
-                },
-            });
-            true
-        });
-        if answered && self.stdout_open {
-            self.clock = None;
-        }
-    }
-
-    /// A turn was begun by `Shared::change` (state `InTurn`): write the prompt, start its clock.
-    pub fn begin_turn(
-        &mut self,
-        prompt: &str,
-        uuid: String,
-        limit: Option<Duration>,
-        now: Instant,
-        out: &mut Vec<Action>,
-    ) {
-        if self.shared.view().state != State::InTurn {
-            return;
-        }
-        self.clock = limit.map(|limit| {
-            (
-                now + limit,
-                Clock::Turn {
-                    seconds: limit.as_secs_f64(),
-                },
-            )
-        });
-        out.push(Action::Write(claude::user(prompt, &uuid)));
-        self.prompt = uuid;
-    }
-
-    /// The caller of the turn in flight waits no more: stop the turn, or end the agent if it
-    /// does not answer.
-    pub fn abandon(&mut self, now: Instant, out: &mut Vec<Action>) {
-        if self.shared.view().state == State::InTurn {
-            self.interrupt(out);
-            self.clock = Some((
-                now + INTERRUPT_PATIENCE,
-                Clock::Interrupted {
-                    seconds: INTERRUPT_PATIENCE.as_secs_f64(),
-                },
-            ));
-        }
-    }
-
-    /// Stop the turn in flight; its `result` says `cancelled`.
-    pub fn interrupt(&mut self, out: &mut Vec<Action>) {
-        if self.shared.view().state == State::InTurn {
-            self.interrupts += 1;
-            out.push(Action::Write(claude::interrupt(&format!(
-                "vespera-interrupt-{}",
-                self.interrupts
-            ))));
-        }
+    /// The agent's stderr ended.
+    pub fn stderr_ended(&mut self, out: &mut Vec<Action>) {
+        self.stderr_open = false;
+        self.finish_if_drained(out);
     }
 
     /// End the agent within `grace`: end of input, then SIGTERM, then force.
@@ -316,14 +209,15 @@ impl Session {
             self.kill("shutdown without grace", out);
             return;
         }
+        self.descend(grace, now, out);
+    }
+
+    /// The ladder: end of input, SIGTERM after half of `grace`, force after all of it.
+    pub(super) fn descend(&mut self, grace: Duration, now: Instant, out: &mut Vec<Action>) {
+        self.grace = grace;
         self.step("shutdown");
         out.push(Action::CloseStdin);
-        self.clock = Some((
-            now + grace / 2,
-            Clock::Terminate {
-                then_kill_at: now + grace,
-            },
-        ));
+        self.clocks.set(Clock::Terminate, now + grace / 2);
     }
 
     /// End the agent at once.
@@ -337,37 +231,42 @@ impl Session {
         out.push(Action::Order(Order::Kill));
     }
 
-    /// A deadline may have passed.
+    /// Deadlines may have passed.
     pub fn tick(&mut self, now: Instant, out: &mut Vec<Action>) {
-        let Some((at, clock)) = self.clock else {
-            return;
-        };
-        if at > now {
-            return;
-        }
-        self.clock = None;
-        match clock {
-            Clock::Startup { seconds } => {
-                self.shared
-                    .change(|view| view.failure = Some(Failure::Silent { seconds }));
-                self.kill("startup time-out", out);
+        while let Some(clock) = self.clocks.take_due(now) {
+            match clock {
+                Clock::Startup => {
+                    let seconds = self.timeouts.startup.as_secs_f64();
+                    self.shared
+                        .change(|view| view.failure = Some(Failure::Silent { seconds }));
+                    self.kill("startup time-out", out);
+                }
+                Clock::Turn => {
+                    let seconds = self.turn_limit.as_secs_f64();
+                    self.time_out("turn", seconds, now, out);
+                }
+                Clock::Idle => {
+                    let (which, limit) = self.idle();
+                    let seconds = limit.unwrap_or_default().as_secs_f64();
+                    self.time_out(which, seconds, now, out);
+                }
+                Clock::Total => {
+                    let seconds = self.timeouts.total.unwrap_or_default().as_secs_f64();
+                    self.timed_out.get_or_insert(("total", seconds));
+                    self.kill("total time-out", out);
+                }
+                Clock::Interrupted => self.kill("no answer to an interrupt", out),
+                Clock::Quiet => self.finish_run(now, out),
+                Clock::AfterResult | Clock::Terminate => {
+                    self.step("terminate");
+                    out.push(Action::Order(Order::Signal(15)));
+                    let half = (self.grace / 2).max(Duration::from_secs(1));
+                    self.clocks.set(Clock::Kill, now + half);
+                }
+                Clock::Kill => self.kill("shutdown grace exceeded", out),
+                Clock::Mute => self.kill("it closed its output but did not exit", out),
+                Clock::Drain => self.end(out),
             }
-            Clock::Turn { seconds } => {
-                self.interrupt(out);
-                self.clock = Some((now + INTERRUPT_PATIENCE, Clock::Interrupted { seconds }));
-            }
-            Clock::Interrupted { seconds } => {
-                self.timed_out = Some(seconds);
-                self.kill("no answer to an interrupt", out);
-            }
-            Clock::Terminate { then_kill_at } => {
-                self.step("terminate");
-                out.push(Action::Order(Order::Signal(15)));
-                self.clock = Some((then_kill_at, Clock::Kill));
-            }
-            Clock::Kill => self.kill("shutdown grace exceeded", out),
-            Clock::Mute => self.kill("it closed its output but did not exit", out),
-            Clock::Drain => self.end(out),
         }
     }
 
@@ -376,7 +275,7 @@ impl Session {
     }
 
     fn finish_if_drained(&mut self, out: &mut Vec<Action>) {
-        if self.swept.is_some() && !self.stdout_open {
+        if self.swept.is_some() && !self.stdout_open && !self.stderr_open {
             self.end(out);
         }
     }
@@ -386,7 +285,7 @@ impl Session {
             return;
         };
         let (code, signal) = self.exit.unwrap_or((-1, 9));
-        self.clock = None;
+        self.clocks.clear_all();
         self.shared.change(|view| {
             if view.state.is_over() {
                 return;
@@ -398,14 +297,15 @@ impl Session {
                 killed,
                 survivors,
             });
-            if view.state == State::Starting && view.failure.is_none() {
+            if !self.greeted && view.failure.is_none() {
                 view.failure = Some(match self.exit {
                     Some((code, signal)) => Failure::Exited { code, signal },
                     None => Failure::GuardianLost,
                 });
             }
-            if let Some(seconds) = self.timed_out {
+            if let Some((which, seconds)) = self.timed_out {
                 view.turn_end = Some(TurnEnd::TimedOut {
+                    which,
                     seconds,
                     alive: false,
                 });

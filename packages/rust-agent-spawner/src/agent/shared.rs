@@ -1,7 +1,10 @@
 //! What other threads see of an agent, and how they wait for it.
 
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use super::queue::{Overflow, Queue};
+use crate::bridge::Bridge;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 use vespera_guardian::{EndedBy, Stage};
 
 /// How much of an agent's stderr is kept, in bytes.
@@ -60,8 +63,12 @@ pub enum TurnEnd {
         frame: Vec<u8>,
         cost_before: Option<f64>,
     },
-    /// No `result` within this many seconds; the session lives on if `alive`.
-    TimedOut { seconds: f64, alive: bool },
+    /// A limit of time passed: which one, after how many seconds; the session lives on if `alive`.
+    TimedOut {
+        which: &'static str,
+        seconds: f64,
+        alive: bool,
+    },
     /// The process ended first.
     Ended,
 }
@@ -98,6 +105,12 @@ pub struct View {
     pub stderr: Vec<u8>,
     pub events: u64,
     pub output_bytes: u64,
+    /// Seconds from the start to the first frame of the model.
+    pub first_output: Option<Instant>,
+    /// Asks of the CLI that the host answers, as whole frames.
+    pub asks: Vec<Vec<u8>>,
+    /// Answers of the CLI to the host's own requests: id and frame.
+    pub answers: Vec<(String, Vec<u8>)>,
 }
 
 /// The view and the bell that rings whenever it changed.
@@ -105,12 +118,33 @@ pub struct View {
 pub struct Shared {
     view: Mutex<View>,
     changed: Condvar,
+    queue: Mutex<Queue>,
+    /// Whether anybody takes events; without a listener none is kept.
+    listening: AtomicBool,
+    /// The event loop that is told of news, and the agent's number there.
+    bridge: Option<(Arc<Bridge>, u64)>,
+    /// News that the loop has not come for yet: it is told once.
+    told: AtomicBool,
 }
 
 impl Shared {
     /// A session that is about to start.
     pub fn new(session_id: String) -> Self {
+        Self::with_events(session_id, Overflow::Spill, 0, None)
+    }
+
+    /// A session whose news and events an event loop takes; `limit` bounds the events on disk.
+    pub fn with_events(
+        session_id: String,
+        overflow: Overflow,
+        limit: u64,
+        bridge: Option<(Arc<Bridge>, u64)>,
+    ) -> Self {
         Self {
+            queue: Mutex::new(Queue::new(overflow, limit)),
+            listening: AtomicBool::new(false),
+            bridge,
+            told: AtomicBool::new(false),
             view: Mutex::new(View {
                 state: State::Starting,
                 pid: 0,
@@ -129,6 +163,9 @@ impl Shared {
                 stderr: Vec::new(),
                 events: 0,
                 output_bytes: 0,
+                first_output: None,
+                asks: Vec::new(),
+                answers: Vec::new(),
             }),
             changed: Condvar::new(),
         }
@@ -143,7 +180,40 @@ impl Shared {
     pub fn change<T>(&self, change: impl FnOnce(&mut View) -> T) -> T {
         let value = change(&mut self.view());
         self.changed.notify_all();
+        self.tell();
         value
+    }
+
+    /// Tells the event loop that there is news.
+    pub fn tell(&self) {
+        if let Some((bridge, number)) = &self.bridge
+            && !self.told.swap(true, Ordering::AcqRel)
+        {
+            bridge.note(*number);
+        }
+    }
+
+    /// The event loop came for the news; what happens from now on is told again.
+    pub fn heard(&self) {
+        self.told.store(false, Ordering::Release);
+    }
+
+    /// Begins or ends to keep events.
+    pub fn listen(&self, listening: bool) {
+        self.listening.store(listening, Ordering::Release);
+        if !listening {
+            self.queue().clear();
+        }
+    }
+
+    /// Whether events are kept.
+    pub fn is_listening(&self) -> bool {
+        self.listening.load(Ordering::Acquire)
+    }
+
+    /// The undelivered events, locked.
+    pub fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits at most `limit` until `ready` gives a value.

@@ -5,6 +5,10 @@ mod schema;
 pub use schema::schema;
 pub use vespera_config::AgentConfig;
 
+use crate::agent::queue::Overflow;
+use crate::agent::{Idle, Timeouts};
+use std::time::Duration;
+use vespera_config::IdleState;
 use vespera_error::{Error, Result};
 use vespera_guardian::{INHERIT, Limits};
 
@@ -38,6 +42,46 @@ pub fn kernel_limits(config: &AgentConfig) -> Limits {
         file_size: limits.file_size.unwrap_or(INHERIT),
         nice,
     }
+}
+
+/// The limits on time.
+pub fn timeouts(config: &AgentConfig) -> Timeouts {
+    let own = config.timeouts.clone().unwrap_or_default();
+    let state = |wanted| {
+        let seconds = match &own.idle {
+            None => None,
+            Some(vespera_config::Idle::All(seconds)) => Some(*seconds),
+            Some(vespera_config::Idle::PerState(states)) => states.get(&wanted).copied(),
+        };
+        seconds.map(Duration::from_secs_f64)
+    };
+    Timeouts {
+        startup: Duration::from_secs_f64(own.startup),
+        turn: own.turn.map(Duration::from_secs_f64),
+        idle: Idle {
+            model: state(IdleState::Model),
+            tool: state(IdleState::Tool),
+            mcp: state(IdleState::Mcp),
+            subagent: state(IdleState::Subagent),
+            permission: state(IdleState::Permission),
+        },
+        total: own.total.map(Duration::from_secs_f64),
+        after_result: Duration::from_secs_f64(own.after_result),
+    }
+}
+
+/// What happens to undelivered events.
+pub const fn overflow(config: &AgentConfig) -> Overflow {
+    match config.overflow {
+        vespera_config::Overflow::Spill => Overflow::Spill,
+        vespera_config::Overflow::DropOldest => Overflow::DropOldest,
+        vespera_config::Overflow::Block => Overflow::Block,
+    }
+}
+
+/// Bytes of undelivered events on disk.
+pub fn output_limit(config: &AgentConfig) -> u64 {
+    config.limits.clone().unwrap_or_default().output
 }
 
 /// RLIMIT_CPU counts whole seconds; a part of one is rounded up, so that no limit becomes zero.

@@ -73,6 +73,36 @@ def answer_to(frame: Mapping[str, Any]) -> dict[str, Any]:
     return {"type": "control_response", "response": response}
 
 
+def answer_with(frame: Mapping[str, Any], response: Mapping[str, Any]) -> dict[str, Any]:
+    """A handler's answer to something the CLI asks."""
+    inside = {
+        "subtype": "success",
+        "request_id": frame.get("request_id"),
+        "response": dict(response),
+    }
+    return {"type": "control_response", "response": inside}
+
+
+def permission_response(decision: Any, asked: Mapping[str, Any]) -> dict[str, Any]:
+    """What ``on_permission`` returned as the CLI reads it.
+
+    True allows; a mapping allows with that input instead; False, None and text deny (the text is
+    the reason). Raises ``TypeError`` for anything else.
+    """
+    if decision is True:
+        return {"behavior": "allow", "updatedInput": dict(asked)}
+    if decision is False or decision is None:
+        return {"behavior": "deny", "message": "denied by on_permission"}
+    if isinstance(decision, str):
+        return {"behavior": "deny", "message": decision}
+    if isinstance(decision, Mapping):
+        return {"behavior": "allow", "updatedInput": dict(decision)}
+    raise TypeError(
+        f"on_permission returned {type(decision).__name__}; return True, False, a reason (str) "
+        "or the tool's input (dict)"
+    )
+
+
 def outcome_of(frame: Mapping[str, Any]) -> Outcome:
     """What a ``result`` frame says about its turn."""
     # An interrupted turn calls itself error_during_execution: cancelled is not failed.

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Protocol
 
+from vespera_agent_spawner.events import Event
 from vespera_agent_spawner.results import AgentInfo, ExitStatus, State, TurnResult, Usage
 
 if TYPE_CHECKING:
     from vespera_agent_spawner.config import AgentConfig
 
-__all__ = ["Backend", "Session"]
+__all__ = ["Backend", "LiveSession", "Session"]
 
 
 class Session(Protocol):
@@ -61,6 +63,54 @@ class Session(Protocol):
         """End the tree by force, now."""
 
 
+class LiveSession(Session, Protocol):
+    """A session on an event loop: nothing here waits, and ``news`` is called on that loop.
+
+    What happened is asked for after ``news``: ``heard`` first, so that nothing is missed.
+    """
+
+    @property
+    def time_to_first_output(self) -> float | None:
+        """Seconds from the start to the model's first output."""
+
+    def heard(self) -> None:
+        """What happens from now on is told again."""
+
+    def listen(self, listening: bool) -> None:
+        """Begin or end to keep events."""
+
+    def take_events(self, limit: int) -> list[Event]:
+        """Undelivered events, oldest first."""
+
+    def backlog(self) -> tuple[int, int, int]:
+        """Events that wait, events dropped, bytes that went to disk."""
+
+    def take_asks(self) -> list[bytes]:
+        """Permission asks for the host, as frames."""
+
+    def take_answers(self) -> list[tuple[str, bytes]]:
+        """Answers to ``request``: its id and the frame."""
+
+    def answer(self, ask: str, frame: Mapping[str, Any]) -> None: ...
+
+    def request(self, request: Mapping[str, Any]) -> str:
+        """Ask something of the CLI; returns the id under which ``take_answers`` tells."""
+
+    def begin_turn(self, prompt: str, timeout: float | None) -> None:
+        """Raises ``AgentBusy`` and ``AgentFailed``."""
+
+    def take_turn(self) -> TurnResult | None:
+        """The turn's end once it has one. Raises ``AgentTimeout`` and ``AgentFailed``."""
+
+    def check_start(self) -> None:
+        """Once the start has an end: raises why the agent never became ready."""
+
+    def abandon(self) -> None:
+        """Stop the turn in flight, which nobody waits for; end the agent if it is deaf."""
+
+    def begin_shutdown(self, grace: float) -> None: ...
+
+
 class Backend(Protocol):
     """A way to start agents."""
 
@@ -79,6 +129,14 @@ class Backend(Protocol):
 
         Raises ``SpawnError`` or ``AgentTimeout`` with the tail of its stderr; nothing of the
         agent is left then.
+        """
+
+    def start(
+        self, config: AgentConfig, news: Callable[[], None], *, listening: bool
+    ) -> LiveSession:
+        """Start an agent on the running loop without waiting; with a prompt it is a run.
+
+        Raises ``ConfigError`` and ``SpawnError`` for what is known before the process is.
         """
 
     def close(self, grace: float) -> None:

@@ -5,20 +5,24 @@ Importing this module imports the extension and raises what that raises.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import threading
 import time
 import uuid
 import weakref
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, cast
 
 from vespera_agent_spawner import _native
 from vespera_agent_spawner._counters import Counters
-from vespera_agent_spawner.adapters.claude_frames import turn_result
+from vespera_agent_spawner.adapters.claude_frames import control_request, encode, turn_result
 from vespera_agent_spawner.adapters.launch import Launch, prepare
 from vespera_agent_spawner.backends._ending import exit_status
+from vespera_agent_spawner.backends._loop_bridge import LoopBridge
 from vespera_agent_spawner.errors import AgentTimeout
+from vespera_agent_spawner.events import Event
 from vespera_agent_spawner.results import (
     AgentInfo,
     ExitStatus,
@@ -33,7 +37,6 @@ if TYPE_CHECKING:
 
 __all__ = ["RustBackend", "RustSession"]
 
-_DEFAULT_STARTUP = 60.0
 _RUNGS = {"shutdown": "eof", "terminate": "term", "kill": "kill"}
 
 
@@ -46,6 +49,9 @@ class RustBackend:
         self.build = _native.build_info()
         self._counters = Counters()
         self._sessions: weakref.WeakSet[RustSession] = weakref.WeakSet()
+        self._bridges: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, LoopBridge] = (
+            weakref.WeakKeyDictionary()
+        )
 
     def containment(self) -> str:
         return _native.containment()[0]
@@ -61,16 +67,8 @@ class RustBackend:
 
     def spawn(self, config: AgentConfig) -> RustSession:
         launch = prepare(config)
-        startup = config.timeouts.startup if config.timeouts else None
         try:
-            native = _native.Session.spawn(
-                config.to_json(),
-                [os.fsencode(word) for word in launch.argv],
-                [(os.fsencode(k), os.fsencode(v)) for k, v in launch.environment.items()],
-                os.fsencode(launch.working_directory),
-                launch.session_id,
-                _DEFAULT_STARTUP if startup is None else float(startup),
-            )
+            native = _native.Session.spawn(config.to_json(), *_bytes_of(launch), launch.session_id)
         except BaseException:
             self._counters.add("vespera_spawns_total", outcome="spawn_failed")
             launch.discard()
@@ -79,6 +77,39 @@ class RustBackend:
         session = RustSession(native, launch, self._counters)
         self._sessions.add(session)
         return session
+
+    def start(
+        self, config: AgentConfig, news: Callable[[], None], *, listening: bool
+    ) -> RustSession:
+        launch = prepare(config)
+        bridge = self._bridge()
+        prompt = None if config.prompt is None else (config.prompt, str(uuid.uuid4()))
+        try:
+            native = _native.Session.start(
+                config.to_json(),
+                *_bytes_of(launch),
+                launch.session_id,
+                bridge.native,
+                prompt,
+                config.on_permission is not None,
+                listening,
+            )
+        except BaseException:
+            self._counters.add("vespera_spawns_total", outcome="spawn_failed")
+            launch.discard()
+            bridge.close_if_idle()
+            raise
+        session = RustSession(native, launch, self._counters)
+        self._sessions.add(session)
+        bridge.add(native.number, session, news)
+        return session
+
+    def _bridge(self) -> LoopBridge:
+        loop = asyncio.get_running_loop()
+        bridge = self._bridges.get(loop)
+        if bridge is None or bridge.closed:
+            bridge = self._bridges[loop] = LoopBridge(loop)
+        return bridge
 
     def close(self, grace: float) -> None:
         threads = []
@@ -101,6 +132,14 @@ class RustBackend:
         self._sessions = weakref.WeakSet()
 
 
+def _bytes_of(launch: Launch) -> tuple[list[bytes], list[tuple[bytes, bytes]], bytes]:
+    return (
+        [os.fsencode(word) for word in launch.argv],
+        [(os.fsencode(name), os.fsencode(value)) for name, value in launch.environment.items()],
+        os.fsencode(launch.working_directory),
+    )
+
+
 def _end_quietly(session: RustSession, grace: float) -> None:
     try:
         session.shutdown(grace)
@@ -116,6 +155,7 @@ class RustSession:
         self._launch = launch
         self._counters = counters
         self._started_at = time.time() - native.info()["age_seconds"]
+        self._turn_began = time.monotonic()
         self._ending = threading.Lock()
         self._containment = _native.containment()[0]
         self._exit: ExitStatus | None = None
@@ -186,6 +226,74 @@ class RustSession:
         self._counters.count_turn(result, time.monotonic() - began)
         return result
 
+    # -- on an event loop ------------------------------------------------------------------
+
+    @property
+    def time_to_first_output(self) -> float | None:
+        return self._native.time_to_first_output()
+
+    def heard(self) -> None:
+        self._native.heard()
+
+    def listen(self, listening: bool) -> None:
+        self._native.listen(listening)
+
+    def take_events(self, limit: int) -> list[Event]:
+        return cast("list[Event]", self._native.take_events(limit))
+
+    def backlog(self) -> tuple[int, int, int]:
+        return self._native.backlog()
+
+    def take_asks(self) -> list[bytes]:
+        return self._native.take_asks()
+
+    def take_answers(self) -> list[tuple[str, bytes]]:
+        return self._native.take_answers()
+
+    def answer(self, ask: str, frame: Mapping[str, Any]) -> None:
+        self._native.answer(ask, encode(frame))
+
+    def request(self, request: Mapping[str, Any]) -> str:
+        request_id = f"vespera-{uuid.uuid4()}"
+        self._native.write(encode(control_request(request_id, request)))
+        return request_id
+
+    def begin_turn(self, prompt: str, timeout: float | None) -> None:
+        self._native.begin_turn(prompt, str(uuid.uuid4()), timeout)
+        self._turn_began = time.monotonic()
+
+    def take_turn(self) -> TurnResult | None:
+        try:
+            taken = self._native.take_turn()
+        except AgentTimeout:
+            self._counters.add("vespera_runs_total", outcome="timed_out")
+            raise
+        if taken is None:
+            return None
+        line, cost_before = taken
+        result = turn_result(
+            json.loads(line),
+            session_id=self.session_id,
+            backend=RustBackend.name,
+            cost_before=cost_before,
+        )
+        self._counters.count_turn(result, time.monotonic() - self._turn_began)
+        return result
+
+    def check_start(self) -> None:
+        if self.state is State.SPAWN_FAILED:
+            self._counters.add("vespera_spawns_total", outcome="spawn_failed")
+            self._native.raise_start_failure()
+        self._counters.add("vespera_spawns_total", outcome="completed")
+
+    def abandon(self) -> None:
+        self._native.abandon()
+
+    def begin_shutdown(self, grace: float) -> None:
+        self._native.begin_shutdown(grace)
+
+    # -- from any thread -------------------------------------------------------------------
+
     def interrupt(self) -> None:
         self._native.interrupt()
 
@@ -210,3 +318,6 @@ class RustSession:
                 self._counters.add("vespera_orphans_reaped_total", self.orphans_reaped)
                 self._discard()
             return self._exit
+
+
+Event.register(_native.Event)

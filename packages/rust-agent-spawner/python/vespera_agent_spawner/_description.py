@@ -1,0 +1,97 @@
+"""Responsible for what a run or a turn is called in the end: outcome, words, numbers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from vespera_agent_spawner.errors import AgentError, AgentTimeout
+from vespera_agent_spawner.results import ExitStatus, Outcome, RunResult, State, TurnResult
+
+if TYPE_CHECKING:
+    from vespera_agent_spawner.backends._protocol import LiveSession
+
+__all__ = ["OUTPUT_LIMIT", "describe", "never_started"]
+
+OUTPUT_LIMIT = "its undelivered events are more than limits.output"
+
+
+def describe(
+    session: LiveSession,
+    *,
+    turn: TurnResult | None,
+    error: AgentError | None,
+    cancelled: bool,
+    duration: float,
+    ended: bool,
+) -> RunResult:
+    """One turn of a session (``ended`` False) or a whole run, as a value."""
+    info = session.info()
+    status = session.exit_status if ended else None
+    outcome, words = _outcome(info.state, turn, error, status, cancelled)
+    tail = session.stderr_tail
+    if words and status is not None and turn is None and tail.strip():
+        words += f"; stderr: {tail.strip()[-500:]!r}"
+    return RunResult(
+        outcome=outcome,
+        result=turn["result"] if turn else None,
+        session_id=info.session_id,
+        exit=status,
+        turns=info.turns,
+        usage=turn["usage"] if turn else {},
+        cost_usd=turn.get("cost_usd") if turn and not ended else info.cost_usd,
+        duration=duration,
+        time_to_first_output=session.time_to_first_output,
+        stderr_tail=tail,
+        error=words,
+        orphans_reaped=session.orphans_reaped,
+        backend=info.backend,
+        containment=info.containment,
+        structured_output=turn["structured_output"] if turn else None,
+    )
+
+
+def never_started(error: BaseException, backend: str, containment: str) -> RunResult:
+    """The result of an agent whose process never was, or never was ready."""
+    tail = error.stderr_tail if isinstance(error, AgentError) else ""
+    auth = isinstance(error, AgentError) and error.code == "auth_failed"
+    return RunResult(
+        outcome=Outcome.AUTH_FAILED if auth else Outcome.SPAWN_FAILED,
+        result=None,
+        session_id="",
+        exit=None,
+        turns=0,
+        usage={},
+        cost_usd=None,
+        duration=0.0,
+        time_to_first_output=None,
+        stderr_tail=tail,
+        error=str(error) or repr(error),
+        backend=backend,
+        containment=containment,
+    )
+
+
+def _outcome(
+    state: State,
+    turn: TurnResult | None,
+    error: AgentError | None,
+    status: ExitStatus | None,
+    cancelled: bool,
+) -> tuple[Outcome, str | None]:
+    if cancelled:
+        return Outcome.CANCELLED, "the call that owned it was cancelled"
+    if isinstance(error, AgentTimeout):
+        return Outcome.TIMED_OUT, str(error)
+    if status is not None and OUTPUT_LIMIT in status.reason:
+        return Outcome.LIMIT_EXCEEDED, status.reason
+    if turn is not None:
+        return Outcome(turn["outcome"]), turn.get("error")
+    if state is State.SPAWN_FAILED:
+        return Outcome.SPAWN_FAILED, str(error) if error else None
+    if status is None:
+        return Outcome.INCOMPLETE, str(error) if error else None
+    if status.by in ("kill", "terminate", "outside", "guardian"):
+        return Outcome.KILLED, f"ended without a result: {status.reason}"
+    if status.code:
+        return Outcome.FAILED, f"ended without a result: {status.reason}"
+    return Outcome.INCOMPLETE, f"ended without a result: {status.reason}"

@@ -1,0 +1,381 @@
+"""Responsible for one agent as asyncio programs see it: events, turns, its end.
+
+The processes, the pipes and the clocks are the backend's. Everything here runs on the loop that
+the agent was spawned on; the backend calls ``_news`` there whenever something changed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+import json
+import time
+import warnings
+import weakref
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any
+
+from vespera_agent_spawner._description import describe
+from vespera_agent_spawner._logging import logger_for
+from vespera_agent_spawner.adapters import claude_frames as frames
+from vespera_agent_spawner.backends._protocol import LiveSession
+from vespera_agent_spawner.config import AgentConfig
+from vespera_agent_spawner.errors import AgentBusy, AgentError, AgentFailed, AgentTimeout
+from vespera_agent_spawner.events import Event
+from vespera_agent_spawner.results import (
+    AgentInfo,
+    ExitStatus,
+    RunResult,
+    State,
+    TurnResult,
+    Usage,
+)
+
+__all__ = ["Agent"]
+
+_BATCH = 256
+_ASK_DEADLINE = 60.0
+_ANSWER_DEADLINE = 30.0
+
+
+class Agent:
+    """An agent of a ``Supervisor``.
+
+    With a prompt it is a run: iterate its events, then ``await result()``. Without one it is a
+    session: ``await run(prompt)`` per turn, then ``await shutdown()``. An agent that is dropped
+    without an end warns (``ResourceWarning``) and its tree is ended.
+    """
+
+    def __init__(self, config: AgentConfig, on_end: Callable[[Agent], None]) -> None:
+        loop = asyncio.get_running_loop()
+        self.config = config
+        self._loop = loop
+        self._on_end = on_end
+        self._session: LiveSession | None = None
+        self._started = time.monotonic()
+        self._ready: asyncio.Future[None] = loop.create_future()
+        self._ended: asyncio.Future[ExitStatus] = loop.create_future()
+        self._bell = asyncio.Event()
+        self._turn: asyncio.Future[TurnResult] | None = None
+        self._last_turn: TurnResult | None = None
+        self._last_error: AgentError | None = None
+        self._cancelled = False
+        self._iterating: weakref.ref[_Events] | None = None
+        self._was_iterated = False
+        self._merged: Callable[[Agent], None] | None = None
+        self._answers: dict[str, asyncio.Future[Mapping[str, Any]]] = {}
+        self._asks: set[asyncio.Task[None]] = set()
+        self._log = logger_for("agent_spawner.agent", config.agent_id)
+
+    # -- identity --------------------------------------------------------------------------
+
+    @property
+    def agent_id(self) -> str:
+        return self.config.agent_id or ""
+
+    @property
+    def session_id(self) -> str:
+        """The CLI's session; it changes only on a fork or a conversation reset."""
+        return self._live.session_id
+
+    @property
+    def pid(self) -> int | None:
+        return self._live.pid
+
+    @property
+    def state(self) -> State:
+        return State.QUEUED if self._session is None else self._session.state
+
+    @property
+    def stderr_tail(self) -> str:
+        """The last 64 KiB of stderr."""
+        return self._live.stderr_tail
+
+    @property
+    def is_run(self) -> bool:
+        """True with a prompt in its configuration."""
+        return self.config.prompt is not None
+
+    def info(self) -> AgentInfo:
+        """State, counters and identity."""
+        return self._live.info()
+
+    def usage(self) -> Usage:
+        """What the whole process tree uses now; zeros after its end."""
+        return self._live.usage()
+
+    @property
+    def _live(self) -> LiveSession:
+        if self._session is None:
+            raise AgentFailed(f"agent '{self.agent_id}' has not started")
+        return self._session
+
+    # -- events ----------------------------------------------------------------------------
+
+    def __aiter__(self) -> AsyncIterator[Event]:
+        """The events from now on, in order and without a gap, until the agent ends.
+
+        One iterator at a time. Ending an iteration only stops watching.
+        """
+        if self._iterating is not None and self._iterating() is not None:
+            raise AgentBusy(
+                f"agent '{self.agent_id}': its events are being read by another iterator; "
+                "one at a time"
+            )
+        events = _Events(self)
+        self._iterating = weakref.ref(events)
+        self._was_iterated = True
+        self._live.listen(True)
+        weakref.finalize(events, self._live.listen, False).atexit = False
+        return events
+
+    def _stop_collecting(self) -> None:
+        """Nobody iterates and somebody waits for the end: events would only pile up."""
+        watched = self._iterating is not None and self._iterating() is not None
+        if not watched and not self._was_iterated and self._merged is None:
+            self._live.listen(False)
+
+    # -- turns -----------------------------------------------------------------------------
+
+    async def run(self, prompt: str, *, timeout: float | None = None) -> RunResult:
+        """One turn of a session; the result's ``exit`` is None.
+
+        ``timeout`` in seconds, else ``timeouts.turn``. A failure is in the result; ``AgentBusy``
+        and ``AgentFailed`` (the agent has ended) are raised. Cancelling interrupts the turn.
+        """
+        started = time.monotonic()
+        self._stop_collecting()
+        turn = self._begin(prompt, timeout)
+        try:
+            result: TurnResult | None = await asyncio.shield(turn)
+            error: AgentError | None = None
+        except asyncio.CancelledError:
+            self._live.abandon()
+            raise
+        except AgentError as failure:
+            result, error = None, failure
+        return describe(
+            self._live,
+            turn=result,
+            error=error,
+            cancelled=False,
+            duration=time.monotonic() - started,
+            ended=self._ended.done(),
+        )
+
+    async def send(self, prompt: str) -> None:
+        """Begin a turn without waiting for its end; iterate to see it."""
+        self._begin(prompt, None)
+
+    def _begin(self, prompt: str, timeout: float | None) -> asyncio.Future[TurnResult]:
+        if self.is_run:
+            raise AgentFailed(
+                f"agent '{self.agent_id}' is a run: its prompt is in its configuration; spawn "
+                "without a prompt for a session"
+            )
+        if timeout is None and self.config.timeouts is not None:
+            timeout = self.config.timeouts.turn
+        self._live.begin_turn(prompt, timeout)
+        turn: asyncio.Future[TurnResult] = self._loop.create_future()
+        # A turn that nobody awaits (send) may fail without a complaint of asyncio.
+        turn.add_done_callback(lambda done: done.cancelled() or done.exception())
+        self._turn = turn
+        return turn
+
+    async def result(self) -> RunResult:
+        """The whole run, once it has ended. Cancelling only stops the wait."""
+        self._stop_collecting()
+        await asyncio.shield(self._ended)
+        return describe(
+            self._live,
+            turn=self._last_turn,
+            error=self._last_error,
+            cancelled=self._cancelled,
+            duration=self._duration,
+            ended=True,
+        )
+
+    # -- control ---------------------------------------------------------------------------
+
+    async def interrupt(self) -> None:
+        """Ask the CLI to stop the turn in flight; its result says ``cancelled``."""
+        self._live.interrupt()
+
+    async def set_model(self, model: str | None) -> None:
+        """Use another model from the next request on; None is the CLI's default."""
+        await self._request({"subtype": "set_model", "model": model})
+
+    async def set_permission_mode(self, mode: str) -> None:
+        """Change the permission mode of the session."""
+        await self._request({"subtype": "set_permission_mode", "mode": mode})
+
+    async def _request(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
+        answer: asyncio.Future[Mapping[str, Any]] = self._loop.create_future()
+        request_id = self._live.request(request)
+        self._answers[request_id] = answer
+        try:
+            async with asyncio.timeout(_ANSWER_DEADLINE):
+                response = await answer
+        except TimeoutError:
+            raise AgentTimeout(
+                f"agent '{self.agent_id}': no answer to {request['subtype']} within "
+                f"{_ANSWER_DEADLINE:g} s",
+                which="request",
+                after=_ANSWER_DEADLINE,
+            ) from None
+        finally:
+            self._answers.pop(request_id, None)
+        if response.get("subtype") == "error":
+            raise AgentFailed(
+                f"agent '{self.agent_id}' refused {request['subtype']}: {response.get('error')}"
+            )
+        return response
+
+    async def shutdown(self, grace: float = 5.0) -> ExitStatus:
+        """End the tree: stdin ends, SIGTERM after half of ``grace`` seconds, then force."""
+        if not self._ended.done():
+            self._live.begin_shutdown(grace)
+        return await asyncio.shield(self._ended)
+
+    def kill(self) -> None:
+        """End the tree by force; ``result()`` tells when it is gone."""
+        self._live.kill()
+
+    async def cancel(self, grace: float = 5.0) -> None:
+        """End the work: the turn is interrupted, then the ladder within ``grace`` seconds."""
+        if self._session is None or self._ended.done():
+            return
+        self._cancelled = True
+        self._session.interrupt()
+        await self.shutdown(grace)
+
+    # -- what the backend tells ------------------------------------------------------------
+
+    def _attach(self, session: LiveSession) -> None:
+        self._session = session
+
+    def _news(self) -> None:
+        """Something changed: called on the loop's thread, coalesced."""
+        session = self._session
+        if session is None:
+            return
+        session.heard()
+        state = session.state
+        self._take_turn(session)
+        if not self._ready.done() and state not in (State.QUEUED, State.STARTING):
+            self._settle_start(session)
+        for ask in session.take_asks():
+            task = self._loop.create_task(self._answer(ask))
+            self._asks.add(task)
+            task.add_done_callback(self._asks.discard)
+        for request_id, frame in session.take_answers():
+            answer = self._answers.get(request_id)
+            if answer is not None and not answer.done():
+                answer.set_result(json.loads(frame).get("response") or {})
+        if state.is_over and not self._ended.done():
+            self._end(session)
+        self._bell.set()
+        if self._merged is not None:
+            self._merged(self)
+
+    def _take_turn(self, session: LiveSession) -> None:
+        waits = self.is_run or self._turn is not None
+        if not waits or (self._last_error is not None and self.is_run):
+            return
+        try:
+            result = session.take_turn()
+        except AgentError as error:
+            self._last_error = error
+            if self._turn is not None and not self._turn.done():
+                self._turn.set_exception(error)
+            self._turn = None
+            return
+        if result is None:
+            return
+        self._last_turn = result
+        if self._turn is not None and not self._turn.done():
+            self._turn.set_result(result)
+        self._turn = None
+
+    def _settle_start(self, session: LiveSession) -> None:
+        try:
+            session.check_start()
+        except AgentError as error:
+            self._ready.set_exception(error)
+            self._ready.exception()
+        else:
+            self._ready.set_result(None)
+
+    def _end(self, session: LiveSession) -> None:
+        self._duration = time.monotonic() - self._started
+        status = session.exit_status or ExitStatus(None, None, "unknown", "gone")
+        for answer in self._answers.values():
+            if not answer.done():
+                answer.set_exception(AgentFailed(f"agent '{self.agent_id}' ended: {status.reason}"))
+                answer.exception()
+        self._ended.set_result(status)
+        self._log.info("ended: %s", status.reason)
+        self._on_end(self)
+
+    async def _answer(self, ask: bytes) -> None:
+        """Let ``on_permission`` decide; whoever raises or takes too long denies."""
+        frame = json.loads(ask)
+        request = frame.get("request") or {}
+        handler = self.config.on_permission
+        assert handler is not None
+        try:
+            async with asyncio.timeout(_ASK_DEADLINE):
+                decision = handler(request.get("tool_name"), request.get("input") or {})
+                if inspect.isawaitable(decision):
+                    decision = await decision
+            response = frames.permission_response(decision, request.get("input") or {})
+        except TimeoutError:
+            response = {
+                "behavior": "deny",
+                "message": f"on_permission did not answer within {_ASK_DEADLINE:g} s",
+            }
+        except Exception as error:
+            self._log.warning("on_permission raised %r: denied", error)
+            response = {"behavior": "deny", "message": f"on_permission raised {error!r}"}
+        with contextlib.suppress(AgentError):
+            self._live.answer(str(frame.get("request_id")), frames.answer_with(frame, response))
+
+    def __del__(self) -> None:
+        session = getattr(self, "_session", None)
+        if session is not None and not session.state.is_over:
+            warnings.warn(
+                f"agent '{self.agent_id}' was dropped without shutdown(); its tree is ended",
+                ResourceWarning,
+                stacklevel=2,
+                source=self,
+            )
+            session.kill()
+
+    def __repr__(self) -> str:
+        return f"<Agent {self.agent_id!r} {self.state}>"
+
+
+class _Events(AsyncIterator[Event]):
+    """One iteration over an agent's events."""
+
+    def __init__(self, agent: Agent) -> None:
+        self._agent = agent
+        self._batch: list[Event] = []
+
+    def __aiter__(self) -> _Events:
+        return self
+
+    async def __anext__(self) -> Event:
+        agent = self._agent
+        while not self._batch:
+            agent._bell.clear()
+            over = agent._ended.done()
+            batch = agent._live.take_events(_BATCH)
+            batch.reverse()
+            self._batch = batch
+            if not batch:
+                if over:
+                    raise StopAsyncIteration
+                await agent._bell.wait()
+        return self._batch.pop()

@@ -1,0 +1,52 @@
+"""Responsible for waking one event loop when agents of the Rust backend have news."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from vespera_agent_spawner import _native
+
+if TYPE_CHECKING:
+    from vespera_agent_spawner.backends.rust import RustSession
+
+__all__ = ["LoopBridge"]
+
+
+class LoopBridge:
+    """One per loop, while any of its agents lives."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.native = _native.Bridge()
+        self.closed = False
+        self._loop = loop
+        self._watched: dict[int, tuple[RustSession, Callable[[], None]]] = {}
+        loop.add_reader(self.native.fileno(), self._ring)
+
+    def add(self, number: int, session: RustSession, news: Callable[[], None]) -> None:
+        """Call ``news`` on the loop whenever the session has some."""
+        self._watched[number] = (session, news)
+
+    def close_if_idle(self) -> None:
+        """Let go of the loop when nobody is left to watch."""
+        if self._watched or self.closed:
+            return
+        self.closed = True
+        # A closed loop has let go of its readers itself.
+        with contextlib.suppress(RuntimeError, ValueError):
+            self._loop.remove_reader(self.native.fileno())
+
+    def _ring(self) -> None:
+        for number in self.native.take():
+            watched = self._watched.get(number)
+            if watched is None:
+                continue
+            session, news = watched
+            try:
+                news()
+            finally:
+                if session.state.is_over:
+                    self._watched.pop(number, None)
+        self.close_if_idle()

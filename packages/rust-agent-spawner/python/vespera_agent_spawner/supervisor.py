@@ -1,0 +1,369 @@
+"""Responsible for a fleet: who starts when, who owns what, and that leaving ends everything."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import itertools
+from collections.abc import AsyncIterator, Iterable, Mapping
+from types import TracebackType
+from typing import Any, Self
+
+from vespera_agent_spawner import backends
+from vespera_agent_spawner._description import never_started
+from vespera_agent_spawner._logging import logger_for
+from vespera_agent_spawner.admission import Admission, default_max_agents
+from vespera_agent_spawner.agent import Agent
+from vespera_agent_spawner.config import AgentConfig, SupervisorConfig
+from vespera_agent_spawner.errors import (
+    AgentError,
+    AgentExists,
+    AgentNotFound,
+    ConfigError,
+    SupervisorClosed,
+)
+from vespera_agent_spawner.events import Event
+from vespera_agent_spawner.results import AgentInfo, Outcome, RunResult
+
+__all__ = ["Supervisor"]
+
+_CLAUDE_RESERVE = 512 * 1024 * 1024
+_CLOSE_GRACE = 5.0
+
+# Settings of later versions: refused, so that nobody relies on what does nothing.
+_LATER_FLEET = ("warm", "budget", "cgroup", "transcript_dir", "register")
+_LATER_AGENT = ("hooks", "tools", "transcript", "budget")
+
+
+class Supervisor:
+    """Runs agents on one event loop.
+
+    Use it as ``async with Supervisor(SupervisorConfig(max_agents=64)) as sup``; leaving ends
+    every agent, gracefully, then by force.
+    """
+
+    def __init__(self, config: SupervisorConfig | Mapping[str, Any] | None = None) -> None:
+        if not isinstance(config, SupervisorConfig):
+            config = SupervisorConfig.from_mapping(config or {})
+        _refuse_later(config, _LATER_FLEET, SupervisorConfig())
+        self.config = config
+        self._backend = backends.choose(config.backend)
+        self._agents: dict[str, Agent] = {}
+        self._numbers = itertools.count(1)
+        self._admission: Admission | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._closed = False
+        self._merged: _Merged | None = None
+        self._idle = asyncio.Event()
+        self._log = logger_for("agent_spawner.supervisor")
+
+    # -- life ------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        if self._closed or self._admission is not None:
+            raise SupervisorClosed("a supervisor is entered once; make another")
+        reserve = self.config.memory_reserve
+        reserve = _CLAUDE_RESERVE if reserve is None else reserve
+        self._loop = asyncio.get_running_loop()
+        self._admission = Admission(
+            max_agents=self.config.max_agents or default_max_agents(reserve),
+            max_starting=self.config.max_starting,
+            start_interval=self.config.start_interval,
+            reserve=reserve,
+        )
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.shutdown()
+
+    async def shutdown(self, grace: float = _CLOSE_GRACE) -> None:
+        """End every agent within ``grace`` seconds, then by force; nothing starts any more."""
+        self._closed = True
+        if self._admission is not None:
+            self._admission.close()
+        if self._merged is not None:
+            self._merged.close()
+        ends = [asyncio.ensure_future(self._end(agent, grace)) for agent in self.agents()]
+        if ends:
+            waiting = asyncio.gather(*ends, return_exceptions=True)
+            try:
+                await asyncio.shield(waiting)
+            except asyncio.CancelledError:
+                # Whoever leaves in a hurry still leaves nothing behind.
+                for agent in self.agents():
+                    with contextlib.suppress(AgentError):
+                        agent.kill()
+                await waiting
+                raise
+
+    async def _end(self, agent: Agent, grace: float) -> None:
+        with contextlib.suppress(AgentError):
+            await agent.shutdown(grace)
+
+    async def drain(self, timeout: float | None = None) -> bool:
+        """Start nothing more and wait until all agents are over; False when time ran out."""
+        self._places.close(SupervisorClosed("the supervisor is draining and starts nothing"))
+        try:
+            async with asyncio.timeout(timeout):
+                while self._agents:
+                    self._idle.clear()
+                    await self._idle.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    # -- agents ----------------------------------------------------------------------------
+
+    def agents(self) -> list[Agent]:
+        """The agents that live or are starting."""
+        return list(self._agents.values())
+
+    def list_agents(self) -> list[AgentInfo]:
+        """The agents that live, as values."""
+        return [agent.info() for agent in self.agents() if agent._session is not None]
+
+    def agent(self, agent_id: str) -> Agent:
+        """A living agent by its id; raises ``AgentNotFound``."""
+        try:
+            return self._agents[agent_id]
+        except KeyError:
+            raise AgentNotFound(f"no agent '{agent_id}' lives in this supervisor") from None
+
+    async def spawn(self, config: AgentConfig | Mapping[str, Any]) -> Agent:
+        """Start an agent; returns when the CLI has answered ``initialize``.
+
+        Waits for a place at most ``timeouts.queue`` seconds. Raises ``ConfigError``,
+        ``AgentExists``, ``SpawnError``, ``AgentTimeout`` (queue, startup) or ``SupervisorClosed``.
+        """
+        settled = self._settle(config)
+        timeouts = settled.timeouts
+        return await self._start(settled, timeouts.queue if timeouts else None, listening=True)
+
+    async def run(self, configs: Iterable[AgentConfig | Mapping[str, Any]]) -> list[RunResult]:
+        """Run all, as many at once as there are places; results in the order of ``configs``.
+
+        One agent's failure is its result, never an exception. Cancelling ends the work.
+        """
+        settled = [self._settle_run(config) for config in configs]
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(self._run_one(config)) for config in settled]
+        return [task.result() for task in tasks]
+
+    async def as_completed(
+        self, configs: Iterable[AgentConfig | Mapping[str, Any]]
+    ) -> AsyncIterator[RunResult]:
+        """As ``run``, each result as soon as it is there. Closing it ends the rest."""
+        settled = [self._settle_run(config) for config in configs]
+        tasks = [asyncio.ensure_future(self._run_one(config)) for config in settled]
+        try:
+            for task in asyncio.as_completed(tasks):
+                yield await task
+        finally:
+            for left in tasks:
+                left.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    def events(self) -> AsyncIterator[tuple[Agent, Event]]:
+        """The events of all agents, merged; each agent's own are in order.
+
+        Ends when the supervisor closes. One at a time, and instead of iterating the agents.
+        """
+        if self._merged is not None and not self._merged.closed:
+            raise ConfigError(
+                "events: another merged iteration is open",
+                field="events",
+                value=None,
+                remedy="read all events in one place",
+            )
+        self._merged = _Merged(self)
+        for agent in self.agents():
+            self._merged.watch(agent)
+        return self._merged
+
+    async def _run_one(self, config: AgentConfig) -> RunResult:
+        agent: Agent | None = None
+        try:
+            agent = await self._start(config, None, listening=False)
+            result = await agent.result()
+        except asyncio.CancelledError:
+            if agent is not None:
+                await agent.cancel()
+            raise
+        except (AgentError, OSError) as error:
+            return never_started(error, self._backend.name, self._backend.containment())
+        if result.outcome is Outcome.AUTH_FAILED and self.config.on_auth_failure == "stop":
+            self._places.close(
+                AgentError(
+                    f"nothing more is started: agent '{agent.agent_id}' could not authenticate "
+                    f"({result.error}); log in again, or set on_auth_failure='continue'",
+                    code="auth_failed",
+                )
+            )
+        return result
+
+    async def _start(self, config: AgentConfig, queue: float | None, *, listening: bool) -> Agent:
+        places = self._places
+        agent_id = config.agent_id or ""
+        if agent_id in self._agents:
+            raise AgentExists(
+                f"agent '{agent_id}' exists already in this supervisor",
+                context={"agent_id": agent_id},
+            )
+        agent = Agent(config, self._forget)
+        self._agents[agent_id] = agent
+        try:
+            await places.enter(config.priority, queue, agent_id)
+        except BaseException:
+            self._drop(agent)
+            raise
+        try:
+            await self._launch(agent, listening or self._merged is not None)
+        except BaseException as error:
+            places.note_start(isinstance(error, asyncio.CancelledError))
+            raise
+        else:
+            places.note_start(True)
+        finally:
+            places.left_start()
+        return agent
+
+    async def _launch(self, agent: Agent, listening: bool) -> None:
+        try:
+            agent._attach(self._backend.start(agent.config, agent._news, listening=listening))
+        except BaseException:
+            self._places.leave()
+            self._drop(agent)
+            raise
+        if self._merged is not None:
+            self._merged.watch(agent)
+        agent._news()
+        try:
+            await asyncio.shield(agent._ready)
+        except asyncio.CancelledError:
+            agent.kill()
+            raise
+
+    def _forget(self, agent: Agent) -> None:
+        """The agent is over."""
+        if self._agents.get(agent.agent_id) is agent:
+            self._places.leave()
+            self._drop(agent)
+
+    def _drop(self, agent: Agent) -> None:
+        if self._agents.get(agent.agent_id) is agent:
+            del self._agents[agent.agent_id]
+        if not self._agents:
+            self._idle.set()
+
+    @property
+    def _places(self) -> Admission:
+        if self._admission is None:
+            raise SupervisorClosed("use the supervisor inside 'async with'")
+        if asyncio.get_running_loop() is not self._loop:
+            raise ConfigError(
+                "a supervisor belongs to the event loop that entered it",
+                field="loop",
+                value=None,
+                remedy="make one supervisor per loop",
+            )
+        return self._admission
+
+    # -- configuration ---------------------------------------------------------------------
+
+    def _settle(self, config: AgentConfig | Mapping[str, Any]) -> AgentConfig:
+        if not isinstance(config, AgentConfig):
+            config = AgentConfig.from_mapping(config)
+        _refuse_later(config, _LATER_AGENT, AgentConfig())
+        changes: dict[str, Any] = {}
+        if config.agent_id is None:
+            changes["agent_id"] = f"agent-{next(self._numbers)}"
+        if config.timeouts is None:
+            changes["timeouts"] = self.config.timeouts
+        if config.limits is None:
+            changes["limits"] = self.config.limits
+        retry = config.retry or self.config.retry
+        if retry.attempts > 1:
+            raise _later("retry.attempts", retry.attempts)
+        return dataclasses.replace(config, **changes)
+
+    def _settle_run(self, config: AgentConfig | Mapping[str, Any]) -> AgentConfig:
+        settled = self._settle(config)
+        if settled.prompt is None:
+            raise ConfigError(
+                f"agent '{settled.agent_id}': run and as_completed need a prompt",
+                field="prompt",
+                value=None,
+                remedy="give a prompt, or spawn a session",
+            )
+        return settled
+
+
+class _Merged(AsyncIterator["tuple[Agent, Event]"]):
+    """All agents' events in one iteration, fairly: a batch of each in turn."""
+
+    def __init__(self, supervisor: Supervisor) -> None:
+        self._supervisor = supervisor
+        self._bell = asyncio.Event()
+        self._dirty: dict[Agent, None] = {}
+        self._batch: list[tuple[Agent, Event]] = []
+        self.closed = False
+
+    def watch(self, agent: Agent) -> None:
+        agent._merged = self._noted
+        if agent._session is not None:
+            agent._session.listen(True)
+        self._noted(agent)
+
+    def _noted(self, agent: Agent) -> None:
+        self._dirty[agent] = None
+        self._bell.set()
+
+    def close(self) -> None:
+        self.closed = True
+        self._bell.set()
+
+    async def aclose(self) -> None:
+        """Stop watching; the agents live on."""
+        self.close()
+        for agent in self._supervisor.agents():
+            agent._merged = None
+            if agent._session is not None:
+                agent._session.listen(False)
+
+    async def __anext__(self) -> tuple[Agent, Event]:
+        while not self._batch:
+            self._bell.clear()
+            for agent in list(self._dirty):
+                taken = agent._session.take_events(64) if agent._session is not None else []
+                if not taken:
+                    del self._dirty[agent]
+                self._batch.extend((agent, event) for event in taken)
+            if self._batch:
+                self._batch.reverse()
+                break
+            if self.closed and not self._supervisor.agents():
+                raise StopAsyncIteration
+            await self._bell.wait()
+        return self._batch.pop()
+
+
+def _refuse_later(config: Any, names: tuple[str, ...], default: Any) -> None:
+    for name in names:
+        value = getattr(config, name)
+        if value != getattr(default, name):
+            raise _later(name, value)
+
+
+def _later(name: str, value: Any) -> ConfigError:
+    return ConfigError(
+        f"{name}: this version does not do that yet",
+        field=name,
+        value=value,
+        remedy="leave it out",
+    )

@@ -1,0 +1,123 @@
+//! The deadlines of one agent. At most one of each kind is set; whoever sets it again moves it.
+
+use std::time::{Duration, Instant};
+
+/// What a deadline is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+pub(super) enum Clock {
+    /// The answer to `initialize`.
+    Startup,
+    /// The `result` of the turn in flight.
+    Turn,
+    /// The answer to an interrupt.
+    Interrupted,
+    /// The next frame of the turn in flight.
+    Idle,
+    /// The end of the whole run.
+    Total,
+    /// Silence after which a run with background tasks is over.
+    Quiet,
+    /// The exit after the last result.
+    AfterResult,
+    /// The exit after the output's end.
+    Mute,
+    /// SIGTERM, on the way down the ladder.
+    Terminate,
+    /// Force, at the end of the ladder.
+    Kill,
+    /// The last lines, once the tree is gone.
+    Drain,
+}
+
+const ALL: [Clock; 11] = [
+    Clock::Startup,
+    Clock::Turn,
+    Clock::Interrupted,
+    Clock::Idle,
+    Clock::Total,
+    Clock::Quiet,
+    Clock::AfterResult,
+    Clock::Mute,
+    Clock::Terminate,
+    Clock::Kill,
+    Clock::Drain,
+];
+
+/// All deadlines of one agent.
+#[derive(Debug, Default)]
+pub(super) struct Clocks([Option<Instant>; ALL.len()]);
+
+impl Clocks {
+    /// Sets or moves a deadline.
+    pub(super) fn set(&mut self, clock: Clock, at: Instant) {
+        self.0[clock as usize] = Some(at);
+    }
+
+    /// Takes a deadline back.
+    pub(super) fn clear(&mut self, clock: Clock) {
+        self.0[clock as usize] = None;
+    }
+
+    /// True while a deadline is set.
+    pub(super) fn is_set(&self, clock: Clock) -> bool {
+        self.0[clock as usize].is_some()
+    }
+
+    /// Takes all deadlines back.
+    pub(super) fn clear_all(&mut self) {
+        self.0 = [None; ALL.len()];
+    }
+
+    /// The next deadline.
+    pub(super) fn next(&self) -> Option<Instant> {
+        self.0.iter().flatten().min().copied()
+    }
+
+    /// Takes one deadline that has passed.
+    pub(super) fn take_due(&mut self, now: Instant) -> Option<Clock> {
+        let due = ALL
+            .into_iter()
+            .filter(|clock| self.0[*clock as usize].is_some_and(|at| at <= now))
+            .min_by_key(|clock| self.0[*clock as usize])?;
+        self.clear(due);
+        Some(due)
+    }
+
+    /// Time during which nobody could act (suspend, SIGSTOP) does not count.
+    pub(super) fn shift(&mut self, by: Duration) {
+        for at in self.0.iter_mut().flatten() {
+            *at += by;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn deadlines_come_in_their_order_and_once() {
+        let now = Instant::now();
+        let second = Duration::from_secs(1);
+        let mut clocks = Clocks::default();
+        clocks.set(Clock::Total, now + second);
+        clocks.set(Clock::Startup, now + 2 * second);
+        assert_eq!(clocks.next(), Some(now + second));
+        assert_eq!(clocks.take_due(now), None);
+        assert_eq!(clocks.take_due(now + 3 * second), Some(Clock::Total));
+        assert_eq!(clocks.take_due(now + 3 * second), Some(Clock::Startup));
+        assert_eq!(clocks.take_due(now + 3 * second), None);
+    }
+
+    #[test]
+    fn a_gap_moves_every_deadline() {
+        let now = Instant::now();
+        let minute = Duration::from_secs(60);
+        let mut clocks = Clocks::default();
+        clocks.set(Clock::Turn, now + minute);
+        clocks.shift(minute);
+        assert_eq!(clocks.take_due(now + minute), None);
+        assert_eq!(clocks.take_due(now + 2 * minute), Some(Clock::Turn));
+    }
+}
