@@ -21,6 +21,7 @@ Frame: TypeAlias = dict[str, Any]
 Frames: TypeAlias = Iterator[Frame]
 Turn: TypeAlias = Callable[[str, Frame, Frames], None]
 TURNS: dict[str, Turn] = {}
+TOLD: list[Frame] = []
 cost = 0.0
 
 
@@ -159,6 +160,40 @@ def _(text: str, prompt: Frame, inbox: Frames) -> None:
 def _(text: str, prompt: Frame, inbox: Frames) -> None:
     result("of a background task", {"uuid": "somebody-else"}, origin={"kind": "task-notification"})
     result("of the turn", prompt)
+
+
+@turn("burst")
+def _(text: str, prompt: Frame, inbox: Frames) -> None:
+    """Many events of a size: burst COUNT BYTES."""
+    count, size = map(int, text.split()[1:])
+    for number in range(count):
+        block = {"type": "text", "text": f"{number}:" + "x" * size}
+        say({"type": "assistant", "message": {"content": [block]}})
+    result("after the burst", prompt)
+
+
+@turn("task")
+def _(text: str, prompt: Frame, inbox: Frames) -> None:
+    """A background task: its own result comes after the turn's."""
+    say({"type": "system", "subtype": "task_started", "task_id": "t1"})
+    result("started a task", prompt)
+    time.sleep(0.3)
+    say({"type": "system", "subtype": "task_notification", "task_id": "t1", "status": "completed"})
+    result("the task is done", {"uuid": "of-the-task"})
+
+
+@turn("tool")
+def _(text: str, prompt: Frame, inbox: Frames) -> None:
+    """Uses a tool that never comes back."""
+    use = {"type": "tool_use", "id": "u1", "name": text.split()[1], "input": {}}
+    say({"type": "assistant", "message": {"content": [use]}})
+    TURNS["hang"](text, prompt, inbox)
+
+
+@turn("model")
+def _(text: str, prompt: Frame, inbox: Frames) -> None:
+    """What it was told by set_model since its start."""
+    result(json.dumps(TOLD), prompt)
 
 
 @turn("hang")
@@ -301,6 +336,7 @@ def main() -> None:
                     }
                 )
             else:
+                TOLD.append(frame["request"])
                 acknowledge(frame)
         elif frame.get("type") == "user":
             text = frame["message"]["content"]

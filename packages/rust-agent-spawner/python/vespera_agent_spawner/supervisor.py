@@ -6,7 +6,8 @@ import asyncio
 import contextlib
 import dataclasses
 import itertools
-from collections.abc import AsyncIterator, Iterable, Mapping
+import weakref
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Any, Self
 
@@ -49,7 +50,9 @@ class Supervisor:
         _refuse_later(config, _LATER_FLEET, SupervisorConfig())
         self.config = config
         self._backend = backends.choose(config.backend)
-        self._agents: dict[str, Agent] = {}
+        # Weak: an agent that its owner dropped is ended, not kept. Ids and places are strong.
+        self._agents: weakref.WeakValueDictionary[str, Agent] = weakref.WeakValueDictionary()
+        self._ids: dict[str, _Place] = {}
         self._numbers = itertools.count(1)
         self._admission: Admission | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -111,7 +114,7 @@ class Supervisor:
         self._places.close(SupervisorClosed("the supervisor is draining and starts nothing"))
         try:
             async with asyncio.timeout(timeout):
-                while self._agents:
+                while self._ids:
                     self._idle.clear()
                     await self._idle.wait()
         except TimeoutError:
@@ -122,7 +125,7 @@ class Supervisor:
 
     def agents(self) -> list[Agent]:
         """The agents that live or are starting."""
-        return list(self._agents.values())
+        return [agent for name, agent in list(self._agents.items()) if name in self._ids]
 
     def list_agents(self) -> list[AgentInfo]:
         """The agents that live, as values."""
@@ -130,10 +133,9 @@ class Supervisor:
 
     def agent(self, agent_id: str) -> Agent:
         """A living agent by its id; raises ``AgentNotFound``."""
-        try:
-            return self._agents[agent_id]
-        except KeyError:
-            raise AgentNotFound(f"no agent '{agent_id}' lives in this supervisor") from None
+        if agent_id not in self._ids or (agent := self._agents.get(agent_id)) is None:
+            raise AgentNotFound(f"no agent '{agent_id}' lives in this supervisor")
+        return agent
 
     async def spawn(self, config: AgentConfig | Mapping[str, Any]) -> Agent:
         """Start an agent; returns when the CLI has answered ``initialize``.
@@ -197,33 +199,28 @@ class Supervisor:
             raise
         except (AgentError, OSError) as error:
             return never_started(error, self._backend.name, self._backend.containment())
-        if result.outcome is Outcome.AUTH_FAILED and self.config.on_auth_failure == "stop":
-            self._places.close(
-                AgentError(
-                    f"nothing more is started: agent '{agent.agent_id}' could not authenticate "
-                    f"({result.error}); log in again, or set on_auth_failure='continue'",
-                    code="auth_failed",
-                )
-            )
         return result
 
     async def _start(self, config: AgentConfig, queue: float | None, *, listening: bool) -> Agent:
         places = self._places
         agent_id = config.agent_id or ""
-        if agent_id in self._agents:
+        if agent_id in self._ids:
             raise AgentExists(
                 f"agent '{agent_id}' exists already in this supervisor",
                 context={"agent_id": agent_id},
             )
         agent = Agent(config, self._forget)
+        place = self._ids[agent_id] = _Place(agent_id)
         self._agents[agent_id] = agent
         try:
             await places.enter(config.priority, queue, agent_id)
         except BaseException:
-            self._drop(agent)
+            self._release(place)
             raise
+        place.entered = True
+        weakref.finalize(agent, self._release, place).atexit = False
         try:
-            await self._launch(agent, listening or self._merged is not None)
+            await self._launch(agent, place, listening or self._merged is not None)
         except BaseException as error:
             places.note_start(isinstance(error, asyncio.CancelledError))
             raise
@@ -233,12 +230,11 @@ class Supervisor:
             places.left_start()
         return agent
 
-    async def _launch(self, agent: Agent, listening: bool) -> None:
+    async def _launch(self, agent: Agent, place: _Place, listening: bool) -> None:
         try:
-            agent._attach(self._backend.start(agent.config, agent._news, listening=listening))
+            agent._attach(self._backend.start(agent.config, _news_of(agent), listening=listening))
         except BaseException:
-            self._places.leave()
-            self._drop(agent)
+            self._release(place)
             raise
         if self._merged is not None:
             self._merged.watch(agent)
@@ -251,15 +247,38 @@ class Supervisor:
 
     def _forget(self, agent: Agent) -> None:
         """The agent is over."""
-        if self._agents.get(agent.agent_id) is agent:
-            self._places.leave()
-            self._drop(agent)
+        turn = agent._last_turn
+        if (
+            turn is not None
+            and turn["outcome"] == Outcome.AUTH_FAILED
+            and self.config.on_auth_failure == "stop"
+        ):
+            # Before its place is free: the next one in the queue would fail the same way.
+            self._places.close(
+                AgentError(
+                    f"nothing more is started: agent '{agent.agent_id}' could not authenticate "
+                    f"({turn.get('error')}); log in again, or set on_auth_failure='continue'",
+                    code="auth_failed",
+                )
+            )
+        place = self._ids.get(agent.agent_id)
+        if place is not None:
+            self._release(place)
 
-    def _drop(self, agent: Agent) -> None:
-        if self._agents.get(agent.agent_id) is agent:
-            del self._agents[agent.agent_id]
-        if not self._agents:
+    def _release(self, place: _Place) -> None:
+        """An agent is over, or was dropped: its place and its id are free."""
+        if self._ids.get(place.agent_id) is not place:
+            return
+        del self._ids[place.agent_id]
+        if place.entered:
+            self._admission_left()
+        if not self._ids:
             self._idle.set()
+
+    def _admission_left(self) -> None:
+        # A dropped agent may be collected when its loop is closed already.
+        if self._admission is not None and self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._admission.leave)
 
     @property
     def _places(self) -> Admission:
@@ -304,6 +323,26 @@ class Supervisor:
         return settled
 
 
+@dataclasses.dataclass(slots=True, eq=False)
+class _Place:
+    """An agent's hold on its id and, once it has entered, on a place."""
+
+    agent_id: str
+    entered: bool = False
+
+
+def _news_of(agent: Agent) -> Callable[[], None]:
+    """What the backend calls; it must not keep alive what its owner dropped."""
+    weak = weakref.ref(agent)
+
+    def news() -> None:
+        living = weak()
+        if living is not None:
+            living._news()
+
+    return news
+
+
 class _Merged(AsyncIterator["tuple[Agent, Event]"]):
     """All agents' events in one iteration, fairly: a batch of each in turn."""
 
@@ -312,10 +351,13 @@ class _Merged(AsyncIterator["tuple[Agent, Event]"]):
         self._bell = asyncio.Event()
         self._dirty: dict[Agent, None] = {}
         self._batch: list[tuple[Agent, Event]] = []
+        self._watched: set[Agent] = set()
         self.closed = False
 
     def watch(self, agent: Agent) -> None:
         agent._merged = self._noted
+        # Whoever reads the merged stream owns what is in it.
+        self._watched.add(agent)
         if agent._session is not None:
             agent._session.listen(True)
         self._noted(agent)

@@ -10,13 +10,15 @@ import asyncio
 import itertools
 import os
 import threading
-from collections.abc import Coroutine
+import weakref
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from vespera_agent_spawner._counters import Counters
 from vespera_agent_spawner.adapters.launch import Launch, prepare
 from vespera_agent_spawner.backends.python import proc
 from vespera_agent_spawner.backends.python.conversation import Conversation
+from vespera_agent_spawner.backends.python.live import LivePythonSession
 from vespera_agent_spawner.backends.python.process import ChildProcess
 from vespera_agent_spawner.backends.python.reactor import Reactor
 from vespera_agent_spawner.errors import AgentFailed, SpawnError
@@ -51,6 +53,7 @@ class PythonBackend:
         self._slots = itertools.count(1)
         self._counters = Counters()
         self._sessions: set[PythonSession] = set()
+        self._live: weakref.WeakSet[LivePythonSession] = weakref.WeakSet()
         # What a forked child must not collect: see forget_in_fork.
         self._forgotten: list[object] = []
 
@@ -67,12 +70,7 @@ class PythonBackend:
         return self._counters.snapshot()
 
     def spawn(self, config: AgentConfig) -> PythonSession:
-        if os.name != "posix":
-            raise SpawnError(
-                "the Python backend needs a POSIX system; it does not run on this one yet",
-                program=str(config.program or ""),
-                stage="platform",
-            )
+        _require_posix(config)
         launch = prepare(config)
         try:
             return self._start(config, launch)
@@ -124,6 +122,21 @@ class PythonBackend:
         self._counters.add("vespera_spawns_total", outcome="completed")
         return session
 
+    @property
+    def counters(self) -> Counters:
+        return self._counters
+
+    def start(
+        self, config: AgentConfig, news: Callable[[], None], *, listening: bool
+    ) -> LivePythonSession:
+        _require_posix(config)
+        launch = prepare(config)
+        reactor = self._running_reactor()
+        session = LivePythonSession(self, reactor, config, launch, news, listening=listening)
+        self._live.add(session)
+        session.begin((proc.host_tag_name(), str(next(self._slots))))
+        return session
+
     def _running_reactor(self) -> Reactor:
         with self._lock:
             if self._reactor is None:
@@ -138,7 +151,9 @@ class PythonBackend:
             return
 
         async def end_all() -> None:
-            work = [session.end(grace) for session in tuple(self._sessions)]
+            living = [live for live in self._live if live.pid is not None]
+            work = [session.end(grace) for session in self._sessions]
+            work += [session.end(grace) for session in living]
             await asyncio.gather(*work, return_exceptions=True)
 
         reactor.submit(end_all()).result()
@@ -148,11 +163,23 @@ class PythonBackend:
         """In a forked child: the agents, the thread and the loop belong to the parent."""
         for session in self._sessions:
             session.forget_in_fork()
-        self._forgotten.append((self._reactor, self._sessions))
+        for live in self._live:
+            live.forget_in_fork()
+        self._forgotten.append((self._reactor, self._sessions, tuple(self._live)))
+        self._live = weakref.WeakSet()
         self._lock = threading.Lock()
         self._counters = Counters()
         self._reactor = None
         self._sessions = set()
+
+
+def _require_posix(config: AgentConfig) -> None:
+    if os.name != "posix":
+        raise SpawnError(
+            "the Python backend needs a POSIX system; it does not run on this one yet",
+            program=str(config.program or ""),
+            stage="platform",
+        )
 
 
 class PythonSession:

@@ -15,13 +15,14 @@ import time
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from vespera_agent_spawner._counters import Counters, kind_label
 from vespera_agent_spawner._logging import logger_for
 from vespera_agent_spawner.adapters import claude_frames as frames
 from vespera_agent_spawner.adapters.launch import Launch
 from vespera_agent_spawner.backends._ending import exit_status
+from vespera_agent_spawner.backends.python.background import BackgroundTasks, IdleClock
 from vespera_agent_spawner.backends.python.framing import LineFramer, Oversize
 from vespera_agent_spawner.backends.python.process import ChildProcess
 from vespera_agent_spawner.backends.python.stderr_tail import StderrTail, shown
@@ -53,6 +54,16 @@ class _Turn:
     uuid: str
     answer: asyncio.Future[Mapping[str, Any]]
     abandoned: bool = False
+    expired: tuple[str, float] | None = None  # which limit of time passed
+
+
+class Listener(Protocol):
+    """Whoever is told what happens; called on the reactor's thread."""
+
+    def changed(self) -> None: ...
+    def event(self, kind: str, raw: bytes, length: int) -> None: ...
+    def late_result(self, result: TurnResult) -> None: ...
+    def ask(self, frame: bytes) -> bool: ...
 
 
 class Conversation:
@@ -83,9 +94,15 @@ class Conversation:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._ladder: asyncio.Task[None] | None = None
         self._ended_by: str | None = None
+        self._why: str | None = None
         self._retrying: str | None = None
         self._greeted = False
         self.on_end: Callable[[], None] = lambda: None
+        self.listener: Listener | None = None
+        self.idle_limits: float | Mapping[str, float] | None = None
+        self._background_tasks = BackgroundTasks()
+        self._idle = IdleClock(self)
+        self._expired: tuple[str, float] | None = None
         self.sweeper = Sweeper(process.pid, tag)
         self.stderr = StderrTail()
         self.state = State.STARTING
@@ -144,6 +161,7 @@ class Conversation:
         self._retrying = None
         self._move(State.IN_TURN)
         cost_before = self.cost_usd
+        self._idle.arm()
         try:
             async with asyncio.timeout(timeout):
                 await self._send(frames.user_frame(prompt, turn.uuid))
@@ -152,11 +170,20 @@ class Conversation:
             raise  # the write's own; it is a TimeoutError too
         except TimeoutError:
             if not turn.answer.done():
-                raise await self._turn_timed_out(turn, timeout or 0.0) from None
+                turn.expired = ("turn", timeout or 0.0)
+                raise await self._turn_timed_out(turn) from None
             frame = turn.answer.result()
+        except AgentFailed:
+            if turn.expired is None and self._expired is None:
+                raise
+            raise await self._turn_timed_out(turn) from None
         except asyncio.CancelledError:
             self.abandon_turn()
             raise
+        finally:
+            self._idle.disarm()
+        if turn.expired is not None:
+            raise await self._turn_timed_out(turn)
         result = frames.turn_result(
             frame,
             session_id=self.session_id,
@@ -187,8 +214,9 @@ class Conversation:
             context=self._context(),
         )
 
-    async def _turn_timed_out(self, turn: _Turn, timeout: float) -> AgentTimeout:
+    async def _turn_timed_out(self, turn: _Turn) -> AgentTimeout:
         name = self._launch.agent_id
+        which, timeout = turn.expired or self._expired or ("turn", 0.0)
         self._counters.add("vespera_runs_total", outcome="timed_out")
         self.abandon_turn()
         with contextlib.suppress(AgentError, TimeoutError):
@@ -199,12 +227,23 @@ class Conversation:
         fate = "it was interrupted and lives on" if alive else "it was ended"
         retrying = f"; the CLI was retrying: {self._retrying}" if self._retrying else ""
         return AgentTimeout(
-            f"agent '{name}': no result within {timeout:g} s (timeouts.turn); {fate}{retrying} "
+            f"agent '{name}': no result within {timeout:g} s (timeouts.{which}); {fate}{retrying} "
             f"({shown(self.stderr.text())})",
-            which="turn",
+            which=which,
             after=timeout,
             context=self._context(),
         )
+
+    def expire(self, which: str, limit: float) -> None:
+        """A limit of time passed: the turn is stopped; the whole run's limit ends the agent."""
+        if self.state.is_over:
+            return
+        if which == "total":
+            self._expired = (which, limit)
+            self.begin_kill("total time-out")
+        elif self._turn is not None:
+            self._turn.expired = (which, limit)
+            self.abandon_turn()
 
     def _account(self, result: TurnResult, seconds: float) -> None:
         self.turns += 1
@@ -289,6 +328,7 @@ class Conversation:
     def _on_line(self, line: bytes | Oversize) -> None:
         if isinstance(line, Oversize):
             self._counters.add("vespera_events_total", kind="oversize")
+            self._publish("oversize", line.head, line.length)
             self._log.warning("a line of %d bytes is over the cap and was skipped", line.length)
             return
         try:
@@ -297,13 +337,23 @@ class Conversation:
             frame = None
         if not isinstance(frame, dict):
             self._counters.add("vespera_events_total", kind="output")
+            self._publish("output", line, len(line))
             self._log.debug("not a frame: %r", line[:200])
             return
         kind = frame.get("type")
         self._counters.add("vespera_events_total", kind=kind_label(kind))
+        self._idle.note(frame)
+        # Kept before the result is told: whoever hears of the end finds all events.
+        if kind != "control_response":
+            self._publish(kind if isinstance(kind, str) else "output", line, len(line))
         receive = self._RECEIVERS.get(kind) if isinstance(kind, str) else None
         if receive is not None:
             receive(self, frame)
+
+    def _publish(self, kind: str, raw: bytes, length: int) -> None:
+        self._background_tasks.noted()
+        if self.listener is not None:
+            self.listener.event(kind, bytes(raw), length)
 
     def _on_response(self, frame: Mapping[str, Any]) -> None:
         response = frame.get("response")
@@ -316,6 +366,9 @@ class Conversation:
     def _on_request(self, frame: Mapping[str, Any]) -> None:
         request = frame.get("request")
         if isinstance(request, Mapping) and request.get("subtype") == "can_use_tool":
+            if self.listener is not None and self.listener.ask(json.dumps(frame).encode()):
+                self._idle.asking.add(str(frame.get("request_id")))
+                return
             self._log.warning("asks for %s: denied", request.get("tool_name"))
         self._background(self._reply(frames.answer_to(frame)))
 
@@ -330,6 +383,8 @@ class Conversation:
         if turn is None or (isinstance(answered, list) and answered and turn.uuid not in answered):
             # A background task's own result: no turn of ours ends with it.
             self._log.debug("a result outside of the turn")
+            if turn is None and self.listener is not None and self.state is State.READY:
+                self._late_result(frame)
             return
         self._turn = None
         if self.state is State.IN_TURN:
@@ -337,13 +392,25 @@ class Conversation:
         if not turn.answer.done():
             turn.answer.set_result(frame)
 
+    def _late_result(self, frame: Mapping[str, Any]) -> None:
+        result = frames.turn_result(
+            frame,
+            session_id=self.session_id,
+            backend=self._backend,
+            cost_before=self.cost_usd,
+        )
+        self._account(result, 0.0)
+        if self.listener is not None:
+            self.listener.late_result(result)
+
     def _on_system(self, frame: Mapping[str, Any]) -> None:
+        self._background_tasks.follow(frame)
         if frame.get("subtype") == "api_retry":
             self._retrying = f"{frame.get('error')} (HTTP {frame.get('error_status')})"
             self._log.warning("the CLI retries: %s", self._retrying)
 
     def _on_reset(self, frame: Mapping[str, Any]) -> None:
-        for key in ("new_session_id", "session_id"):
+        for key in ("new_conversation_id", "new_session_id", "session_id"):
             if isinstance(frame.get(key), str):
                 self.session_id = frame[key]
                 return
@@ -364,13 +431,65 @@ class Conversation:
         if not self._ended.done() and self.state is not State.DRAINING:
             await self._end_for("it closed its output but did not exit")
 
+    # -- what an event loop asks -----------------------------------------------------------
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def pause_reading(self, pause: bool) -> None:
+        """Let the agent wait in its pipe, or read on."""
+        self._process.pause_reading(pause)
+
+    async def ask(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
+        """A control request of the host; the CLI's response, also when it says no."""
+        return await self._ask(request)
+
+    async def answer(self, ask: str, frame: Mapping[str, Any]) -> None:
+        """The host's answer to a permission ask; nothing happens when it was withdrawn."""
+        if ask in self._idle.asking:
+            self._idle.asking.discard(ask)
+            await self._reply(frame)
+
+    async def background_quiet(self) -> None:
+        """Wait until no background task is in flight and the CLI has been quiet for a while."""
+        await self._background_tasks.quiet(self._ended)
+
+    async def leave(self, after_result: float) -> None:
+        """A run has said everything: its input ends and it leaves, or is made to."""
+        if self._ended.done():
+            return
+        self._move(State.DRAINING)
+        self._process.end_input()
+        if not await self._ends_within(after_result):
+            self._step("term", "terminate")
+            self._process.signal_group(signal.SIGTERM)
+            self._process.signal_group(signal.SIGCONT)
+            if not await self._ends_within(1.0):
+                self._force()
+
+    async def ended(self) -> ExitStatus:
+        """Wait until nothing of the agent is left."""
+        return await asyncio.shield(self._ended)
+
+    def begin_shutdown(self, grace: float) -> None:
+        """``shutdown`` without waiting."""
+        if self._ladder is None and not self._ended.done():
+            self._move(State.DRAINING)
+            self._ladder = self._background(self._descend(grace))
+
+    def ended_error(self) -> AgentFailed:
+        """Why the agent takes no more turns."""
+        return self._ended_error()
+
+    def forget_in_fork(self) -> None:
+        self._process.forget_in_fork()
+
     # -- the end ---------------------------------------------------------------------------
 
     async def shutdown(self, grace: float) -> ExitStatus:
         """End of input, SIGTERM after half of the grace, force after all of it."""
-        if self._ladder is None and not self._ended.done():
-            self._move(State.DRAINING)
-            self._ladder = self._background(self._descend(grace))
+        self.begin_shutdown(grace)
         limit = grace + _SWEEP_DEADLINE + _UNKILLABLE_GRACE
         await asyncio.wait({self._ended}, timeout=limit)
         if not self._ended.done():
@@ -386,6 +505,7 @@ class Conversation:
         if self._ended.done():
             return
         self._log.info("killed: %s", reason)
+        self._why = self._why or reason
         self._move(State.DRAINING)
         self._force()
 
@@ -448,7 +568,7 @@ class Conversation:
             self._log.error("processes that would not die: %s", survivors)
         self._process.reap()
         self._launch.discard()
-        self.exit_status = exit_status(code, number, self._ended_by)
+        self.exit_status = exit_status(code, number, self._ended_by, self._why)
         self._move(State.ENDED if self._greeted else State.SPAWN_FAILED)
         self._log.info("ended: %s", self.exit_status.reason)
         self._fail_waiters()
@@ -477,6 +597,8 @@ class Conversation:
         if to is self.state or to not in _MOVES[self.state]:
             return
         self.state = to
+        if self.listener is not None:
+            self.listener.changed()
 
     def _context(self) -> dict[str, Any]:
         status = self.exit_status

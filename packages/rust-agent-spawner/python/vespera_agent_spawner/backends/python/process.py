@@ -128,6 +128,15 @@ class ChildProcess:
         elif data is not None:
             self._close_stderr()
 
+    def pause_reading(self, pause: bool) -> None:
+        """Stop or go on reading stdout; the agent waits in its pipe meanwhile."""
+        if self._stdout is None or self._loop is None:
+            return
+        if pause:
+            self._loop.remove_reader(self._stdout)
+        else:
+            self._loop.add_reader(self._stdout, self._readable_stdout)
+
     def drain(self) -> None:
         """Read what the dead leader left in the pipes, without waiting for their end.
 

@@ -1,0 +1,116 @@
+"""Responsible for what goes on inside of the CLI: background tasks, tools in flight, silence."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vespera_agent_spawner.backends.python.conversation import Conversation
+
+__all__ = ["BackgroundTasks", "IdleClock"]
+
+QUIET = 2.0  # a run that started background tasks is over after this much silence, seconds
+_OVER = frozenset({"completed", "failed", "killed", "stopped"})
+
+
+class BackgroundTasks:
+    """The tasks that the CLI goes on with after a result."""
+
+    def __init__(self) -> None:
+        self._in_flight: set[str] = set()
+        self._any = False
+        self._last_frame = time.monotonic()
+
+    def noted(self) -> None:
+        """Something was said."""
+        self._last_frame = time.monotonic()
+
+    def follow(self, frame: Mapping[str, Any]) -> None:
+        """Read a ``system`` frame."""
+        task, subtype = frame.get("task_id"), frame.get("subtype")
+        if not isinstance(task, str):
+            return
+        if subtype == "task_started":
+            self._any = True
+            self._in_flight.add(task)
+        elif subtype == "task_notification" or (
+            subtype == "task_updated" and (frame.get("patch") or {}).get("status") in _OVER
+        ):
+            self._in_flight.discard(task)
+
+    async def quiet(self, ended: asyncio.Future[Any]) -> None:
+        """Wait for the end of all tasks and then for silence; at once when none was started."""
+        while self._any and not ended.done():
+            left = self._last_frame + QUIET - time.monotonic()
+            if left <= 0 and not self._in_flight:
+                return
+            await asyncio.wait({ended}, timeout=max(left, 0.05))
+
+
+class IdleClock:
+    """Ends a turn that is silent for longer than what the CLI waits for explains."""
+
+    def __init__(self, conversation: Conversation) -> None:
+        self._conversation = conversation
+        self._timer: asyncio.TimerHandle | None = None
+        self._tools: dict[str, str] = {}
+        self._armed = False
+        self.asking: set[str] = set()
+
+    def arm(self) -> None:
+        """A turn begins."""
+        self._armed = True
+        self._tools.clear()
+        self._restart()
+
+    def disarm(self) -> None:
+        """The turn has an end."""
+        self._armed = False
+        self._restart()
+
+    def note(self, frame: Mapping[str, Any]) -> None:
+        """A frame came."""
+        if not self._armed or self._conversation.idle_limits is None:
+            return
+        for block in _blocks(frame):
+            if block.get("type") == "tool_use":
+                self._tools[str(block.get("id"))] = str(block.get("name"))
+            elif block.get("type") == "tool_result":
+                self._tools.pop(str(block.get("tool_use_id")), None)
+        if frame.get("type") == "control_cancel_request":
+            self.asking.discard(str(frame.get("request_id")))
+        self._restart()
+
+    def _restart(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        state = self._state()
+        limits = self._conversation.idle_limits
+        limit = limits.get(state) if isinstance(limits, Mapping) else limits
+        if self._armed and limit is not None:
+            loop = asyncio.get_running_loop()
+            expire = self._conversation.expire
+            self._timer = loop.call_later(limit, expire, f"idle.{state}", limit)
+
+    def _state(self) -> str:
+        if self.asking:
+            return "permission"
+        state = "model"
+        for name in self._tools.values():
+            if name.startswith("mcp__"):
+                state = "mcp"
+            else:
+                state = "subagent" if name in ("Task", "Agent") else "tool"
+        return state
+
+
+def _blocks(frame: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    message = frame.get("message")
+    content = message.get("content") if isinstance(message, Mapping) else None
+    for block in content if isinstance(content, list) else ():
+        if isinstance(block, Mapping):
+            yield block
