@@ -15,7 +15,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from vespera_agent_spawner._counters import Counters, kind_label
 from vespera_agent_spawner._logging import logger_for
@@ -24,6 +24,7 @@ from vespera_agent_spawner.adapters.launch import Launch
 from vespera_agent_spawner.backends._ending import exit_status
 from vespera_agent_spawner.backends.python.background import BackgroundTasks, IdleClock
 from vespera_agent_spawner.backends.python.framing import LineFramer, Oversize
+from vespera_agent_spawner.backends.python.listener import Listener
 from vespera_agent_spawner.backends.python.process import ChildProcess
 from vespera_agent_spawner.backends.python.stderr_tail import StderrTail, shown
 from vespera_agent_spawner.backends.python.sweep import Sweeper
@@ -55,15 +56,6 @@ class _Turn:
     answer: asyncio.Future[Mapping[str, Any]]
     abandoned: bool = False
     expired: tuple[str, float] | None = None  # which limit of time passed
-
-
-class Listener(Protocol):
-    """Whoever is told what happens; called on the reactor's thread."""
-
-    def changed(self) -> None: ...
-    def event(self, kind: str, raw: bytes, length: int) -> None: ...
-    def late_result(self, result: TurnResult) -> None: ...
-    def ask(self, frame: bytes) -> bool: ...
 
 
 class Conversation:
@@ -208,11 +200,7 @@ class Conversation:
                 f"agent '{name}' is in a turn: wait for its answer or interrupt it",
                 context=self._context(),
             )
-        reason = self.exit_status.reason if self.exit_status else "it is being shut down"
-        raise AgentFailed(
-            f"agent '{name}' takes no more turns: {reason} ({shown(self.stderr.text())})",
-            context=self._context(),
-        )
+        raise self.ended_error()
 
     async def _turn_timed_out(self, turn: _Turn) -> AgentTimeout:
         name = self._launch.agent_id
@@ -299,7 +287,7 @@ class Conversation:
                 await asyncio.wait_for(asyncio.shield(self._ended), _CLOSED_OUTPUT_GRACE)
             if not self._ended.done():
                 await self._end_for(f"it closed its stdin ({error})")
-            raise self._ended_error() from None
+            raise self.ended_error() from None
 
     async def _ask(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
         request_id = f"vespera-{next(self._numbers)}"
@@ -480,7 +468,11 @@ class Conversation:
 
     def ended_error(self) -> AgentFailed:
         """Why the agent takes no more turns."""
-        return self._ended_error()
+        reason = self.exit_status.reason if self.exit_status else "it is ending"
+        return AgentFailed(
+            f"agent '{self._launch.agent_id}' ended: {reason}; {shown(self.stderr.text())}",
+            context=self._context(),
+        )
 
     def forget_in_fork(self) -> None:
         self._process.forget_in_fork()
@@ -580,16 +572,9 @@ class Conversation:
         waiting = [*self._asked.values(), *([turn.answer] if turn else [])]
         for future in waiting:
             if not future.done():
-                future.set_exception(self._ended_error())
+                future.set_exception(self.ended_error())
                 # Seen: whoever was interrupted waits no more, and that is no unhandled error.
                 future.exception()
-
-    def _ended_error(self) -> AgentFailed:
-        reason = self.exit_status.reason if self.exit_status else "it is ending"
-        return AgentFailed(
-            f"agent '{self._launch.agent_id}' ended: {reason}; {shown(self.stderr.text())}",
-            context=self._context(),
-        )
 
     # -- small things ----------------------------------------------------------------------
 

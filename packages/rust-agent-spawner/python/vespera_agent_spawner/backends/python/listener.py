@@ -1,0 +1,25 @@
+"""Responsible for what a conversation tells to whoever owns it on an event loop."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from vespera_agent_spawner.results import TurnResult
+
+__all__ = ["Listener"]
+
+
+class Listener(Protocol):
+    """Whoever is told what happens; called on the reactor's thread."""
+
+    def changed(self) -> None:
+        """State, turn or answers changed."""
+
+    def event(self, kind: str, raw: bytes, length: int) -> None:
+        """One line of output; ``length`` is the whole line's."""
+
+    def late_result(self, result: TurnResult) -> None:
+        """A background task's result, after the turn's own."""
+
+    def ask(self, frame: bytes) -> bool:
+        """A permission ask; False when nobody decides and it is to be denied."""
