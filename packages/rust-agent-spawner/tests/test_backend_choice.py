@@ -162,26 +162,3 @@ def test_both_backends_live_in_one_process(agents: Agents) -> None:
     assert agents.say(theirs, "echo b")["backend"] == other
     assert spawner.agent_status(mine).backend == first
     assert spawner.agent_status(theirs).backend == other
-
-
-def test_a_subinterpreter_works_with_the_python_backend(tmp_path: Path) -> None:
-    try:
-        import _xxsubinterpreters as interpreters
-    except ImportError:
-        pytest.skip("the low-level module has another name on this Python")
-    out = tmp_path / "told.json"
-    inner = f"import sys\nsys.argv = ['host', {str(FAKE)!r}]\n" + REPORT.replace(
-        "print(json.dumps(told))", f"open({str(out)!r}, 'w').write(json.dumps(told))"
-    )
-    code = f"""
-import {interpreters.__name__} as interpreters
-interpreter = interpreters.create()
-interpreters.run_string(interpreter, {inner!r})
-interpreters.destroy(interpreter)
-"""
-    done = host(code)
-    assert done.returncode == 0, done.stderr
-    answer = json.loads(out.read_text())
-    assert (answer["flag"], answer["backend"], answer["turn"]) == (False, "python", "python")
-    assert answer["exit"] == [0, 0]
-    assert len(answer["warnings"]) == 1

@@ -6,7 +6,6 @@ names what is lost. ``VESPERA_BACKEND`` sets what ``auto`` means for the process
 
 from __future__ import annotations
 
-import importlib
 import os
 import threading
 import warnings
@@ -119,8 +118,6 @@ def _rust() -> Backend | None:
     if not _tried_rust:
         _tried_rust = True
         try:
-            if _in_subinterpreter():
-                raise ImportError("its extension serves the main interpreter only")
             from vespera_agent_spawner.backends.rust import RustBackend
 
             _instances["rust"] = RustBackend()
@@ -129,18 +126,6 @@ def _rust() -> Backend | None:
             # other one", and rust_problem() keeps the reason.
             _problem = error
     return _instances.get("rust")
-
-
-def _in_subinterpreter() -> bool:
-    # pyo3 refuses only the second interpreter that loads it: a subinterpreter that came first
-    # would take the extension away from the main one.
-    for name in ("_interpreters", "_xxsubinterpreters"):
-        try:
-            interpreters = importlib.import_module(name)
-        except ImportError:
-            continue
-        return bool(interpreters.get_current() != interpreters.get_main())
-    return False
 
 
 def _warn_once() -> None:
