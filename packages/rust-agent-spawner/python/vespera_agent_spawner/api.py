@@ -148,7 +148,14 @@ def shutdown_claude_agent(agent_id: str, grace_seconds: float = 5.0) -> ExitStat
     if isinstance(found, Entry):
         session = _session_of(found)
         if session is not None:
-            return session.shutdown(grace_seconds)
+            try:
+                return session.shutdown(grace_seconds)
+            except KeyboardInterrupt as error:
+                error.add_note(
+                    f"agent '{agent_id}': the wait for its end was interrupted; its end goes on, "
+                    f"its state is {session.state.value}"
+                )
+                raise
         found = _registry.find(agent_id)
         if isinstance(found, Entry):
             return shutdown_claude_agent(agent_id, grace_seconds)
