@@ -1,5 +1,6 @@
 //! Counters of the engine, by the contract's metric names. No label per agent.
 
+use crate::agent::claude::Kind;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -30,11 +31,27 @@ pub static EVENT_BYTES: Counter = Counter::new();
 /// Guardians started after the first.
 pub static GUARDIAN_RESTARTS: Counter = Counter::new();
 
-/// All counters.
-pub fn snapshot() -> BTreeMap<&'static str, f64> {
-    BTreeMap::from([
-        ("vespera_guardian_spawn_requests_total", SPAWNS.read()),
-        ("vespera_event_bytes_total", EVENT_BYTES.read()),
-        ("vespera_guardian_restarts_total", GUARDIAN_RESTARTS.read()),
-    ])
+static EVENTS: [Counter; Kind::ALL.len()] = [const { Counter::new() }; Kind::ALL.len()];
+
+/// One line of an agent's output.
+pub fn count_event(kind: Kind) {
+    EVENTS[kind as usize].add(1);
+}
+
+/// All counters that have counted anything, and the engine's own.
+pub fn snapshot() -> BTreeMap<String, f64> {
+    let events = Kind::ALL
+        .into_iter()
+        .map(|kind| (kind.name().unwrap_or("other"), EVENTS[kind as usize].read()))
+        .filter(|(_, count)| *count > 0.0)
+        .map(|(name, count)| (format!("vespera_events_total{{kind=\"{name}\"}}"), count));
+    [
+        ("vespera_guardian_spawn_requests_total", &SPAWNS),
+        ("vespera_event_bytes_total", &EVENT_BYTES),
+        ("vespera_guardian_restarts_total", &GUARDIAN_RESTARTS),
+    ]
+    .into_iter()
+    .map(|(name, counter)| (name.to_owned(), counter.read()))
+    .chain(events)
+    .collect()
 }

@@ -450,7 +450,7 @@ mod _native {
 
     /// Counters of the engine by metric name.
     #[pyfunction]
-    fn metrics() -> BTreeMap<&'static str, f64> {
+    fn metrics() -> BTreeMap<String, f64> {
         crate::metrics::snapshot()
     }
 }

@@ -400,6 +400,7 @@ impl Engine {
 impl Agent {
     fn read_leash(&mut self, now: Instant, out: &mut Vec<Action>) {
         let mut packet = [0_u8; 64];
+        let mut reset = false;
         while let Some(leash) = &self.leash {
             match rustix::net::recv(leash, &mut packet, RecvFlags::DONTWAIT) {
                 Ok((read, _)) if read > 0 => {
@@ -408,7 +409,10 @@ impl Agent {
                     }
                 }
                 Err(Errno::AGAIN | Errno::INTR) => return,
-                // End of file, ECONNRESET and the rest: the leash is gone.
+                // The leash left orders of ours unread. The kernel says so before it hands out
+                // what the leash said last, and says it once.
+                Err(Errno::CONNRESET) if !reset => reset = true,
+                // End of file and the rest: the leash is gone.
                 Ok(_) | Err(_) => {
                     self.leash = None;
                     self.session.leash_gone(now, out);

@@ -211,6 +211,7 @@ tell(before=before, living=living, after=spawner.metrics())
     assert after['vespera_tokens_total{direction="input"}'] == 3
     assert after['vespera_tokens_total{direction="output"}'] == 5
     assert after["vespera_event_bytes_total"] > 0
+    assert after['vespera_events_total{kind="result"}'] >= 1
     assert after['vespera_kills_total{rung="eof"}'] == 1
     assert after["vespera_orphans_reaped_total"] == 0
     assert all(name.startswith("vespera_") for name in after)

@@ -37,6 +37,23 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// Every kind, in the order of their numbers.
+    pub const ALL: [Kind; 13] = [
+        Kind::System,
+        Kind::Assistant,
+        Kind::User,
+        Kind::Result,
+        Kind::StreamEvent,
+        Kind::RateLimit,
+        Kind::Reset,
+        Kind::ControlRequest,
+        Kind::ControlResponse,
+        Kind::ControlCancel,
+        Kind::Other,
+        Kind::Oversize,
+        Kind::Output,
+    ];
+
     fn of(kind: &str) -> Self {
         match kind {
             "system" => Kind::System,

@@ -39,6 +39,7 @@ impl Session {
         }
         match kind {
             Kind::ControlResponse => {
+                crate::metrics::count_event(kind);
                 self.control_response(&frame, line, now, out);
                 return;
             }
@@ -74,6 +75,7 @@ impl Session {
 
     fn publish(&mut self, kind: Kind, raw: &[u8], length: usize, out: &mut Vec<Action>) {
         self.shared.view().events += 1;
+        crate::metrics::count_event(kind);
         if !self.shared.is_listening() {
             return;
         }

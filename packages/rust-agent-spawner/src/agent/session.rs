@@ -222,13 +222,18 @@ impl Session {
 
     /// End the agent at once.
     pub fn kill(&mut self, reason: &'static str, out: &mut Vec<Action>) {
-        self.shared.change(|view| {
-            if !view.state.is_over() {
+        let first = self.shared.change(|view| {
+            let first = !view.state.is_over() && view.rung != Some("kill");
+            if first {
                 view.reason.get_or_insert(reason);
                 view.rung = Some("kill");
             }
+            first
         });
-        out.push(Action::Order(Order::Kill));
+        // The leash goes on until nothing is left: saying it again would only fill its socket.
+        if first {
+            out.push(Action::Order(Order::Kill));
+        }
     }
 
     /// Deadlines may have passed.
