@@ -6,6 +6,7 @@ names what is lost. ``VESPERA_BACKEND`` sets what ``auto`` means for the process
 
 from __future__ import annotations
 
+import importlib
 import os
 import threading
 import warnings
@@ -19,6 +20,7 @@ __all__ = [
     "Session",
     "backend",
     "choose",
+    "in_subinterpreter",
     "loaded",
     "reset_lock_in_fork",
     "rust_problem",
@@ -118,6 +120,8 @@ def _rust() -> Backend | None:
     if not _tried_rust:
         _tried_rust = True
         try:
+            if in_subinterpreter():
+                raise ImportError("its extension serves the main interpreter only")
             from vespera_agent_spawner.backends.rust import RustBackend
 
             _instances["rust"] = RustBackend()
@@ -126,6 +130,19 @@ def _rust() -> Backend | None:
             # other one", and rust_problem() keeps the reason.
             _problem = error
     return _instances.get("rust")
+
+
+def in_subinterpreter() -> bool:
+    """Whether this is not the process's main interpreter."""
+    # pyo3 refuses only the second interpreter that loads it: a subinterpreter that came first
+    # would take the extension away from the main one.
+    for name in ("_interpreters", "_xxsubinterpreters"):
+        try:
+            interpreters = importlib.import_module(name)
+        except ImportError:
+            continue
+        return bool(interpreters.get_current() != interpreters.get_main())
+    return False
 
 
 def _warn_once() -> None:

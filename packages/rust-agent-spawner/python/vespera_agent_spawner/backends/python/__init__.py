@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from vespera_agent_spawner._counters import Counters
 from vespera_agent_spawner.adapters.launch import Launch, prepare
+from vespera_agent_spawner.backends import in_subinterpreter
 from vespera_agent_spawner.backends.python import proc
 from vespera_agent_spawner.backends.python.conversation import Conversation
 from vespera_agent_spawner.backends.python.live import LivePythonSession
@@ -77,6 +78,7 @@ class PythonBackend:
         except BaseException:
             self._counters.add("vespera_spawns_total", outcome="spawn_failed")
             launch.discard()
+            self.rest()
             raise
 
     def _start(self, config: AgentConfig, launch: Launch) -> PythonSession:
@@ -103,7 +105,7 @@ class PythonBackend:
                 backend=self.name,
                 counters=self._counters,
             )
-            session = PythonSession(reactor, launch, process, conversation)
+            session = PythonSession(self, reactor, launch, process, conversation)
             self._sessions.add(session)
             conversation.on_end = lambda: self._sessions.discard(session)
             await conversation.initialize()
@@ -140,8 +142,27 @@ class PythonBackend:
     def _running_reactor(self) -> Reactor:
         with self._lock:
             if self._reactor is None:
-                self._reactor = Reactor()
+                try:
+                    self._reactor = Reactor()
+                except RuntimeError as error:
+                    raise SpawnError(
+                        f"no thread can be started here ({error}): an isolated subinterpreter may "
+                        "start neither threads nor processes; create it without isolation, or "
+                        "spawn from the main interpreter",
+                        stage="thread",
+                    ) from error
             return self._reactor
+
+    def rest(self) -> None:
+        """A subinterpreter cannot be destroyed while a thread of its own is still there."""
+        if not in_subinterpreter():
+            return
+        with self._lock:
+            if self._sessions or self._live:
+                return
+            reactor, self._reactor = self._reactor, None
+        if reactor is not None:
+            reactor.stop()
 
     def close(self, grace: float) -> None:
         """End every agent within ``grace`` seconds, by force after it, and stop the thread."""
@@ -187,11 +208,13 @@ class PythonSession:
 
     def __init__(
         self,
+        backend: PythonBackend,
         reactor: Reactor,
         launch: Launch,
         process: ChildProcess,
         conversation: Conversation,
     ) -> None:
+        self._backend = backend
         self._reactor = reactor
         self._launch = launch
         self._process = process
@@ -260,7 +283,9 @@ class PythonSession:
     def shutdown(self, grace: float) -> ExitStatus:
         if (status := self.exit_status) is not None:
             return status
-        return self._wait(self._conversation.shutdown(grace))
+        status = self._wait(self._conversation.shutdown(grace))
+        self._backend.rest()
+        return status
 
     def end(self, grace: float) -> Coroutine[Any, Any, ExitStatus]:
         """The work of ``shutdown``, for the loop's own thread."""

@@ -47,6 +47,9 @@ class Reactor:
         A subinterpreter may not end while a thread of its own is still there.
         """
         if self._thread.is_alive():
+            # Its workers are threads too.
+            ending = self.submit(self.loop.shutdown_default_executor())
+            concurrent.futures.wait([ending], timeout)
             self.loop.call_soon_threadsafe(self.loop.stop)
             self._thread.join(timeout)
         if not self._thread.is_alive() and not self.loop.is_closed():
