@@ -25,6 +25,7 @@ from vespera_agent_spawner.backends._ending import exit_status
 from vespera_agent_spawner.backends.python.background import BackgroundTasks, IdleClock
 from vespera_agent_spawner.backends.python.framing import LineFramer, Oversize
 from vespera_agent_spawner.backends.python.listener import Listener
+from vespera_agent_spawner.backends.python.moves import MOVES
 from vespera_agent_spawner.backends.python.process import ChildProcess
 from vespera_agent_spawner.backends.python.stderr_tail import StderrTail, shown
 from vespera_agent_spawner.backends.python.sweep import Sweeper
@@ -37,15 +38,6 @@ INTERRUPT_GRACE = 5.0  # how long an interrupted turn may take to answer, second
 _CLOSED_OUTPUT_GRACE = 2.0  # stdout ended but the process lives
 _SWEEP_DEADLINE = 2.0
 _UNKILLABLE_GRACE = 3.0
-
-_MOVES: Mapping[State, frozenset[State]] = {
-    State.STARTING: frozenset({State.READY, State.DRAINING, State.SPAWN_FAILED, State.ENDED}),
-    State.READY: frozenset({State.IN_TURN, State.DRAINING, State.ENDED}),
-    State.IN_TURN: frozenset({State.READY, State.DRAINING, State.ENDED}),
-    State.DRAINING: frozenset({State.ENDED, State.SPAWN_FAILED}),
-    State.ENDED: frozenset(),
-    State.SPAWN_FAILED: frozenset(),
-}
 
 
 @dataclass(slots=True)
@@ -579,7 +571,7 @@ class Conversation:
     # -- small things ----------------------------------------------------------------------
 
     def _move(self, to: State) -> None:
-        if to is self.state or to not in _MOVES[self.state]:
+        if to is self.state or to not in MOVES[self.state]:
             return
         self.state = to
         if self.listener is not None:
