@@ -116,10 +116,12 @@ impl Handle {
         };
         let reactor = Reactor::current().map_err(io)?;
         let argv: Vec<&[u8]> = launch.argv.iter().map(Vec::as_slice).collect();
+        let mark = crate::sweep::mark();
         let environment: Vec<Vec<u8>> = launch
             .environment
             .iter()
             .map(|(name, value)| [name.as_slice(), b"=", value].concat())
+            .chain([mark.clone()])
             .collect();
         let environment: Vec<&[u8]> = environment.iter().map(Vec::as_slice).collect();
         let ends = process::guardian()
@@ -165,6 +167,7 @@ impl Handle {
             session,
             shared: Arc::clone(&handle.shared),
             ends,
+            mark,
         });
         Ok(handle)
     }

@@ -13,6 +13,7 @@ pub mod error;
 pub mod handle;
 pub mod metrics;
 pub mod reactor;
+pub mod sweep;
 pub mod usage;
 
 #[cfg(feature = "python")]

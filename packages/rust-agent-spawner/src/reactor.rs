@@ -33,6 +33,13 @@ pub enum Command {
         session: Box<Session>,
         shared: Arc<Shared>,
         ends: Ends,
+        /// The entry in its environment that tells its processes.
+        mark: Vec<u8>,
+    },
+    /// A sweep by the host has ended so many, and so many survive.
+    Swept {
+        id: u64,
+        swept: (u32, u32),
     },
     Turn {
         id: u64,
@@ -133,12 +140,30 @@ impl Reactor {
 
     /// Hands a command over; commands are carried out in the order in which they were posted.
     pub fn post(&self, command: Command) {
-        self.mailbox
-            .commands
+        self.mailbox.post(command);
+    }
+}
+
+impl Mailbox {
+    fn post(&self, command: Command) {
+        self.commands
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .push_back(command);
-        let _ = rustix::io::write(&self.mailbox.bell, &1_u64.to_ne_bytes());
+        let _ = rustix::io::write(&self.bell, &1_u64.to_ne_bytes());
+    }
+
+    /// Reading all of /proc takes milliseconds that other agents' streams should not wait for.
+    fn sweep(self: &Arc<Self>, id: u64, mark: Vec<u8>) {
+        let mailbox = Arc::clone(self);
+        let work = move || {
+            let swept = crate::sweep::sweep(&mark);
+            mailbox.post(Command::Swept { id, swept });
+        };
+        // Without a thread the deadline of the agent's end stands in.
+        let _ = std::thread::Builder::new()
+            .name("vespera-sweep".into())
+            .spawn(work);
     }
 }
 
@@ -153,6 +178,7 @@ enum End {
 struct Agent {
     session: Box<Session>,
     shared: Arc<Shared>,
+    mark: Vec<u8>,
     framer: Framer,
     leash: Option<OwnedFd>,
     stdin: Option<OwnedFd>,
@@ -223,8 +249,13 @@ impl Engine {
                     session,
                     shared,
                     ends,
+                    mark,
                 } => {
-                    self.add(id, session, shared, ends);
+                    self.add(id, session, shared, ends, mark);
+                    id
+                }
+                Command::Swept { id, swept } => {
+                    self.with(id, |session| session.swept_by_host(swept, now, &mut out));
                     id
                 }
                 Command::Turn {
@@ -279,7 +310,14 @@ impl Engine {
         }
     }
 
-    fn add(&mut self, id: u64, session: Box<Session>, shared: Arc<Shared>, ends: Ends) {
+    fn add(
+        &mut self,
+        id: u64,
+        session: Box<Session>,
+        shared: Arc<Shared>,
+        ends: Ends,
+        mark: Vec<u8>,
+    ) {
         for (fd, end) in [
             (&ends.leash, End::Leash),
             (&ends.stdout, End::Stdout),
@@ -295,6 +333,7 @@ impl Engine {
         let agent = Agent {
             session,
             shared,
+            mark,
             framer: Framer::default(),
             leash: Some(ends.leash),
             stdin: Some(ends.stdin),
@@ -382,6 +421,7 @@ impl Engine {
                         );
                     }
                 }
+                Action::Sweep => self.mailbox.sweep(id, agent.mark.clone()),
                 Action::Finish => finished = true,
             }
         }

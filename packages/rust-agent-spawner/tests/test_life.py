@@ -237,6 +237,8 @@ def test_long_and_secret_values_travel_in_private_files(agents: Agents) -> None:
         ({"working_directory": "/", "config": {"working_directory": "/tmp"}}, "working_directory"),
         ({"config": {"prompt": "x"}}, "config.prompt"),
         ({"config": {"adapter": "raw"}}, "adapter"),
+        ({"config": {"limits": {"memory": "1GiB"}}}, "limits.memory"),
+        ({"config": {"limits": {"processes": 5}}}, "limits.processes"),
         ({"config": {"extra_args": {"session-id": "x"}}}, "extra_args.session-id"),
         ({"backend": "cobol"}, "backend"),
     ],
@@ -252,6 +254,19 @@ def test_contradictions_are_refused(backend: str, arguments: dict[str, object], 
         spawner.spawn_claude_agent("contradiction", **given)  # type: ignore[arg-type]
     assert caught.value.field == field
     assert caught.value.remedy
+
+
+def test_limits_of_the_kernel_hold_or_are_refused(agents: Agents) -> None:
+    limits = {"open_files": 64, "nice": 5}
+    if agents.backend == "python":
+        with pytest.raises(spawner.ConfigError) as caught:
+            agents.spawn(limits=limits)
+        assert caught.value.field == "limits.open_files"
+        return
+    pid = spawner.agent_status(agents.spawn(limits=limits)).pid
+    held = Path(f"/proc/{pid}/limits").read_text()
+    assert [line.split()[3] for line in held.splitlines() if "open files" in line] == ["64"]
+    assert Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[16] == "5"
 
 
 def test_descriptors_and_zombies_stay_flat(agents: Agents) -> None:

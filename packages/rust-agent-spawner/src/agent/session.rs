@@ -19,6 +19,9 @@ pub(super) const INTERRUPT_PATIENCE: Duration = Duration::from_secs(5);
 /// still holds must not keep an agent from ending.
 const DRAIN: Duration = Duration::from_millis(500);
 
+/// A sweep by the host has this long: its own deadline and a margin.
+const OWNERLESS: Duration = Duration::from_secs(7);
+
 /// After its output ended, this long for the exit: nobody can hear an agent without output.
 const MUTE: Duration = Duration::from_secs(2);
 
@@ -28,6 +31,8 @@ pub enum Action {
     Write(Vec<u8>),
     CloseStdin,
     Order(Order),
+    /// Nobody owns the tree any more: end what carries its mark, then say so.
+    Sweep,
     /// Everything has been said; close what is left.
     Finish,
 }
@@ -165,8 +170,19 @@ impl Session {
 
     /// The leash's socket ended: without a `Swept` before it, leash or guardian died.
     pub fn leash_gone(&mut self, now: Instant, out: &mut Vec<Action>) {
-        if self.swept.is_none() && !self.shared.view().state.is_over() {
-            self.gone((EndedBy::GuardianDeath, 0, 0), now, out);
+        if self.swept.is_some() || self.shared.view().state.is_over() {
+            return;
+        }
+        // The leash dies with its agent; a guardian that lives adopts and ends the rest.
+        self.clocks.clear_all();
+        self.clocks.set(Clock::Drain, now + OWNERLESS);
+        out.push(Action::Sweep);
+    }
+
+    /// The tree was swept by the host itself.
+    pub fn swept_by_host(&mut self, swept: (u32, u32), now: Instant, out: &mut Vec<Action>) {
+        if self.swept.is_none() {
+            self.gone((EndedBy::GuardianDeath, swept.0, swept.1), now, out);
         }
     }
 
@@ -270,7 +286,10 @@ impl Session {
                 }
                 Clock::Kill => self.kill("shutdown grace exceeded", out),
                 Clock::Mute => self.kill("it closed its output but did not exit", out),
-                Clock::Drain => self.end(out),
+                Clock::Drain => {
+                    self.swept.get_or_insert((EndedBy::GuardianDeath, 0, 0));
+                    self.end(out);
+                }
             }
         }
     }

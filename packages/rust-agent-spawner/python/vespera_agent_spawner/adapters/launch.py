@@ -11,7 +11,7 @@ import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -54,8 +54,11 @@ class Launch:
             shutil.rmtree(directory, ignore_errors=True)
 
 
-def prepare(config: AgentConfig) -> Launch:
-    """Settle a configuration; raises ``ConfigError``, ``SpawnError`` or ``ProgramNotFound``."""
+def prepare(config: AgentConfig, unenforced: Sequence[str]) -> Launch:
+    """Settle a configuration; raises ``ConfigError``, ``SpawnError`` or ``ProgramNotFound``.
+
+    A limit that the backend cannot keep (``unenforced``) is refused: silence would be a promise.
+    """
     if config.adapter != "claude":
         raise ConfigError(
             f"adapter: '{config.adapter}' is not available yet",
@@ -63,6 +66,15 @@ def prepare(config: AgentConfig) -> Launch:
             value=config.adapter,
             remedy="use adapter='claude'",
         )
+    for name in unenforced:
+        value = getattr(config.limits, name) if config.limits is not None else None
+        if value is not None:
+            raise ConfigError(
+                f"limits.{name}: this backend does not enforce it yet",
+                field=f"limits.{name}",
+                value=value,
+                remedy="leave it out, or set it around the whole program (ulimit, a cgroup)",
+            )
     if config.agent_id is None:
         raise ConfigError(
             "agent_id: an agent needs an id", field="agent_id", value=None, remedy="give one"

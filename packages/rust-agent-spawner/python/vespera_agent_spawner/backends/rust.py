@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 __all__ = ["RustBackend", "RustSession"]
 
+_UNENFORCED = ("memory", "processes")
 _RUNGS = {"shutdown": "eof", "terminate": "term", "kill": "kill"}
 
 
@@ -66,7 +67,7 @@ class RustBackend:
         return merged
 
     def spawn(self, config: AgentConfig) -> RustSession:
-        launch = prepare(config)
+        launch = prepare(config, _UNENFORCED)
         try:
             native = _native.Session.spawn(config.to_json(), *_bytes_of(launch), launch.session_id)
         except BaseException:
@@ -81,7 +82,7 @@ class RustBackend:
     def start(
         self, config: AgentConfig, news: Callable[[], None], *, listening: bool
     ) -> RustSession:
-        launch = prepare(config)
+        launch = prepare(config, _UNENFORCED)
         bridge = self._bridge()
         prompt = None if config.prompt is None else (config.prompt, str(uuid.uuid4()))
         try:

@@ -39,6 +39,7 @@ __all__ = ["PythonBackend", "PythonSession"]
 
 _T = TypeVar("_T")
 _TIER = "pgroup"
+_UNENFORCED = ("memory", "processes", "open_files", "cpu_seconds", "file_size", "nice")
 _DEFAULT_STARTUP = 60.0
 _DEFAULT_WRITE = 30.0
 
@@ -72,7 +73,7 @@ class PythonBackend:
 
     def spawn(self, config: AgentConfig) -> PythonSession:
         _require_posix(config)
-        launch = prepare(config)
+        launch = prepare(config, _UNENFORCED)
         try:
             return self._start(config, launch)
         except BaseException:
@@ -132,7 +133,7 @@ class PythonBackend:
         self, config: AgentConfig, news: Callable[[], None], *, listening: bool
     ) -> LivePythonSession:
         _require_posix(config)
-        launch = prepare(config)
+        launch = prepare(config, _UNENFORCED)
         reactor = self._running_reactor()
         session = LivePythonSession(self, reactor, config, launch, news, listening=listening)
         self._live.add(session)
