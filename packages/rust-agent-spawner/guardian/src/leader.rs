@@ -3,18 +3,26 @@
 //! Everything is prepared before the child exists. The child shares the leash's memory until it
 //! execs (vfork), so it only makes system calls and writes down where it failed.
 
-use crate::sys;
+use crate::cgroup::Cgroup;
+use crate::sys::{self, birth, children};
 use std::ffi::CString;
 use vespera_guardian::{INHERIT, Limits, Spawn, Stage};
 
 /// Makes the kernel's OOM killer prefer agents to guardian and host; raising needs no privilege.
 const OOM_SCORE_ADJ: &[u8] = b"500";
 
+/// From SIGXCPU to SIGKILL.
+const CPU_SLACK_SECONDS: u64 = 2;
+
 /// Starts `request` with the given stdin, stdout and stderr.
 ///
 /// # Errors
 /// The errno and the step that failed.
-pub fn start(request: &Spawn<'_>, stdio: [i32; 3]) -> Result<i32, (i32, Stage)> {
+pub fn start(
+    request: &Spawn<'_>,
+    cgroup: Option<&Cgroup>,
+    stdio: [i32; 3],
+) -> Result<i32, (i32, Stage)> {
     let refuse = (libc::EINVAL, Stage::Request);
     let program = CString::new(request.program).map_err(|_| refuse)?;
     let directory = CString::new(request.directory).map_err(|_| refuse)?;
@@ -36,6 +44,7 @@ pub fn start(request: &Spawn<'_>, stdio: [i32; 3]) -> Result<i32, (i32, Stage)> 
         argv: argv.as_ptr(),
         envp: envp.as_ptr(),
         stdio,
+        cgroup: cgroup.map(Cgroup::door),
         limits: request.limits,
         umask: request.umask,
         leash: sys::pid(),
@@ -45,7 +54,7 @@ pub fn start(request: &Spawn<'_>, stdio: [i32; 3]) -> Result<i32, (i32, Stage)> 
     match child.failure {
         None => Ok(pid),
         Some(failure) => {
-            sys::reap(pid);
+            children::reap(pid);
             Err(failure)
         }
     }
@@ -57,6 +66,7 @@ struct Child {
     argv: *const *const libc::c_char,
     envp: *const *const libc::c_char,
     stdio: [i32; 3],
+    cgroup: Option<*const libc::c_char>,
     limits: Limits,
     umask: u32,
     leash: i32,
@@ -73,38 +83,47 @@ extern "C" fn run(argument: *mut libc::c_void) -> libc::c_int {
 
 /// Returns only with a failure.
 fn attempt(child: &Child) -> (i32, Stage) {
-    sys::reset_signals();
-    if !sys::new_session() {
+    birth::reset_signals();
+    if !birth::new_session() {
         return (sys::errno(), Stage::Session);
     }
     for (place, fd) in (0..).zip(child.stdio) {
-        if !sys::place_fd(fd, place) {
+        if !birth::place_fd(fd, place) {
             return (sys::errno(), Stage::Stdio);
         }
     }
-    for (resource, value) in [
-        (libc::RLIMIT_NOFILE, child.limits.open_files),
-        (libc::RLIMIT_CPU, child.limits.cpu_seconds),
-        (libc::RLIMIT_FSIZE, child.limits.file_size),
+    // SIGXCPU says why before SIGKILL follows; the others have no second step.
+    for (resource, value, slack) in [
+        (libc::RLIMIT_NOFILE, child.limits.open_files, 0),
+        (libc::RLIMIT_CPU, child.limits.cpu_seconds, CPU_SLACK_SECONDS),
+        (libc::RLIMIT_FSIZE, child.limits.file_size, 0),
     ] {
-        if value != INHERIT && !sys::limit(resource, value) {
+        if value != INHERIT && !birth::limit(resource, value, slack) {
             return (sys::errno(), Stage::Limits);
         }
     }
-    if child.limits.nice != INHERIT && !sys::renice(child.limits.nice) {
+    if child.limits.nice != INHERIT && !birth::renice(child.limits.nice) {
         return (sys::errno(), Stage::Limits);
     }
-    sys::write_file(c"/proc/self/oom_score_adj", OOM_SCORE_ADJ);
-    sys::set_umask(child.umask);
+    // Without /proc it keeps the host's score.
+    let _ = birth::write_file(c"/proc/self/oom_score_adj", OOM_SCORE_ADJ);
+    if let Some(door) = child.cgroup {
+        // SAFETY: the leash's C string, live until this process has exec'd or exited.
+        let door = unsafe { std::ffi::CStr::from_ptr(door) };
+        if let Err(errno) = birth::write_file(door, b"0") {
+            return (errno, Stage::Cgroup);
+        }
+    }
+    birth::set_umask(child.umask);
     // Armed late and checked once: a leash that died before this line could not be noticed.
-    sys::die_with_parent();
+    birth::die_with_parent();
     if sys::parent() != child.leash {
         return (libc::ESRCH, Stage::Session);
     }
-    if !sys::change_directory(child.directory) {
+    if !birth::change_directory(child.directory) {
         return (sys::errno(), Stage::WorkingDirectory);
     }
     sys::close_from(3);
-    sys::execute(child.program, child.argv, child.envp);
+    birth::execute(child.program, child.argv, child.envp);
     (sys::errno(), Stage::Exec)
 }

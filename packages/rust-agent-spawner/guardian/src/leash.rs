@@ -4,9 +4,11 @@
 //! direct children: whoever has not reaped a child owns its number, so no stranger is ever hit.
 //! It ends when the tree is empty, and only then.
 
+use crate::cgroup::Cgroup;
 use crate::leader;
-use crate::sys::{self, Fds, Received, Watch};
-use vespera_guardian::{EndedBy, MAX_INLINE, Order, Report, SPAWN_HEADER, Spawn, Stage};
+use crate::sys::message::{self, Fds, Received};
+use crate::sys::{self, Watch, children};
+use vespera_guardian::{Breach, EndedBy, MAX_INLINE, Order, Report, SPAWN_HEADER, Spawn, Stage};
 
 /// After this many milliseconds of force, what still lives is reported as a survivor.
 const FORCE_DEADLINE_MS: u64 = 5000;
@@ -14,8 +16,17 @@ const FORCE_DEADLINE_MS: u64 = 5000;
 /// Pause between two looks at a tree that is being killed.
 const FORCE_TICK_MS: i32 = 2;
 
+/// So many survivors are described; more are counted.
+const DESCRIBED: usize = 8;
+
 /// Runs the leash for one request; the process never returns to the guardian's code.
-pub fn run(packet: &[u8], fds: &Fds, host_pidfd: i32, guardian_pidfd: i32) -> ! {
+pub fn run(
+    packet: &[u8],
+    fds: &Fds,
+    host_pidfd: i32,
+    guardian: i32,
+    guardian_pidfd: i32,
+) -> ! {
     sys::become_leash();
     let (Some(socket), Some(stdin), Some(stdout), Some(stderr)) =
         (fds.get(0), fds.get(1), fds.get(2), fds.get(3))
@@ -23,24 +34,36 @@ pub fn run(packet: &[u8], fds: &Fds, host_pidfd: i32, guardian_pidfd: i32) -> ! 
         sys::exit(7)
     };
     let failed = |errno, stage| -> ! {
-        sys::send(socket, &Report::Failed { errno, stage }.encode());
+        message::send(socket, &Report::Failed { errno, stage }.encode());
         sys::exit(0)
     };
     let header = &packet[..SPAWN_HEADER];
     let spilled = match (fds.get(4), Spawn::strings_len(header)) {
-        (Some(memfd), Some(length)) if length > MAX_INLINE => sys::read_exact(memfd, length),
+        (Some(memfd), Some(length)) if length > MAX_INLINE => message::read_exact(memfd, length),
         _ => None,
     };
     let strings = spilled.as_deref().unwrap_or(&packet[SPAWN_HEADER..]);
     let Some(request) = Spawn::decode(header, strings) else {
         failed(libc::EBADMSG, Stage::Request)
     };
-    let Some(children_fd) = sys::watch_children() else {
+    let Some(signals) = sys::watch_signals() else {
         failed(sys::errno(), Stage::Fork)
     };
-    let pid = match leader::start(&request, [stdin, stdout, stderr]) {
+    let cgroup = match request.cgroup {
+        [] => None,
+        path => match Cgroup::make(path, &request.limits) {
+            Ok(made) => Some(made),
+            Err(errno) => failed(errno, Stage::Cgroup),
+        },
+    };
+    let pid = match leader::start(&request, cgroup.as_ref(), [stdin, stdout, stderr]) {
         Ok(pid) => pid,
-        Err((errno, stage)) => failed(errno, stage),
+        Err((errno, stage)) => {
+            if let Some(cgroup) = &cgroup {
+                cgroup.remove();
+            }
+            failed(errno, stage)
+        }
     };
     // Holding a copy of the agent's pipes would hide its end of file from the host.
     for fd in [Some(stdin), Some(stdout), Some(stderr), fds.get(4)]
@@ -49,7 +72,7 @@ pub fn run(packet: &[u8], fds: &Fds, host_pidfd: i32, guardian_pidfd: i32) -> ! 
     {
         sys::close(fd);
     }
-    sys::send(
+    message::send(
         socket,
         &Report::Started {
             pid,
@@ -58,11 +81,14 @@ pub fn run(packet: &[u8], fds: &Fds, host_pidfd: i32, guardian_pidfd: i32) -> ! 
         .encode(),
     );
     let grace_ms = u64::from(request.grace_ms);
+    sys::forget(packet);
     Leash {
         socket,
         host_pidfd,
+        guardian,
         guardian_pidfd,
-        children_fd,
+        signals,
+        cgroup,
         leader: pid,
         grace_ms,
         phase: Phase::Running,
@@ -83,8 +109,10 @@ enum Phase {
 struct Leash {
     socket: i32,
     host_pidfd: i32,
+    guardian: i32,
     guardian_pidfd: i32,
-    children_fd: i32,
+    signals: i32,
+    cgroup: Option<Cgroup>,
     leader: i32,
     grace_ms: u64,
     phase: Phase,
@@ -94,7 +122,7 @@ impl Leash {
     fn serve(mut self) -> ! {
         loop {
             let mut watches = [
-                Watch::read(self.children_fd),
+                Watch::read(self.signals),
                 Watch::read(self.guardian_pidfd),
                 Watch::read(self.host_pidfd),
                 Watch::read(self.socket),
@@ -111,26 +139,24 @@ impl Leash {
                 wait = Some(i32::try_from(left).unwrap_or(i32::MAX));
             }
             sys::poll(&mut watches, wait);
-            if watches[0].ready() {
-                sys::drain_signals(self.children_fd);
-                if self.reap_adopted() {
-                    let by = if self.phase == Phase::Running {
-                        EndedBy::Itself
-                    } else {
-                        EndedBy::HostDeath
-                    };
-                    self.force(by);
-                }
+            let told = watches[0].ready() && sys::take_signals(self.signals, self.guardian);
+            if watches[0].ready() && self.reap_adopted() {
+                let by = if self.phase == Phase::Running {
+                    EndedBy::Itself
+                } else {
+                    EndedBy::HostDeath
+                };
+                self.force(by);
             }
-            if watches[1].ready() {
+            if watches[1].ready() || sys::parent() != self.guardian {
                 self.force(EndedBy::GuardianDeath);
             }
-            if watches[2].ready() {
+            if watches[2].ready() || told {
                 self.host_died();
             }
             if watches[3].ready() && self.phase == Phase::Running {
                 let mut packet = [0_u8; 16];
-                match sys::receive(self.socket, &mut packet) {
+                match message::receive(self.socket, &mut packet) {
                     Received::Packet { len, .. } => self.obey(&packet[..len]),
                     Received::Later => {}
                     Received::Gone => self.host_died(),
@@ -149,10 +175,10 @@ impl Leash {
 
     /// The leader is not reaped before the end, so its group's number cannot be another's.
     fn signal(&self, number: i32) {
-        sys::kill(-self.leader, number);
+        children::kill(-self.leader, number);
         if number == libc::SIGTERM {
             // A stopped process would keep the signal for ever.
-            sys::kill(-self.leader, libc::SIGCONT);
+            children::kill(-self.leader, libc::SIGCONT);
         }
     }
 
@@ -171,20 +197,23 @@ impl Leash {
 
     /// Reaps what was adopted and has ended; true when the leader, left unreaped, has ended too.
     fn reap_adopted(&self) -> bool {
-        while let Some(pid) = sys::peek_ended() {
+        while let Some(pid) = children::peek_ended() {
             if pid == self.leader {
                 return true;
             }
-            sys::reap(pid);
+            children::reap(pid);
         }
         false
     }
 
     /// Ends the tree: SIGKILL to direct children until none is left, then says so and exits.
     fn force(&self, by: EndedBy) -> ! {
-        let leader_alive = !sys::has_ended(self.leader);
+        if let Some(cgroup) = &self.cgroup {
+            cgroup.kill();
+        }
+        let leader_alive = !children::has_ended(self.leader);
         if leader_alive {
-            sys::kill(-self.leader, libc::SIGKILL);
+            children::kill(-self.leader, libc::SIGKILL);
         } else {
             self.report_exit();
         }
@@ -194,58 +223,70 @@ impl Leash {
         let mut swept_reported = false;
         loop {
             let mut others = 0_u32;
-            sys::for_each_child(|pid| {
-                sys::kill(pid, libc::SIGKILL);
+            let mut alive = [0_i32; DESCRIBED];
+            children::for_each_child(|pid| {
+                children::kill(pid, libc::SIGKILL);
                 if pid != self.leader {
+                    if let Some(place) = alive.get_mut(others as usize) {
+                        *place = pid;
+                    }
                     others += 1;
                     if !killed.contains(&pid) {
                         killed.push(pid);
                     }
-                    sys::reap_if_ended(pid);
+                    children::reap_if_ended(pid);
                 }
             });
-            if !exit_reported && sys::has_ended(self.leader) {
+            if !exit_reported && children::has_ended(self.leader) {
                 self.report_exit();
                 exit_reported = true;
             }
             if exit_reported && others == 0 {
-                sys::reap_if_ended(self.leader);
+                children::reap_if_ended(self.leader);
                 // The children file may skip entries while it changes; ECHILD does not lie.
-                if sys::childless() {
+                if children::childless() {
                     break;
                 }
             }
             if !swept_reported && sys::now_ms() >= deadline {
+                for pid in alive.into_iter().filter(|pid| *pid != 0) {
+                    message::send(self.socket, &children::describe(pid).encode());
+                }
                 self.report_swept(by, &killed, others);
                 swept_reported = true;
             }
-            let mut watches = [Watch::read(self.children_fd)];
+            let mut watches = [Watch::read(self.signals)];
             sys::poll(
                 &mut watches,
                 Some(if swept_reported { 100 } else { FORCE_TICK_MS }),
             );
-            sys::drain_signals(self.children_fd);
+            sys::take_signals(self.signals, 0);
         }
         if !swept_reported {
             self.report_swept(by, &killed, 0);
+        }
+        if let Some(cgroup) = &self.cgroup {
+            cgroup.remove();
         }
         sys::exit(0)
     }
 
     fn report_exit(&self) {
-        if let Some(end) = sys::peek_status(self.leader) {
-            sys::send(self.socket, &end.encode());
+        if let Some(end) = children::peek_status(self.leader) {
+            message::send(self.socket, &end.encode());
         }
     }
 
     fn report_swept(&self, by: EndedBy, killed: &[i32], survivors: u32) {
         let killed = u32::try_from(killed.len()).unwrap_or(u32::MAX);
-        sys::send(
+        message::send(
             self.socket,
             &Report::Swept {
                 by,
                 killed,
                 survivors,
+                breach: self.cgroup.as_ref().map_or(Breach::default(), Cgroup::breach),
+                cpu_us: children::reaped_cpu_us(),
             }
             .encode(),
         );

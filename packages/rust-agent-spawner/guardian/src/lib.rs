@@ -5,7 +5,7 @@
 //! NUL-terminated, and every packet is one `SOCK_SEQPACKET` message.
 
 /// Bumped whenever a packet changes: an old guardian under a new host must be told apart.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// The guardian's end of the socket to its host, at start.
 pub const HOST_FD: i32 = 3;
@@ -14,7 +14,10 @@ pub const HOST_FD: i32 = 3;
 pub const MAX_INLINE: usize = 128 * 1024;
 
 /// Size of the fixed part of a [`Spawn`] packet in bytes.
-pub const SPAWN_HEADER: usize = 64;
+pub const SPAWN_HEADER: usize = 80;
+
+/// Size of every [`Report`] in bytes.
+pub const REPORT: usize = 64;
 
 /// Sentinel for "leave the inherited value" in limits, niceness and umask.
 pub const INHERIT: u64 = u64::MAX;
@@ -31,6 +34,7 @@ pub enum Stage {
     Limits = 6,
     WorkingDirectory = 7,
     Exec = 8,
+    Cgroup = 9,
 }
 
 impl Stage {
@@ -45,6 +49,7 @@ impl Stage {
             Stage::Limits => "limits",
             Stage::WorkingDirectory => "working_directory",
             Stage::Exec => "exec",
+            Stage::Cgroup => "cgroup",
         }
     }
 
@@ -58,6 +63,7 @@ impl Stage {
             6 => Stage::Limits,
             7 => Stage::WorkingDirectory,
             8 => Stage::Exec,
+            9 => Stage::Cgroup,
             _ => return None,
         })
     }
@@ -74,6 +80,10 @@ pub struct Limits {
     pub file_size: u64,
     /// Absolute niceness + 20 (0..=39).
     pub nice: u64,
+    /// memory.max of the agent's cgroup in bytes.
+    pub memory: u64,
+    /// pids.max of the agent's cgroup.
+    pub processes: u64,
 }
 
 impl Default for Limits {
@@ -83,6 +93,8 @@ impl Default for Limits {
             cpu_seconds: INHERIT,
             file_size: INHERIT,
             nice: INHERIT,
+            memory: INHERIT,
+            processes: INHERIT,
         }
     }
 }
@@ -98,6 +110,8 @@ pub struct Spawn<'a> {
     pub limits: Limits,
     pub program: &'a [u8],
     pub directory: &'a [u8],
+    /// The cgroup2 directory to make for the agent; empty for none.
+    pub cgroup: &'a [u8],
     pub argc: u32,
     pub envc: u32,
     /// argv then environment, each NUL-terminated.
@@ -106,25 +120,21 @@ pub struct Spawn<'a> {
 
 impl<'a> Spawn<'a> {
     /// Header and strings of a request, to be sent as one packet or as header plus memfd.
-    pub fn encode(
-        grace_ms: u32,
-        umask: u32,
-        limits: Limits,
-        program: &[u8],
-        directory: &[u8],
-        argv: &[&[u8]],
-        environment: &[&[u8]],
-    ) -> (Vec<u8>, Vec<u8>) {
+    pub fn encode(&self, argv: &[&[u8]], environment: &[&[u8]]) -> (Vec<u8>, Vec<u8>) {
         let mut strings = Vec::new();
-        for text in [program, directory].iter().chain(argv).chain(environment) {
+        for text in [self.program, self.directory, self.cgroup]
+            .iter()
+            .chain(argv)
+            .chain(environment)
+        {
             strings.extend_from_slice(text);
             strings.push(0);
         }
         let mut header = Vec::with_capacity(SPAWN_HEADER);
         header.extend_from_slice(&VERSION.to_le_bytes());
         for value in [
-            grace_ms,
-            umask,
+            self.grace_ms,
+            self.umask,
             count(argv.len()),
             count(environment.len()),
             count(strings.len()),
@@ -132,10 +142,12 @@ impl<'a> Spawn<'a> {
             header.extend_from_slice(&value.to_le_bytes());
         }
         for value in [
-            limits.open_files,
-            limits.cpu_seconds,
-            limits.file_size,
-            limits.nice,
+            self.limits.open_files,
+            self.limits.cpu_seconds,
+            self.limits.file_size,
+            self.limits.nice,
+            self.limits.memory,
+            self.limits.processes,
         ] {
             header.extend_from_slice(&value.to_le_bytes());
         }
@@ -159,6 +171,7 @@ impl<'a> Spawn<'a> {
         let (argc, envc) = (read_u32(header, 12)?, read_u32(header, 16)?);
         let (program, rest) = split_nul(strings)?;
         let (directory, rest) = split_nul(rest)?;
+        let (cgroup, rest) = split_nul(rest)?;
         let wanted = usize::try_from(argc)
             .ok()?
             .checked_add(usize::try_from(envc).ok()?)?;
@@ -169,6 +182,9 @@ impl<'a> Spawn<'a> {
         if program.first() != Some(&b'/') || directory.first() != Some(&b'/') {
             return None;
         }
+        if cgroup.first().is_some_and(|first| *first != b'/') {
+            return None;
+        }
         Some(Self {
             grace_ms: read_u32(header, 4)?,
             umask: read_u32(header, 8)?,
@@ -177,9 +193,12 @@ impl<'a> Spawn<'a> {
                 cpu_seconds: read_u64(header, 32)?,
                 file_size: read_u64(header, 40)?,
                 nice: read_u64(header, 48)?,
+                memory: read_u64(header, 56)?,
+                processes: read_u64(header, 64)?,
             },
             program,
             directory,
+            cgroup,
             argc,
             envc,
             strings: rest,
@@ -249,13 +268,31 @@ pub enum Report {
         by: EndedBy,
         killed: u32,
         survivors: u32,
+        /// Which limits of the agent's cgroup the kernel enforced.
+        breach: Breach,
+        /// CPU time of everything that was reaped: the whole tree, if none survives.
+        cpu_us: u64,
+    },
+    /// One process that outlived force, sent before `Swept`: its name and where in the kernel it
+    /// waits (proc_pid_wchan(5)), both cut to their place and filled with NUL.
+    Survivor {
+        pid: i32,
+        name: [u8; 16],
+        channel: [u8; 32],
     },
 }
 
+/// Limits of a cgroup that the kernel enforced at least once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Breach {
+    pub memory: bool,
+    pub processes: bool,
+}
+
 impl Report {
-    /// The packet, always 40 bytes.
-    pub fn encode(self) -> [u8; 40] {
-        let mut out = [0_u8; 40];
+    /// The packet, always [`REPORT`] bytes.
+    pub fn encode(self) -> [u8; REPORT] {
+        let mut out = [0_u8; REPORT];
         let (kind, small, words): (u8, [i32; 2], [u64; 3]) = match self {
             Report::Started { pid, leash } => (1, [pid, leash], [0; 3]),
             Report::Failed { errno, stage } => (2, [errno, i32::from(stage as u8)], [0; 3]),
@@ -270,25 +307,37 @@ impl Report {
                 by,
                 killed,
                 survivors,
+                breach,
+                cpu_us,
             } => (
                 4,
-                [i32::from(by as u8), 0],
-                [u64::from(killed), u64::from(survivors), 0],
+                [
+                    i32::from(by as u8),
+                    i32::from(breach.memory) | i32::from(breach.processes) << 1,
+                ],
+                [u64::from(killed), u64::from(survivors), cpu_us],
             ),
+            Report::Survivor { pid, name, channel } => {
+                out[16..32].copy_from_slice(&name);
+                out[32..64].copy_from_slice(&channel);
+                (5, [pid, 0], [0; 3])
+            }
         };
         out[0] = kind;
         for (place, value) in [4, 8].into_iter().zip(small) {
             out[place..place + 4].copy_from_slice(&value.to_le_bytes());
         }
-        for (place, value) in [16, 24, 32].into_iter().zip(words) {
-            out[place..place + 8].copy_from_slice(&value.to_le_bytes());
+        if kind != 5 {
+            for (place, value) in [16, 24, 32].into_iter().zip(words) {
+                out[place..place + 8].copy_from_slice(&value.to_le_bytes());
+            }
         }
         out
     }
 
     /// Reads a report; `None` for anything else.
     pub fn decode(bytes: &[u8]) -> Option<Self> {
-        if bytes.len() != 40 {
+        if bytes.len() != REPORT {
             return None;
         }
         let small = |at| read_u32(bytes, at).map(u32::cast_signed);
@@ -318,6 +367,16 @@ impl Report {
                 },
                 killed: u32::try_from(read_u64(bytes, 16)?).ok()?,
                 survivors: u32::try_from(read_u64(bytes, 24)?).ok()?,
+                breach: Breach {
+                    memory: small(8)? & 1 != 0,
+                    processes: small(8)? & 2 != 0,
+                },
+                cpu_us: read_u64(bytes, 32)?,
+            },
+            5 => Report::Survivor {
+                pid: small(4)?,
+                name: bytes[16..32].try_into().ok()?,
+                channel: bytes[32..64].try_into().ok()?,
             },
             _ => return None,
         })
@@ -359,17 +418,23 @@ fn read_u64(bytes: &[u8], at: usize) -> Option<u64> {
 mod tests {
     use super::*;
 
+    fn request() -> Spawn<'static> {
+        Spawn {
+            grace_ms: 250,
+            umask: 0o22,
+            limits: Limits::default(),
+            program: b"/bin/true",
+            directory: b"/",
+            cgroup: b"",
+            argc: 0,
+            envc: 0,
+            strings: b"",
+        }
+    }
+
     #[test]
     fn a_request_survives_the_packet() {
-        let (header, strings) = Spawn::encode(
-            250,
-            0o22,
-            Limits::default(),
-            b"/bin/true",
-            b"/",
-            &[b"true", b""],
-            &[b"A=1"],
-        );
+        let (header, strings) = request().encode(&[b"true", b""], &[b"A=1"]);
         assert_eq!(header.len(), SPAWN_HEADER);
         let read = Spawn::decode(&header, &strings).expect("our own packet");
         assert_eq!((read.argc, read.envc, read.grace_ms), (2, 1, 250));
@@ -382,7 +447,7 @@ mod tests {
     #[test]
     fn a_damaged_request_is_refused() {
         let (header, strings) =
-            Spawn::encode(0, 0, Limits::default(), b"/bin/true", b"/", &[b"true"], &[]);
+            request().encode(&[b"true"], &[]);
         for cut in 0..strings.len() {
             assert!(
                 Spawn::decode(&header, &strings[..cut]).is_none(),
@@ -396,13 +461,13 @@ mod tests {
             );
         }
         let (header, strings) =
-            Spawn::encode(0, 0, Limits::default(), b"true", b"/", &[b"true"], &[]);
+            Spawn { program: b"true", ..request() }.encode(&[b"true"], &[]);
         assert!(
             Spawn::decode(&header, &strings).is_none(),
             "a relative program"
         );
         let (header, strings) =
-            Spawn::encode(0, 0, Limits::default(), b"/bin/true", b"/", &[b"a\0b"], &[]);
+            request().encode(&[b"a\0b"], &[]);
         assert!(
             Spawn::decode(&header, &strings).is_none(),
             "a NUL inside an argument"
@@ -428,6 +493,16 @@ mod tests {
                 by: EndedBy::HostDeath,
                 killed: 3,
                 survivors: 1,
+                breach: Breach {
+                    memory: false,
+                    processes: true,
+                },
+                cpu_us: 9,
+            },
+            Report::Survivor {
+                pid: 4,
+                name: [b'n'; 16],
+                channel: [b'c'; 32],
             },
         ] {
             assert_eq!(Report::decode(&report.encode()), Some(report));
@@ -436,6 +511,6 @@ mod tests {
             assert_eq!(Order::decode(&order.encode()), Some(order));
         }
         assert_eq!(Order::decode(&[1, 0]), None);
-        assert_eq!(Report::decode(&[9; 40]), None);
+        assert_eq!(Report::decode(&[9; REPORT]), None);
     }
 }

@@ -7,15 +7,20 @@
 // The guardian is a program of its own beside a library: its modules are nobody's interface.
 #![allow(unreachable_pub)]
 
+mod cgroup;
 mod leader;
 mod leash;
 mod sys;
 
-use sys::{Received, Watch};
+use sys::message::{self, Fds, Received};
+use sys::{Watch, children};
 use vespera_guardian::{HOST_FD, MAX_INLINE, Report, SPAWN_HEADER, Stage, hello};
 
 /// How much longer than the longest grace the guardian leaves its leashes before it kills them.
 const LEASH_MARGIN_MS: u32 = 1000;
+
+/// Between two looks for what was adopted, while there is reason to expect it.
+const ADOPTION_TICK_MS: i32 = 5;
 
 fn main() {
     // The host names itself: comparing it with the parent closes the window in which it died
@@ -28,35 +33,37 @@ fn main() {
     };
     sys::close_from(HOST_FD + 1);
     sys::become_guardian();
-    let Some(host_pidfd) = sys::pidfd_open(host) else {
-        sys::exit(3)
-    };
+    // Where the kernel has no pidfd the parent's signal is the second lifeline.
+    let host_pidfd = sys::pidfd_open(host).unwrap_or(-1);
     if sys::parent() != host {
         sys::exit(4);
     }
-    let Some(own_pidfd) = sys::pidfd_open(sys::pid()) else {
-        sys::exit(5)
-    };
-    let Some(children_fd) = sys::watch_children() else {
+    let own_pidfd = sys::pidfd_open(sys::pid()).unwrap_or(-1);
+    let Some(signals) = sys::watch_signals() else {
         sys::exit(6)
     };
-    sys::send(HOST_FD, &hello(sys::pid()));
+    message::send(HOST_FD, &hello(sys::pid()));
     Guardian {
+        host,
         host_pidfd,
         own_pidfd,
-        children_fd,
+        signals,
         leashes: Vec::new(),
         longest_grace_ms: 0,
+        adopting: false,
     }
     .serve();
 }
 
 struct Guardian {
+    host: i32,
     host_pidfd: i32,
     own_pidfd: i32,
-    children_fd: i32,
+    signals: i32,
     leashes: Vec<i32>,
     longest_grace_ms: u32,
+    /// A leash left a tree to us and it is not known to be gone.
+    adopting: bool,
 }
 
 impl Guardian {
@@ -66,23 +73,24 @@ impl Guardian {
             let mut watches = [
                 Watch::read(HOST_FD),
                 Watch::read(self.host_pidfd),
-                Watch::read(self.children_fd),
+                Watch::read(self.signals),
             ];
-            sys::poll(&mut watches, None);
+            sys::poll(&mut watches, self.adopting.then_some(ADOPTION_TICK_MS));
             if watches[2].ready() {
-                sys::drain_signals(self.children_fd);
+                sys::take_signals(self.signals, 0);
+            }
+            if watches[2].ready() || self.adopting {
                 self.reap();
             }
-            if watches[1].ready() {
+            if watches[1].ready() || sys::parent() != self.host {
                 self.outlive_host();
             }
             if watches[0].ready() {
-                match sys::receive(HOST_FD, &mut packet) {
-                    Received::Packet {
-                        len,
-                        fds,
-                        same_user,
-                    } => self.start(&packet[..len], &fds, same_user),
+                match message::receive(HOST_FD, &mut packet) {
+                    Received::Packet { len, fds, sender } => {
+                        let from_host = message::is_host(sender, self.host);
+                        self.start(&packet[..len], &fds, from_host);
+                    }
                     Received::Later => {}
                     // Every way a socket can end means the host is gone: a host that dies with
                     // unread data gives ECONNRESET, not end of file.
@@ -92,9 +100,9 @@ impl Guardian {
         }
     }
 
-    fn start(&mut self, packet: &[u8], fds: &sys::Fds, same_user: bool) {
+    fn start(&mut self, packet: &[u8], fds: &Fds, from_host: bool) {
         let Some(socket) = fds.get(0) else { return };
-        let refusal = if !same_user {
+        let refusal = if !from_host {
             Some((libc::EPERM, Stage::Credentials))
         } else if packet.len() < SPAWN_HEADER || fds.len() < 4 {
             Some((libc::EBADMSG, Stage::Request))
@@ -102,24 +110,25 @@ impl Guardian {
             None
         };
         if let Some((errno, stage)) = refusal {
-            sys::send(socket, &Report::Failed { errno, stage }.encode());
+            message::send(socket, &Report::Failed { errno, stage }.encode());
             return;
         }
         let grace = packet
             .get(4..8)
             .and_then(|bytes| bytes.try_into().ok())
             .map_or(0, u32::from_le_bytes);
+        let guardian = sys::pid();
         match sys::fork() {
             Ok(0) => {
                 sys::close(HOST_FD);
-                sys::close(self.children_fd);
-                leash::run(packet, fds, self.host_pidfd, self.own_pidfd)
+                sys::close(self.signals);
+                leash::run(packet, fds, self.host_pidfd, guardian, self.own_pidfd)
             }
             Ok(pid) => {
                 self.longest_grace_ms = self.longest_grace_ms.max(grace);
                 self.leashes.push(pid);
             }
-            Err(errno) => sys::send(
+            Err(errno) => message::send(
                 socket,
                 &Report::Failed {
                     errno,
@@ -132,40 +141,53 @@ impl Guardian {
 
     /// Reaps; a leash that did not end by itself leaves its tree to us, and we end that tree.
     fn reap(&mut self) {
-        while let Some(ended) = sys::reap_any() {
-            if let Some(place) = self.leashes.iter().position(|pid| *pid == ended.pid) {
-                self.leashes.swap_remove(place);
-                if !ended.clean {
-                    self.kill_adopted();
+        while let Some(ended) = children::reap_any() {
+            match self.leashes.iter().position(|pid| *pid == ended.pid) {
+                Some(place) => {
+                    self.leashes.swap_remove(place);
+                    self.adopting |= !ended.clean;
                 }
+                // What was adopted leaves its own children to us.
+                None => self.adopting = true,
             }
+        }
+        if self.adopting {
+            self.adopting = self.kill_adopted();
         }
     }
 
-    /// A child of the guardian that is not a leash is a leak by construction.
-    fn kill_adopted(&self) {
-        sys::for_each_child(|pid| {
+    /// A child of the guardian that is not a leash is a leak by construction; true if there was
+    /// one.
+    fn kill_adopted(&self) -> bool {
+        let mut found = false;
+        children::for_each_child(|pid| {
             if !self.leashes.contains(&pid) {
-                sys::kill(pid, libc::SIGKILL);
+                found = true;
+                children::kill(pid, libc::SIGKILL);
             }
         });
+        found
     }
 
     fn outlive_host(&mut self) -> ! {
+        for leash in &self.leashes {
+            // Each has its own lifelines; this one needs neither pidfd nor socket.
+            children::kill(*leash, sys::PARENT_SIGNAL);
+        }
         let deadline = sys::now_ms() + u64::from(self.longest_grace_ms + LEASH_MARGIN_MS);
         loop {
             self.reap();
-            if sys::childless() {
+            if children::childless() {
                 sys::exit(0);
             }
             if sys::now_ms() >= deadline {
-                sys::for_each_child(|pid| sys::kill(pid, libc::SIGKILL));
+                children::for_each_child(|pid| children::kill(pid, libc::SIGKILL));
             } else {
                 self.kill_adopted();
             }
-            let mut watches = [Watch::read(self.children_fd)];
+            let mut watches = [Watch::read(self.signals)];
             sys::poll(&mut watches, Some(20));
-            sys::drain_signals(self.children_fd);
+            sys::take_signals(self.signals, 0);
         }
     }
 }

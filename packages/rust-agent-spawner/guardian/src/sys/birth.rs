@@ -1,0 +1,91 @@
+//! What a leader does to itself between its birth and its exec: signals, session, limits, place.
+
+use std::ffi::CStr;
+use std::mem::zeroed;
+
+/// Signal state as a program expects it at birth: ignored signals survive exec otherwise.
+pub fn reset_signals() {
+    // SAFETY: `set` is initialised by sigemptyset; SIG_DFL is valid for every signal, and refusals
+    // (SIGKILL, SIGSTOP, the C library's own) change nothing.
+    unsafe {
+        for signal in 1..32 {
+            libc::signal(signal, libc::SIG_DFL);
+        }
+        let mut set: libc::sigset_t = zeroed();
+        libc::sigemptyset(&raw mut set);
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const set, std::ptr::null_mut());
+    }
+}
+
+pub fn new_session() -> bool {
+    // SAFETY: no arguments.
+    unsafe { libc::setsid() >= 0 }
+}
+
+pub fn place_fd(fd: i32, place: i32) -> bool {
+    // SAFETY: dup2 on two numbers; received fds are above 3, so none is overwritten.
+    unsafe { libc::dup2(fd, place) >= 0 }
+}
+
+/// What a process is killed at; it hears of it at `value`.
+pub fn limit(resource: libc::__rlimit_resource_t, value: u64, slack: u64) -> bool {
+    // SAFETY: an all-zero rlimit is valid; both calls get a live pointer.
+    unsafe {
+        let mut limit: libc::rlimit = zeroed();
+        if libc::getrlimit(resource, &raw mut limit) != 0 {
+            return false;
+        }
+        limit.rlim_cur = value.min(limit.rlim_max);
+        limit.rlim_max = value.saturating_add(slack).min(limit.rlim_max);
+        libc::setrlimit(resource, &raw const limit) == 0
+    }
+}
+
+/// `shifted` is niceness + 20.
+pub fn renice(shifted: u64) -> bool {
+    let nice = i32::try_from(shifted).unwrap_or(39).clamp(0, 39) - 20;
+    // SAFETY: plain numbers; 0 names the calling process.
+    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, nice) == 0 }
+}
+
+pub fn set_umask(mask: u32) {
+    // SAFETY: cannot fail.
+    unsafe { libc::umask(mask) };
+}
+
+pub fn die_with_parent() {
+    // SAFETY: plain numbers. This program has one thread, so the trap of PDEATHSIG (it fires when
+    // the forking thread ends) cannot spring.
+    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
+}
+
+pub fn change_directory(path: *const libc::c_char) -> bool {
+    // SAFETY: the caller's C string is live.
+    unsafe { libc::chdir(path) == 0 }
+}
+
+
+/// Writes a file of the kernel's own; the error number when it is refused.
+pub fn write_file(path: &CStr, bytes: &[u8]) -> Result<(), i32> {
+    // SAFETY: a live C string, and pointer and length of one live slice.
+    unsafe {
+        let fd = libc::open(path.as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC);
+        if fd < 0 {
+            return Err(super::errno());
+        }
+        let written = libc::write(fd, bytes.as_ptr().cast(), bytes.len());
+        let outcome = if written < 0 { Err(super::errno()) } else { Ok(()) };
+        libc::close(fd);
+        outcome
+    }
+}
+
+/// Returns only on failure.
+pub fn execute(
+    program: *const libc::c_char,
+    argv: *const *const libc::c_char,
+    envp: *const *const libc::c_char,
+) {
+    // SAFETY: the caller's NUL-terminated lists of live C strings.
+    unsafe { libc::execve(program, argv, envp) };
+}

@@ -1,0 +1,157 @@
+//! Whom a process ends and reaps: its direct children only.
+
+use super::{errno, pid};
+use std::mem::zeroed;
+use vespera_guardian::Report;
+
+/// A child that was reaped.
+pub struct Ended {
+    pub pid: i32,
+    pub clean: bool,
+}
+
+pub fn kill(pid: i32, signal: i32) {
+    // SAFETY: plain numbers; who may be hit is argued at each call.
+    unsafe { libc::kill(pid, signal) };
+}
+
+/// Calls `visit` with the pid of each direct child that /proc shows at this moment.
+pub fn for_each_child(visit: impl FnMut(i32)) {
+    let path = format!("/proc/self/task/{}/children", pid());
+    match std::fs::read_to_string(path) {
+        Ok(text) => text
+            .split_ascii_whitespace()
+            .filter_map(|word| word.parse().ok())
+            .for_each(visit),
+        // A kernel without CONFIG_PROC_CHILDREN.
+        Err(_) => all_processes().filter(|other| parent_of(*other) == Some(pid())).for_each(visit),
+    }
+}
+
+fn all_processes() -> impl Iterator<Item = i32> {
+    std::fs::read_dir("/proc")
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+}
+
+fn parent_of(process: i32) -> Option<i32> {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    // The name in field 2 may hold spaces and parentheses: count from its last one.
+    let (_, rest) = stat.rsplit_once(')')?;
+    rest.split_ascii_whitespace().nth(1)?.parse().ok()
+}
+
+/// What is known of a process that does not end.
+pub fn describe(process: i32) -> Report {
+    fn cut<const N: usize>(process: i32, file: &str) -> [u8; N] {
+        let text = std::fs::read(format!("/proc/{process}/{file}")).unwrap_or_default();
+        let text = text.trim_ascii();
+        let mut place = [0; N];
+        let length = text.len().min(N);
+        place[..length].copy_from_slice(&text[..length]);
+        place
+    }
+    Report::Survivor {
+        pid: process,
+        name: cut(process, "comm"),
+        channel: cut(process, "wchan"),
+    }
+}
+
+fn wait_peek(kind: libc::idtype_t, id: i32) -> Option<(libc::siginfo_t, libc::rusage)> {
+    // SAFETY: all-zero siginfo and rusage are valid, and both outlive the call. The raw call is
+    // used because the C library's waitid gives no rusage.
+    unsafe {
+        let mut info: libc::siginfo_t = zeroed();
+        let mut usage: libc::rusage = zeroed();
+        let flags = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT | libc::__WALL;
+        let done = libc::syscall(
+            libc::SYS_waitid,
+            kind,
+            id,
+            &raw mut info,
+            flags,
+            &raw mut usage,
+        );
+        (done == 0 && info.si_pid() != 0).then_some((info, usage))
+    }
+}
+
+/// Some ended child, left as it is.
+pub fn peek_ended() -> Option<i32> {
+    // SAFETY: a child's siginfo carries its pid.
+    wait_peek(libc::P_ALL, 0).map(|(info, _)| unsafe { info.si_pid() })
+}
+
+pub fn has_ended(pid: i32) -> bool {
+    wait_peek(libc::P_PID, pid).is_some()
+}
+
+/// How an ended, unreaped child ended and what it used.
+pub fn peek_status(pid: i32) -> Option<Report> {
+    let (info, usage) = wait_peek(libc::P_PID, pid)?;
+    // SAFETY: a child's siginfo carries its status.
+    let status = unsafe { info.si_status() };
+    let exited = info.si_code == libc::CLD_EXITED;
+    Some(Report::Exited {
+        code: if exited { status } else { -1 },
+        signal: if exited { 0 } else { status },
+        user_us: micros(usage.ru_utime),
+        system_us: micros(usage.ru_stime),
+        max_rss_kib: u64::try_from(usage.ru_maxrss).unwrap_or(0),
+    })
+}
+
+fn wait(pid: i32, flags: i32) -> Option<Ended> {
+    let mut status = 0;
+    // SAFETY: the status outlives the call.
+    let ended = unsafe { libc::waitpid(pid, &raw mut status, flags | libc::__WALL) };
+    (ended > 0).then(|| Ended {
+        pid: ended,
+        clean: libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0,
+    })
+}
+
+/// Reaps a child known to have ended or to be about to.
+pub fn reap(pid: i32) {
+    wait(pid, 0);
+}
+
+pub fn reap_if_ended(pid: i32) {
+    wait(pid, libc::WNOHANG);
+}
+
+pub fn reap_any() -> Option<Ended> {
+    wait(-1, libc::WNOHANG)
+}
+
+/// True when no child is left, not even an unreaped one.
+pub fn childless() -> bool {
+    // SAFETY: an all-zero siginfo is valid and outlives the call.
+    let done = unsafe {
+        let mut info: libc::siginfo_t = zeroed();
+        libc::waitid(
+            libc::P_ALL,
+            0,
+            &raw mut info,
+            libc::WEXITED | libc::WNOHANG | libc::WNOWAIT | libc::__WALL,
+        )
+    };
+    done != 0 && errno() == libc::ECHILD
+}
+
+/// CPU time of all children that were reaped, and of theirs, in microseconds.
+pub fn reaped_cpu_us() -> u64 {
+    // SAFETY: an all-zero rusage is valid and outlives the call.
+    let usage = unsafe {
+        let mut usage: libc::rusage = zeroed();
+        libc::getrusage(libc::RUSAGE_CHILDREN, &raw mut usage);
+        usage
+    };
+    micros(usage.ru_utime) + micros(usage.ru_stime)
+}
+
+fn micros(time: libc::timeval) -> u64 {
+    u64::try_from(time.tv_sec * 1_000_000 + time.tv_usec).unwrap_or(0)
+}

@@ -1,0 +1,149 @@
+//! Packets with file descriptors and the sender's credentials, sent and received without waiting.
+
+use super::{close, errno};
+use std::mem::{size_of, zeroed};
+
+/// File descriptors that came with a packet; what is not taken stays open until exit.
+pub struct Fds {
+    fds: [i32; 8],
+    len: usize,
+}
+
+impl Fds {
+    pub fn get(&self, place: usize) -> Option<i32> {
+        (place < self.len).then(|| self.fds[place])
+    }
+
+    pub fn len(&self) -> usize {
+        self.len
+    }
+}
+
+impl Drop for Fds {
+    fn drop(&mut self) {
+        for fd in &self.fds[..self.len] {
+            close(*fd);
+        }
+    }
+}
+
+
+/// What one receive gave.
+pub enum Received {
+    Packet {
+        len: usize,
+        fds: Fds,
+        /// Pid, user and group as the kernel saw them; a program cannot choose them.
+        sender: Option<libc::ucred>,
+    },
+    Later,
+    Gone,
+}
+
+/// Never blocks: a peer that does not read is not waited for.
+pub fn send(fd: i32, bytes: &[u8]) {
+    // SAFETY: pointer and length of one live slice.
+    unsafe {
+        libc::send(
+            fd,
+            bytes.as_ptr().cast(),
+            bytes.len(),
+            libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL,
+        )
+    };
+}
+
+#[repr(C, align(8))]
+struct ControlBuffer([u8; 256]);
+
+// The casts' alignment does not matter: what they point to is read unaligned.
+#[allow(clippy::cast_ptr_alignment)]
+/// One packet with its descriptors and who sent it.
+pub fn receive(fd: i32, buffer: &mut [u8]) -> Received {
+    let mut control = ControlBuffer([0; 256]);
+    let mut part = libc::iovec {
+        iov_base: buffer.as_mut_ptr().cast(),
+        iov_len: buffer.len(),
+    };
+    // SAFETY: an all-zero msghdr is valid.
+    let mut message: libc::msghdr = unsafe { zeroed() };
+    message.msg_iov = &raw mut part;
+    message.msg_iovlen = 1;
+    message.msg_control = control.0.as_mut_ptr().cast();
+    message.msg_controllen = control.0.len() as _;
+    // SAFETY: every pointer in `message` refers to a live local of the given length.
+    let read = unsafe {
+        libc::recvmsg(
+            fd,
+            &raw mut message,
+            libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC,
+        )
+    };
+    let Ok(len) = usize::try_from(read) else {
+        return match errno() {
+            libc::EAGAIN | libc::EINTR => Received::Later,
+            _ => Received::Gone,
+        };
+    };
+    if len == 0 {
+        return Received::Gone;
+    }
+    let mut fds = Fds {
+        fds: [-1; 8],
+        len: 0,
+    };
+    let mut sender = None;
+    // SAFETY: the kernel filled the control buffer and set its length; CMSG_* walk stays inside,
+    // and the payload of each kind is read unaligned with the size that its header states.
+    unsafe {
+        let mut header = libc::CMSG_FIRSTHDR(&raw const message);
+        while !header.is_null() {
+            let data = libc::CMSG_DATA(header);
+            #[allow(clippy::unnecessary_cast)]
+            let payload = ((*header).cmsg_len as usize).saturating_sub(libc::CMSG_LEN(0) as usize);
+            if (*header).cmsg_level == libc::SOL_SOCKET && (*header).cmsg_type == libc::SCM_RIGHTS {
+                for place in 0..payload / size_of::<i32>() {
+                    let received = data.cast::<i32>().add(place).read_unaligned();
+                    if fds.len < fds.fds.len() {
+                        fds.fds[fds.len] = received;
+                        fds.len += 1;
+                    } else {
+                        close(received);
+                    }
+                }
+            } else if (*header).cmsg_level == libc::SOL_SOCKET
+                && (*header).cmsg_type == libc::SCM_CREDENTIALS
+            {
+                sender = Some(data.cast::<libc::ucred>().read_unaligned());
+            }
+            header = libc::CMSG_NXTHDR(&raw const message, header);
+        }
+    }
+    Received::Packet { len, fds, sender }
+}
+
+/// Reads exactly `length` bytes from the start of a file.
+pub fn read_exact(fd: i32, length: usize) -> Option<Vec<u8>> {
+    let mut bytes = vec![0_u8; length];
+    let mut done = 0;
+    while done < length {
+        let rest = &mut bytes[done..];
+        let offset = libc::off_t::try_from(done).ok()?;
+        // SAFETY: pointer and length of one live slice.
+        let read = unsafe { libc::pread(fd, rest.as_mut_ptr().cast(), rest.len(), offset) };
+        match usize::try_from(read) {
+            Ok(0) => return None,
+            Ok(read) => done += read,
+            Err(_) if errno() == libc::EINTR => {}
+            Err(_) => return None,
+        }
+    }
+    Some(bytes)
+}
+
+/// Whether a packet comes from the process `host` with the rights that we have.
+pub fn is_host(sender: Option<libc::ucred>, host: i32) -> bool {
+    // SAFETY: cannot fail and touch no memory.
+    let (user, group) = unsafe { (libc::getuid(), libc::getgid()) };
+    sender.is_some_and(|sender| sender.pid == host && sender.uid == user && sender.gid == group)
+}

@@ -1,0 +1,237 @@
+//! The system calls of the guardian, each behind a function that says what it is for.
+//!
+//! All of this program's `unsafe` is here or in the first lines of `leader::run`. Here: a process's
+//! own state, its signals and its waiting; `message`: packets; `children`: whom it ends and reaps;
+//! `birth`: what a leader does to itself before it is the agent.
+
+pub mod birth;
+pub mod children;
+pub mod message;
+
+use std::mem::{size_of, zeroed};
+
+/// An fd in a poll set.
+#[repr(transparent)]
+pub struct Watch(libc::pollfd);
+
+impl Watch {
+    pub fn read(fd: i32) -> Self {
+        Watch(libc::pollfd {
+            fd,
+            events: libc::POLLIN,
+            revents: 0,
+        })
+    }
+
+    pub fn disable(&mut self) {
+        self.0.fd = -1;
+    }
+
+    pub fn ready(&self) -> bool {
+        self.0.revents != 0
+    }
+}
+
+pub fn exit(code: i32) -> ! {
+    exit_now(code)
+}
+
+/// No handlers, no buffers: also right in a child that shares our memory.
+pub fn exit_now(code: i32) -> ! {
+    // SAFETY: ends this process; nothing is left that could observe memory.
+    unsafe { libc::_exit(code) }
+}
+
+pub fn errno() -> i32 {
+    // SAFETY: the location is this thread's own.
+    unsafe { *libc::__errno_location() }
+}
+
+pub fn pid() -> i32 {
+    // SAFETY: cannot fail and touches no memory.
+    unsafe { libc::getpid() }
+}
+
+pub fn parent() -> i32 {
+    // SAFETY: cannot fail and touches no memory.
+    unsafe { libc::getppid() }
+}
+
+pub fn now_ms() -> u64 {
+    // SAFETY: an all-zero timespec is valid.
+    let mut time: libc::timespec = unsafe { zeroed() };
+    // SAFETY: `time` outlives the call.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
+    u64::try_from(time.tv_sec * 1000 + time.tv_nsec / 1_000_000).unwrap_or(0)
+}
+
+
+/// Session of its own, nothing to read or write, adopts orphans, deaf to a terminal's signals.
+pub fn become_guardian() {
+    // SAFETY: plain calls on constants; errors leave the previous state, which is tolerable.
+    unsafe {
+        libc::setsid();
+        libc::chdir(c"/".as_ptr());
+        libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1);
+        libc::prctl(libc::PR_SET_NAME, c"vespera-guard".as_ptr());
+        for signal in [
+            libc::SIGTERM,
+            libc::SIGINT,
+            libc::SIGHUP,
+            libc::SIGPIPE,
+            libc::SIGQUIT,
+        ] {
+            libc::signal(signal, libc::SIG_IGN);
+        }
+        let one: libc::c_int = 1;
+        let size = libc::socklen_t::try_from(size_of::<libc::c_int>()).unwrap_or(4);
+        libc::setsockopt(
+            vespera_guardian::HOST_FD,
+            libc::SOL_SOCKET,
+            libc::SO_PASSCRED,
+            (&raw const one).cast(),
+            size,
+        );
+    }
+    hear_of_parent();
+}
+
+/// A group of its own, so that no signal meant for the guardian's group reaches it.
+pub fn become_leash() {
+    // SAFETY: plain calls on constants.
+    unsafe {
+        libc::setpgid(0, 0);
+        libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1);
+        libc::prctl(libc::PR_SET_NAME, c"vespera-leash".as_ptr());
+    }
+    hear_of_parent();
+}
+
+/// The signal that a parent's death sends: a lifeline that needs no pidfd.
+pub const PARENT_SIGNAL: i32 = libc::SIGUSR1;
+
+/// It also comes when only the thread that started us ends, so the listener compares its parent.
+fn hear_of_parent() {
+    // SAFETY: plain numbers.
+    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, PARENT_SIGNAL) };
+}
+
+/// A lifeline on a process; `None` on kernels before 5.3 and under old seccomp filters.
+pub fn pidfd_open(pid: i32) -> Option<i32> {
+    // SAFETY: pidfd_open(2) takes a pid and flags and returns a new fd or -1.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+    i32::try_from(fd).ok().filter(|fd| *fd >= 0)
+}
+
+/// SIGCHLD and the parent's signal as a file descriptor.
+pub fn watch_signals() -> Option<i32> {
+    // SAFETY: `set` is initialised by sigemptyset before use and outlives the calls.
+    let fd = unsafe {
+        let mut set: libc::sigset_t = zeroed();
+        libc::sigemptyset(&raw mut set);
+        libc::sigaddset(&raw mut set, libc::SIGCHLD);
+        libc::sigaddset(&raw mut set, PARENT_SIGNAL);
+        libc::sigprocmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut());
+        libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK)
+    };
+    (fd >= 0).then_some(fd)
+}
+
+/// Empties a signal descriptor; true when `from` itself sent the parent's signal.
+pub fn take_signals(fd: i32, from: i32) -> bool {
+    let mut told = false;
+    // SAFETY: an all-zero siginfo is valid, the call fills one whole entry of the given size.
+    unsafe {
+        let mut entry: libc::signalfd_siginfo = zeroed();
+        while libc::read(fd, (&raw mut entry).cast(), size_of_val(&entry)) > 0 {
+            told |= i32::try_from(entry.ssi_signo) == Ok(PARENT_SIGNAL)
+                && i32::try_from(entry.ssi_pid) == Ok(from);
+        }
+    }
+    told
+}
+
+pub fn poll(watches: &mut [Watch], timeout_ms: Option<i32>) {
+    let length = libc::nfds_t::try_from(watches.len()).unwrap_or(0);
+    // SAFETY: `Watch` is a transparent pollfd; pointer and length belong together.
+    let ready = unsafe {
+        libc::poll(
+            watches.as_mut_ptr().cast(),
+            length,
+            timeout_ms.unwrap_or(-1),
+        )
+    };
+    if ready < 0 {
+        for watch in watches {
+            watch.0.revents = 0;
+        }
+    }
+}
+
+pub fn close(fd: i32) {
+    // SAFETY: the callers own the fd; closing a stale one is an ignored EBADF.
+    unsafe { libc::close(fd) };
+}
+
+pub fn close_from(first: i32) {
+    // SAFETY: close_range(2) takes two bounds and flags.
+    let done = unsafe { libc::syscall(libc::SYS_close_range, first, i32::MAX, 0) };
+    if done == 0 {
+        return;
+    }
+    // Kernels before 5.9 and some seccomp filters refuse it.
+    // SAFETY: an all-zero rlimit is valid, and the call fills it.
+    let highest = unsafe {
+        let mut limit: libc::rlimit = zeroed();
+        libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit);
+        i32::try_from(limit.rlim_cur).unwrap_or(65_536).min(65_536)
+    };
+    (first..highest).for_each(close);
+}
+
+pub fn fork() -> Result<i32, i32> {
+    // SAFETY: this program has one thread, so the child may do whatever the parent may.
+    let pid = unsafe { libc::fork() };
+    if pid < 0 { Err(errno()) } else { Ok(pid) }
+}
+
+/// Runs `child(argument)` in a new process that shares our memory, and returns once it has exec'd
+/// or exited: the cost does not depend on our size.
+pub fn vfork_into<T>(
+    child: extern "C" fn(*mut libc::c_void) -> libc::c_int,
+    argument: &mut T,
+) -> Result<i32, i32> {
+    const STACK: usize = 64 * 1024;
+    let mut stack = vec![0_u128; STACK / size_of::<u128>()];
+    // SAFETY: the stack is live until the child is gone from our memory (CLONE_VFORK waits for
+    // that), aligned by its element type, and grows down from one past its end.
+    let pid = unsafe {
+        libc::clone(
+            child,
+            stack.as_mut_ptr().add(stack.len()).cast(),
+            libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD,
+            std::ptr::from_mut(argument).cast(),
+        )
+    };
+    if pid < 0 { Err(errno()) } else { Ok(pid) }
+}
+
+
+/// Gives back the memory of a buffer that is not needed any more: a leash lives as long as its
+/// agent, and there may be thousands.
+pub fn forget(buffer: &[u8]) {
+    let page = 4096;
+    let start = buffer.as_ptr().align_offset(page);
+    let length = buffer.len().saturating_sub(start) / page * page;
+    if length > 0 {
+        // SAFETY: whole pages inside one live allocation whose content nobody reads again; the
+        // mapping stays and reads as zeros.
+        unsafe {
+            libc::madvise(
+                buffer.as_ptr().add(start).cast_mut().cast(),
+                length,
+                libc::MADV_DONTNEED,
+            )
+        };
+    }
+}
