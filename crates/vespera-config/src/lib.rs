@@ -36,7 +36,7 @@ pub use choices::{
 pub use policies::{Budget, Idle, Limits, RetryPolicy, Timeouts};
 pub use schema::{agent_schema, config_schema, config_schema_text, supervisor_schema};
 pub use supervisor::SupervisorConfig;
-pub use units::{MAX_SECONDS, MAX_SIZE, parse_duration, parse_size};
+pub use units::{MAX_SECONDS, MAX_SIZE, format_size, parse_duration, parse_size};
 pub use workspace::WorkspaceOptions;
 
 use serde_json::Value;

@@ -80,6 +80,19 @@ pub fn parse_size(text: &str) -> Option<u128> {
     Some(digits * factor / scale)
 }
 
+/// A size for people: `512 B`, `1.5 MiB`, `20.0 GiB`.
+#[allow(
+    clippy::cast_precision_loss,
+    reason = "one digit after the point is shown"
+)]
+pub fn format_size(bytes: u64) -> String {
+    let units = [("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10)];
+    match units.iter().find(|(_, shift)| bytes >> shift > 0) {
+        Some((name, shift)) => format!("{:.1} {name}", bytes as f64 / (1_u64 << shift) as f64),
+        None => format!("{bytes} B"),
+    }
+}
+
 /// `12.5 rest` → (`12.5`, `rest`): ASCII digits with at most one point between them.
 fn split_number(text: &str) -> Option<(&str, &str)> {
     let end = text

@@ -3,15 +3,16 @@
 //! The reactor never attaches to an interpreter: it notes the agent's number here, and the loop's
 //! own thread comes and takes all numbers at once.
 
+use crate::descriptor::Descriptor;
 use rustix::event::EventfdFlags;
-use rustix::fd::{AsRawFd, OwnedFd};
+use rustix::fd::AsRawFd;
 use std::io;
 use std::sync::{Mutex, PoisonError};
 
 /// The news of one event loop.
 #[derive(Debug)]
 pub struct Bridge {
-    bell: OwnedFd,
+    bell: Descriptor,
     news: Mutex<Vec<u64>>,
 }
 
@@ -22,7 +23,7 @@ impl Bridge {
     /// No descriptor left.
     pub fn new() -> io::Result<Self> {
         Ok(Self {
-            bell: rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
+            bell: rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?.into(),
             news: Mutex::default(),
         })
     }

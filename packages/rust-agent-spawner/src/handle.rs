@@ -6,8 +6,10 @@ use crate::agent::process::{self, Request};
 use crate::agent::queue::{Event, Overflow};
 use crate::agent::{Ending, Plan, Session, Shared, State, Timeouts, TurnEnd};
 use crate::bridge::Bridge;
+use crate::cgroup::Kept;
 use crate::error::{Subject, not_ended};
 use crate::reactor::{Command, Reactor};
+use crate::sampler::Ceilings;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -33,6 +35,10 @@ pub struct Launch {
     pub timeouts: Timeouts,
     pub limits: Limits,
     pub host_death_grace_ms: u32,
+    /// A delegated cgroup2 directory in which the agent gets its own; without one it gets none.
+    pub cgroup: Option<Vec<u8>>,
+    /// What its tree may use at most, judged by looking at it.
+    pub ceilings: Ceilings,
     pub overflow: Overflow,
     /// Bytes of undelivered events on disk.
     pub output_limit: u64,
@@ -124,16 +130,23 @@ impl Handle {
             .chain([mark.clone()])
             .collect();
         let environment: Vec<&[u8]> = environment.iter().map(Vec::as_slice).collect();
+        let kept = Kept::by(launch.cgroup.as_deref());
+        let cgroup = launch
+            .cgroup
+            .as_ref()
+            .map_or_else(Vec::new, |parent| crate::cgroup::of_agent(parent, &mark));
         let ends = process::guardian()
-            .and_then(|guardian| {
-                guardian.spawn(&Request {
+            .and_then(|(guardian, umask)| {
+                let request = Request {
                     program: program_bytes(&argv),
                     directory: &launch.directory,
                     argv: &argv,
                     environment: &environment,
-                    limits: launch.limits,
+                    limits: kept.kernel_limits(launch.limits),
+                    cgroup: &cgroup,
                     host_death_grace_ms: launch.host_death_grace_ms,
-                })
+                };
+                guardian.spawn(&request, umask)
             })
             .map_err(io)?;
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
@@ -168,6 +181,7 @@ impl Handle {
             shared: Arc::clone(&handle.shared),
             ends,
             mark,
+            ceilings: kept.ceilings(launch.ceilings),
         });
         Ok(handle)
     }
@@ -389,13 +403,7 @@ impl Handle {
                 .shared
                 .wait(SLICE, |view| view.state.is_over().then_some(view.ending))
             {
-                return Ok(ending.unwrap_or(Ending {
-                    code: -1,
-                    signal: 0,
-                    by: vespera_guardian::EndedBy::Itself,
-                    killed: 0,
-                    survivors: 0,
-                }));
+                return Ok(ending.unwrap_or_default());
             }
             if interrupted() {
                 return Err(Stopped::Interrupted);

@@ -8,11 +8,16 @@
 
 pub mod agent;
 pub mod bridge;
+pub mod cgroup;
 pub mod config;
+pub mod descriptor;
 pub mod error;
 pub mod handle;
 pub mod metrics;
+pub mod oom;
 pub mod reactor;
+pub mod rights;
+pub mod sampler;
 pub mod sweep;
 pub mod usage;
 

@@ -1,6 +1,6 @@
 //! The Python bindings: converts, releases the interpreter, calls `handle`, converts back.
 
-use crate::agent::Plan;
+use crate::agent::{Cause, Plan};
 use crate::config;
 use crate::handle::{Handle, Launch, Stopped};
 use pyo3::exceptions::PyKeyboardInterrupt;
@@ -15,9 +15,6 @@ use vespera_guardian::EndedBy;
 mod events;
 
 use events::{PyBridge, PyEvent};
-
-/// How long a host's death leaves its agents, until a supervisor's configuration says otherwise.
-const HOST_DEATH_GRACE_MS: u32 = 250;
 
 /// Runs `call` without the interpreter; it may ask whether Python has a signal to deliver.
 fn detached<T: Send>(
@@ -65,8 +62,15 @@ struct Settled {
 type Bytes = (Vec<Vec<u8>>, Vec<(Vec<u8>, Vec<u8>)>, Vec<u8>);
 
 impl Settled {
-    fn of(config_json: &str, bytes: Bytes, session_id: String) -> PyResult<Self> {
+    fn of(
+        config_json: &str,
+        bytes: Bytes,
+        session_id: String,
+        fate: (f64, Option<Vec<u8>>),
+    ) -> PyResult<Self> {
         let config = config::read(config_json)?;
+        let (grace, cgroup) = fate;
+        let grace = seconds(grace, "host_death_grace")?;
         let (argv, environment, directory) = bytes;
         Ok(Self {
             launch: Launch {
@@ -80,7 +84,9 @@ impl Settled {
                 directory,
                 timeouts: config::timeouts(&config),
                 limits: config::kernel_limits(&config),
-                host_death_grace_ms: HOST_DEATH_GRACE_MS,
+                host_death_grace_ms: u32::try_from(grace.as_millis()).unwrap_or(u32::MAX),
+                cgroup,
+                ceilings: config::ceilings(&config),
                 overflow: config::overflow(&config),
                 output_limit: config::output_limit(&config),
             },
@@ -103,12 +109,14 @@ fn seconds(value: f64, field: &str) -> PyResult<Duration> {
     })
 }
 
-/// Code, signal, who ended it, why.
+/// Code, signal, who ended it, why, what the kernel ended it for, what survives.
 type Ended = (
     Option<i32>,
     Option<i32>,
     Option<&'static str>,
+    Option<String>,
     Option<&'static str>,
+    Vec<String>,
 );
 
 /// One agent in a persistent session.
@@ -120,6 +128,9 @@ struct PySession {
 #[pymethods]
 impl PySession {
     /// Starts a session and waits until the CLI has answered `initialize`.
+    ///
+    /// `fate`: seconds that the agent may live on after its host, and the delegated cgroup in
+    /// which it gets one of its own.
     #[staticmethod]
     fn spawn(
         py: Python<'_>,
@@ -128,11 +139,13 @@ impl PySession {
         environment: Vec<(Vec<u8>, Vec<u8>)>,
         working_directory: Vec<u8>,
         session_id: String,
+        fate: (f64, Option<Vec<u8>>),
     ) -> PyResult<Self> {
         let settled = Settled::of(
             config_json,
             (argv, environment, working_directory),
             session_id,
+            fate,
         )?;
         let handle = detached(py, |interrupted| {
             Handle::spawn(&settled.launch, settled.plan, interrupted)
@@ -154,6 +167,7 @@ impl PySession {
         environment: Vec<(Vec<u8>, Vec<u8>)>,
         working_directory: Vec<u8>,
         session_id: String,
+        fate: (f64, Option<Vec<u8>>),
         bridge: &PyBridge,
         prompt: Option<(String, String)>,
         answers_asks: bool,
@@ -163,6 +177,7 @@ impl PySession {
             config_json,
             (argv, environment, working_directory),
             session_id,
+            fate,
         )?;
         settled.plan.prompt = prompt;
         settled.plan.answers_asks = answers_asks;
@@ -326,13 +341,15 @@ impl PySession {
     }
 
     /// Ends the agent; returns code, signal, the last rung of our ladder (or whose death ended
-    /// it) and the reason, if it was one of ours.
+    /// it), the reason, if it was one of ours, the limit or "oom" that the kernel ended it for,
+    /// and what outlived force.
     fn shutdown(&self, py: Python<'_>, grace: f64) -> PyResult<Ended> {
         let grace = seconds(grace, "grace_seconds")?;
         let ending = detached(py, |interrupted| self.handle.shutdown(grace, interrupted))?;
-        let (rung, reason) = {
+        let (rung, reason, survivors) = {
             let view = self.handle.shared().view();
-            (view.rung, view.reason)
+            let reason = view.reason.as_deref().map(str::to_owned);
+            (view.rung, reason, view.survivors.clone())
         };
         let by = match ending.by {
             EndedBy::GuardianDeath => Some("guardian"),
@@ -344,6 +361,8 @@ impl PySession {
             signalled.then_some(ending.signal),
             by,
             reason,
+            ending.cause.map(Cause::name),
+            survivors,
         ))
     }
 
@@ -352,9 +371,17 @@ impl PySession {
         self.handle.kill();
     }
 
-    /// Resident bytes, CPU seconds, processes and open files of the whole tree.
+    /// Resident bytes, CPU seconds, processes and open files of the whole tree; after its end
+    /// only the CPU time of all that was reaped is left.
     fn usage(&self, py: Python<'_>) -> (u64, f64, u64, u64) {
-        let leash = self.handle.shared().view().leash;
+        let (leash, ending) = {
+            let view = self.handle.shared().view();
+            (view.leash, view.ending)
+        };
+        if let Some(ending) = ending {
+            let cpu = ending.cpu.unwrap_or_default().as_secs_f64();
+            return (0, cpu, 0, 0);
+        }
         let usage = py.detach(|| crate::usage::of_tree(leash));
         (
             usage.rss,
@@ -424,7 +451,10 @@ mod _native {
                     "",
                 )
             })?;
-        Ok(("subreaper", "the cgroup tier is not built yet"))
+        Ok((
+            "subreaper",
+            "no cgroup is named (SupervisorConfig.cgroup); trees are owned by a subreaper each",
+        ))
     }
 
     /// The JSON Schema of the configuration, as text.

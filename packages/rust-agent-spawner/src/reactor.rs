@@ -3,12 +3,14 @@
 //! It owns all descriptors and no policy: what happens next is each [`Session`]'s decision. It
 //! never attaches to a Python interpreter. Other threads post commands and read `Shared` views.
 
-use crate::agent::process::Ends;
+use crate::agent::process::{Ends, Guardian};
 use crate::agent::stream::{Framer, Line};
 use crate::agent::{Action, Session, Shared};
+use crate::descriptor::Descriptor;
+use crate::sampler::{Ceilings, Sampler};
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::event::{EventfdFlags, Timespec};
-use rustix::fd::{AsFd, OwnedFd};
+use rustix::fd::AsFd;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, Shutdown};
 use std::collections::{BTreeSet, HashMap, VecDeque};
@@ -35,6 +37,12 @@ pub enum Command {
         ends: Ends,
         /// The entry in its environment that tells its processes.
         mark: Vec<u8>,
+        ceilings: Ceilings,
+    },
+    /// A tree uses more than it may, in words.
+    Breach {
+        id: u64,
+        words: String,
     },
     /// A sweep by the host has ended so many, and so many survive.
     Swept {
@@ -81,13 +89,13 @@ pub enum Command {
 #[derive(Debug)]
 pub struct Reactor {
     mailbox: Arc<Mailbox>,
-    owner: u32,
 }
 
 #[derive(Debug)]
 struct Mailbox {
     commands: Mutex<VecDeque<Command>>,
-    bell: OwnedFd,
+    bell: Descriptor,
+    owner: u32,
 }
 
 static CURRENT: Mutex<Option<Arc<Reactor>>> = Mutex::new(None);
@@ -101,7 +109,7 @@ impl Reactor {
         let mut current = CURRENT.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(reactor) = current
             .as_ref()
-            .filter(|reactor| reactor.owner == std::process::id())
+            .filter(|reactor| reactor.mailbox.owner == std::process::id())
         {
             return Ok(Arc::clone(reactor));
         }
@@ -111,12 +119,14 @@ impl Reactor {
     }
 
     fn start() -> io::Result<Self> {
-        let bell = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        let bell =
+            rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?.into();
         let mailbox = Arc::new(Mailbox {
             commands: Mutex::default(),
             bell,
+            owner: std::process::id(),
         });
-        let poller = epoll::create(CreateFlags::CLOEXEC)?;
+        let poller = Descriptor::from(epoll::create(CreateFlags::CLOEXEC)?);
         epoll::add(
             &poller,
             &mailbox.bell,
@@ -132,10 +142,7 @@ impl Reactor {
         std::thread::Builder::new()
             .name("vespera-reactor".into())
             .spawn(move || engine.run())?;
-        Ok(Self {
-            mailbox,
-            owner: std::process::id(),
-        })
+        Ok(Self { mailbox })
     }
 
     /// Hands a command over; commands are carried out in the order in which they were posted.
@@ -146,6 +153,10 @@ impl Reactor {
 
 impl Mailbox {
     fn post(&self, command: Command) {
+        // A forked child has the memory of its parent's reactor, not its thread.
+        if self.owner != std::process::id() {
+            return;
+        }
         self.commands
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -180,10 +191,12 @@ struct Agent {
     shared: Arc<Shared>,
     mark: Vec<u8>,
     framer: Framer,
-    leash: Option<OwnedFd>,
-    stdin: Option<OwnedFd>,
-    stdout: Option<OwnedFd>,
-    stderr: Option<OwnedFd>,
+    leash: Option<Descriptor>,
+    stdin: Option<Descriptor>,
+    stdout: Option<Descriptor>,
+    stderr: Option<Descriptor>,
+    /// Held for its socket: see [`Ends`].
+    _guardian: Arc<Guardian>,
     unwritten: VecDeque<u8>,
     waits_to_write: bool,
     paused: bool,
@@ -193,7 +206,7 @@ struct Agent {
 
 struct Engine {
     mailbox: Arc<Mailbox>,
-    poller: OwnedFd,
+    poller: Descriptor,
     agents: HashMap<u64, Agent>,
     timers: BTreeSet<(Instant, u64)>,
 }
@@ -250,8 +263,18 @@ impl Engine {
                     shared,
                     ends,
                     mark,
+                    ceilings,
                 } => {
+                    if ceilings.is_set() {
+                        let mailbox = Arc::clone(&self.mailbox);
+                        let breach = move |words| mailbox.post(Command::Breach { id, words });
+                        Sampler::watch(Arc::clone(&shared), ceilings, Box::new(breach));
+                    }
                     self.add(id, session, shared, ends, mark);
+                    id
+                }
+                Command::Breach { id, words } => {
+                    self.with(id, |session| session.breach(words, &mut out));
                     id
                 }
                 Command::Swept { id, swept } => {
@@ -339,6 +362,7 @@ impl Engine {
             stdin: Some(ends.stdin),
             stdout: Some(ends.stdout),
             stderr: Some(ends.stderr),
+            _guardian: ends.guardian,
             unwritten: VecDeque::new(),
             waits_to_write: false,
             paused: false,
@@ -464,7 +488,7 @@ impl Agent {
     fn read_stdout(
         &mut self,
         buffer: &mut [u8],
-        poller: &OwnedFd,
+        poller: &Descriptor,
         now: Instant,
         out: &mut Vec<Action>,
     ) {
@@ -495,7 +519,7 @@ impl Agent {
         }
     }
 
-    fn resume(&mut self, poller: &OwnedFd, id: u64) {
+    fn resume(&mut self, poller: &Descriptor, id: u64) {
         if let (true, Some(stdout)) = (self.paused, &self.stdout) {
             self.paused = false;
             let _ = epoll::add(
@@ -520,7 +544,7 @@ impl Agent {
     }
 
     /// Writes what the agent takes now; the rest waits for epoll. Never blocks.
-    fn flush(&mut self, poller: &OwnedFd, id: u64) {
+    fn flush(&mut self, poller: &Descriptor, id: u64) {
         let Some(stdin) = &self.stdin else { return };
         while !self.unwritten.is_empty() {
             let (front, _) = self.unwritten.as_slices();

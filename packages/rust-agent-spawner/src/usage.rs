@@ -15,13 +15,33 @@ pub struct Usage {
 /// Usage of all descendants of `leash`; a process that vanishes meanwhile counts as far as read.
 pub fn of_tree(leash: i32) -> Usage {
     let mut usage = Usage::default();
+    visit(leash, |pid| {
+        usage.processes += 1;
+        add(&mut usage, pid);
+    });
+    usage
+}
+
+/// Resident bytes and processes under `leash`: what a limit needs to know, and cheap to read.
+pub fn size_of_tree(leash: i32) -> (u64, u64) {
+    let (mut pages, mut processes) = (0, 0);
+    visit(leash, |pid| {
+        processes += 1;
+        // proc_pid_statm(5): the second field is the resident set.
+        pages += fs::read_to_string(format!("/proc/{pid}/statm"))
+            .ok()
+            .and_then(|text| text.split(' ').nth(1)?.parse::<u64>().ok())
+            .unwrap_or(0);
+    });
+    (pages * rustix::param::page_size() as u64, processes)
+}
+
+fn visit(leash: i32, mut each: impl FnMut(i32)) {
     let mut pending = children(leash);
     while let Some(pid) = pending.pop() {
         pending.extend(children(pid));
-        usage.processes += 1;
-        add(&mut usage, pid);
+        each(pid);
     }
-    usage
 }
 
 fn children(pid: i32) -> Vec<i32> {

@@ -95,7 +95,11 @@ fn attempt(child: &Child) -> (i32, Stage) {
     // SIGXCPU says why before SIGKILL follows; the others have no second step.
     for (resource, value, slack) in [
         (libc::RLIMIT_NOFILE, child.limits.open_files, 0),
-        (libc::RLIMIT_CPU, child.limits.cpu_seconds, CPU_SLACK_SECONDS),
+        (
+            libc::RLIMIT_CPU,
+            child.limits.cpu_seconds,
+            CPU_SLACK_SECONDS,
+        ),
         (libc::RLIMIT_FSIZE, child.limits.file_size, 0),
     ] {
         if value != INHERIT && !birth::limit(resource, value, slack) {

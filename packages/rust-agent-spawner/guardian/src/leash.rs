@@ -20,13 +20,7 @@ const FORCE_TICK_MS: i32 = 2;
 const DESCRIBED: usize = 8;
 
 /// Runs the leash for one request; the process never returns to the guardian's code.
-pub fn run(
-    packet: &[u8],
-    fds: &Fds,
-    host_pidfd: i32,
-    guardian: i32,
-    guardian_pidfd: i32,
-) -> ! {
+pub fn run(packet: &[u8], fds: &Fds, host_pidfd: i32, guardian: i32, guardian_pidfd: i32) -> ! {
     sys::become_leash();
     let (Some(socket), Some(stdin), Some(stdout), Some(stderr)) =
         (fds.get(0), fds.get(1), fds.get(2), fds.get(3))
@@ -285,7 +279,10 @@ impl Leash {
                 by,
                 killed,
                 survivors,
-                breach: self.cgroup.as_ref().map_or(Breach::default(), Cgroup::breach),
+                breach: self
+                    .cgroup
+                    .as_ref()
+                    .map_or(Breach::default(), Cgroup::breach),
                 cpu_us: children::reaped_cpu_us(),
             }
             .encode(),

@@ -446,8 +446,7 @@ mod tests {
 
     #[test]
     fn a_damaged_request_is_refused() {
-        let (header, strings) =
-            request().encode(&[b"true"], &[]);
+        let (header, strings) = request().encode(&[b"true"], &[]);
         for cut in 0..strings.len() {
             assert!(
                 Spawn::decode(&header, &strings[..cut]).is_none(),
@@ -460,14 +459,16 @@ mod tests {
                 "header cut at {cut}"
             );
         }
-        let (header, strings) =
-            Spawn { program: b"true", ..request() }.encode(&[b"true"], &[]);
+        let (header, strings) = Spawn {
+            program: b"true",
+            ..request()
+        }
+        .encode(&[b"true"], &[]);
         assert!(
             Spawn::decode(&header, &strings).is_none(),
             "a relative program"
         );
-        let (header, strings) =
-            request().encode(&[b"a\0b"], &[]);
+        let (header, strings) = request().encode(&[b"a\0b"], &[]);
         assert!(
             Spawn::decode(&header, &strings).is_none(),
             "a NUL inside an argument"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-__all__ = ["MAX_SECONDS", "MAX_SIZE", "parse_duration", "parse_size"]
+__all__ = ["MAX_SECONDS", "MAX_SIZE", "format_size", "parse_duration", "parse_size"]
 
 #: Longest accepted duration in seconds: about 31 years, far below where timers overflow.
 MAX_SECONDS: Final = 1_000_000_000.0
@@ -83,3 +83,11 @@ def parse_size(text: str) -> int | None:
         return None
     # Whole numbers throughout: a float would lose bytes above 2**53.
     return int(whole + fraction) * factor // int(10 ** len(fraction))
+
+
+def format_size(size: int) -> str:
+    """A size in bytes for people: ``512 B``, ``1.5 MiB``, ``20.0 GiB``."""
+    for name, shift in (("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10)):
+        if size >> shift:
+            return f"{size / (1 << shift):.1f} {name}"
+    return f"{size} B"

@@ -15,7 +15,7 @@ mod shared;
 pub mod stream;
 
 pub use session::{Action, Idle, Plan, Session, Timeouts};
-pub use shared::{Ending, Failure, Shared, State, TurnEnd, View};
+pub use shared::{Cause, Ending, Failure, Shared, State, TurnEnd, View};
 
 /// Why an agent was ended whose undelivered events are more than `limits.output`.
 pub const OUTPUT_LIMIT: &str = "its undelivered events are more than limits.output";

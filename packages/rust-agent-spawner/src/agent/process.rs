@@ -2,6 +2,8 @@
 //!
 //! The host itself never forks, installs no signal handler and reaps nothing but its guardian.
 
+use crate::descriptor::{Descriptor, making};
+use crate::rights::{self, Rights};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{MemfdFlags, Mode, OFlags};
 use rustix::io::{Errno, FdFlags};
@@ -12,6 +14,8 @@ use rustix::net::{
 use rustix::pipe::PipeFlags;
 use std::ffi::CString;
 use std::io::{self, IoSlice, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use vespera_guardian::{HOST_FD, Limits, MAX_INLINE, Spawn, VERSION, read_hello};
 
@@ -21,6 +25,9 @@ static PROGRAM: &[u8] = include_bytes!(env!("VESPERA_GUARDIAN"));
 /// Every request and the guardian's first word have this long.
 const DEADLINE_MS: i64 = 5000;
 
+/// A guardian that was stopped gets this long after SIGCONT; then it counts as dead.
+const LAST_DEADLINE_MS: i64 = 1000;
+
 /// One agent to start. `program` and `directory` are absolute.
 #[derive(Debug)]
 pub struct Request<'a> {
@@ -29,6 +36,8 @@ pub struct Request<'a> {
     pub argv: &'a [&'a [u8]],
     pub environment: &'a [&'a [u8]],
     pub limits: Limits,
+    /// The cgroup2 directory to make for it; empty for none.
+    pub cgroup: &'a [u8],
     /// How long an agent may go on after its host's death, in milliseconds.
     pub host_death_grace_ms: u32,
 }
@@ -36,63 +45,74 @@ pub struct Request<'a> {
 /// The host's ends of one agent.
 #[derive(Debug)]
 pub struct Ends {
-    pub leash: OwnedFd,
-    pub stdin: OwnedFd,
-    pub stdout: OwnedFd,
-    pub stderr: OwnedFd,
-}
-
-/// Who asks: a guardian keeps the rights of its birth, so a host with others needs a new one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Owner {
-    pid: u32,
-    user: u32,
-    group: u32,
-}
-
-impl Owner {
-    fn now() -> Self {
-        Self {
-            pid: std::process::id(),
-            user: rustix::process::geteuid().as_raw(),
-            group: rustix::process::getegid().as_raw(),
-        }
-    }
+    pub leash: Descriptor,
+    pub stdin: Descriptor,
+    pub stdout: Descriptor,
+    pub stderr: Descriptor,
+    /// Kept as long as the agent: a guardian whose socket ends takes its agents along.
+    pub guardian: Arc<Guardian>,
 }
 
 /// A running guardian.
 #[derive(Debug)]
 pub struct Guardian {
-    socket: OwnedFd,
+    socket: Descriptor,
     pid: libc::pid_t,
-    owner: Owner,
+    rights: Rights,
 }
 
 static CURRENT: Mutex<Option<Arc<Guardian>>> = Mutex::new(None);
-static IMAGE: Mutex<Option<OwnedFd>> = Mutex::new(None);
+static IMAGE: Mutex<Option<Descriptor>> = Mutex::new(None);
 
-/// The guardian of this process, started at first use and again when it has died.
+/// Guardians that were let go and have not been reaped; theirs is the host's pid beside it.
+static FORMER: Mutex<Vec<(u32, libc::pid_t)>> = Mutex::new(Vec::new());
+
+/// The guardian of this process, started at first use and again when it has died or when the
+/// host's rights have changed, and the host's umask.
 ///
 /// # Errors
 /// What the system said when it could not be started.
-pub fn guardian() -> io::Result<Arc<Guardian>> {
+pub fn guardian() -> io::Result<(Arc<Guardian>, u32)> {
     let mut current = CURRENT.lock().unwrap_or_else(PoisonError::into_inner);
-    let owner = Owner::now();
+    reap_former();
+    let (rights, umask) = rights::now();
     if let Some(running) = current.as_ref()
-        && running.owner == owner
+        && running.rights == rights
         && running.is_alive()
     {
-        return Ok(Arc::clone(running));
+        return Ok((Arc::clone(running), umask));
     }
-    let started = Arc::new(Guardian::start(owner)?);
-    if current
-        .as_ref()
-        .is_some_and(|last| last.owner.pid == owner.pid)
+    let own = rights.pid;
+    let started = Arc::new(Guardian::start(rights)?);
+    if let Some(last) = current.replace(Arc::clone(&started))
+        && last.rights.pid == own
     {
         crate::metrics::GUARDIAN_RESTARTS.add(1);
     }
-    *current = Some(Arc::clone(&started));
-    Ok(started)
+    Ok((started, umask))
+}
+
+fn reap_former() {
+    let own = std::process::id();
+    let mut former = FORMER.lock().unwrap_or_else(PoisonError::into_inner);
+    // 0 is a child that lives; a forked child of the host has none of these.
+    former.retain(|(owner, pid)| *owner == own && wait_for(*pid) == 0);
+}
+
+/// As waitpid(2) with WNOHANG: 0 while it lives, its pid once, then -1.
+fn wait_for(pid: libc::pid_t) -> libc::pid_t {
+    let mut status = 0;
+    // SAFETY: waits for our own child by pid, without blocking, into a live local.
+    unsafe { libc::waitpid(pid, &raw mut status, libc::WNOHANG) }
+}
+
+impl Drop for Guardian {
+    fn drop(&mut self) {
+        FORMER
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push((self.rights.pid, self.pid));
+    }
 }
 
 /// What the embedded guardian is, for `build_info()`.
@@ -107,20 +127,22 @@ impl Guardian {
     }
 
     fn is_alive(&self) -> bool {
-        // A forked copy of the host is nobody's parent here, and `owner` has told it apart.
-        let mut status = 0;
-        // SAFETY: waits for our own child by pid, without blocking, into a live local.
-        unsafe { libc::waitpid(self.pid, &raw mut status, libc::WNOHANG) == 0 }
+        // A forked copy of the host is nobody's parent here, and `rights` has told it apart.
+        wait_for(self.pid) == 0
     }
 
-    fn start(owner: Owner) -> io::Result<Self> {
-        let (ours, theirs) = seqpacket_pair()?;
-        let pid = run_image(&theirs, owner.pid)?;
+    fn start(rights: Rights) -> io::Result<Self> {
+        let (ours, theirs) = {
+            let _making = making();
+            let (ours, theirs) = seqpacket_pair()?;
+            (Descriptor::from(ours), Descriptor::from(theirs))
+        };
+        let pid = run_image(&theirs, rights.pid)?;
         drop(theirs);
         let guardian = Self {
             socket: ours,
             pid,
-            owner,
+            rights,
         };
         let mut hello = [0_u8; 16];
         guardian.wait(rustix::event::PollFlags::IN)?;
@@ -140,17 +162,20 @@ impl Guardian {
     ///
     /// # Errors
     /// No descriptors left, or a guardian that does not take the request within five seconds.
-    pub fn spawn(&self, request: &Request<'_>) -> io::Result<Ends> {
-        let umask = current_umask();
-        let (header, strings) = Spawn::encode(
-            request.host_death_grace_ms,
+    pub fn spawn(self: Arc<Self>, request: &Request<'_>, umask: u32) -> io::Result<Ends> {
+        let (header, strings) = Spawn {
+            grace_ms: request.host_death_grace_ms,
             umask,
-            request.limits,
-            request.program,
-            request.directory,
-            request.argv,
-            request.environment,
-        );
+            limits: request.limits,
+            program: request.program,
+            directory: request.directory,
+            cgroup: request.cgroup,
+            argc: 0,
+            envc: 0,
+            strings: &[],
+        }
+        .encode(request.argv, request.environment);
+        let making = making();
         // Everything that can fail for want of descriptors is allocated before the spawn.
         let (leash, leash_far) = seqpacket_pair()?;
         // A socket, not a pipe: a forked worker of the host that inherits our end cannot keep the
@@ -166,28 +191,28 @@ impl Guardian {
         for fd in [&leash, &stdin, &stdout, &stderr] {
             rustix::io::ioctl_fionbio(fd, true)?;
         }
+        let ours = [leash, stdin, stdout, stderr].map(Descriptor::from);
+        let theirs = [leash_far, stdin_far, stdout_far, stderr_far].map(Descriptor::from);
+        drop(making);
         let spill = if strings.len() > MAX_INLINE {
-            Some(memfd(c"vespera-request", &strings)?)
+            Some(memfd(c"vespera-request", &strings, MemfdFlags::empty())?)
         } else {
             None
         };
-        let mut fds: Vec<BorrowedFd<'_>> = vec![
-            leash_far.as_fd(),
-            stdin_far.as_fd(),
-            stdout_far.as_fd(),
-            stderr_far.as_fd(),
-        ];
+        let mut fds: Vec<BorrowedFd<'_>> = theirs.iter().map(AsFd::as_fd).collect();
         fds.extend(spill.as_ref().map(AsFd::as_fd));
         let parts = [
             IoSlice::new(&header),
             IoSlice::new(if spill.is_some() { &[] } else { &strings }),
         ];
         self.send(&parts, &fds)?;
+        let [leash, stdin, stdout, stderr] = ours;
         Ok(Ends {
             leash,
             stdin,
             stdout,
             stderr,
+            guardian: self,
         })
     }
 
@@ -212,18 +237,39 @@ impl Guardian {
         }
     }
 
+    /// Waits for the guardian; one that was stopped is continued once, and then given up.
     fn wait(&self, direction: rustix::event::PollFlags) -> io::Result<()> {
+        if self.poll(direction, DEADLINE_MS)? {
+            return Ok(());
+        }
+        self.signal(libc::SIGCONT);
+        if self.poll(direction, LAST_DEADLINE_MS)? {
+            return Ok(());
+        }
+        // Its leashes notice and end their agents; the next request gets another guardian.
+        self.signal(libc::SIGKILL);
+        Err(io::Error::new(
+            io::ErrorKind::TimedOut,
+            "the guardian did not answer within 5 s and was ended, with all its agents; try again",
+        ))
+    }
+
+    fn signal(&self, number: libc::c_int) {
+        if self.is_alive() {
+            // SAFETY: plain numbers; our own child that nobody has reaped.
+            unsafe { libc::kill(self.pid, number) };
+        }
+    }
+
+    fn poll(&self, direction: rustix::event::PollFlags, limit_ms: i64) -> io::Result<bool> {
         let mut watch = [rustix::event::PollFd::new(&self.socket, direction)];
         let limit = rustix::time::Timespec {
-            tv_sec: DEADLINE_MS / 1000,
-            tv_nsec: 0,
+            tv_sec: limit_ms / 1000,
+            tv_nsec: limit_ms % 1000 * 1_000_000,
         };
         match rustix::event::poll(&mut watch, Some(&limit)) {
-            Ok(0) => Err(io::Error::new(
-                io::ErrorKind::TimedOut,
-                "the guardian did not answer within 5 s",
-            )),
-            Ok(_) | Err(Errno::INTR) => Ok(()),
+            Ok(0) => Ok(false),
+            Ok(_) | Err(Errno::INTR) => Ok(true),
             Err(error) => Err(error.into()),
         }
     }
@@ -238,64 +284,94 @@ fn seqpacket_pair() -> io::Result<(OwnedFd, OwnedFd)> {
     )?)
 }
 
-fn memfd(name: &std::ffi::CStr, bytes: &[u8]) -> io::Result<OwnedFd> {
-    let fd = rustix::fs::memfd_create(name, MemfdFlags::CLOEXEC)?;
+fn memfd(name: &std::ffi::CStr, bytes: &[u8], flags: MemfdFlags) -> io::Result<OwnedFd> {
+    let fd = rustix::fs::memfd_create(name, MemfdFlags::CLOEXEC | flags)?;
     let mut file = std::fs::File::from(fd);
     file.write_all(bytes)?;
     Ok(file.into())
 }
 
-/// The host's umask, read without changing it: umask(2) could race with another thread.
-fn current_umask() -> u32 {
-    std::fs::read_to_string("/proc/self/status")
-        .ok()
-        .and_then(|text| {
-            let line = text.lines().find_map(|line| line.strip_prefix("Umask:"))?;
-            u32::from_str_radix(line.trim(), 8).ok()
-        })
-        .unwrap_or(0o022)
-}
-
 /// Runs the guardian from one memfd that is kept, so that an upgraded wheel cannot break a
 /// running host; where that is refused, from a private file that is gone once it runs.
-fn run_image(socket: &OwnedFd, host: u32) -> io::Result<libc::pid_t> {
-    let mut image = IMAGE.lock().unwrap_or_else(PoisonError::into_inner);
-    if image.is_none() {
-        let fd = memfd(c"vespera-guardian", PROGRAM)?;
-        // Above the numbers that the new process uses, so that none of its dup2 hits it.
-        *image = Some(rustix::io::fcntl_dupfd_cloexec(&fd, 100)?);
+fn run_image(socket: &Descriptor, host: u32) -> io::Result<libc::pid_t> {
+    let from_memory = image().and_then(|path| posix_spawn(&path, socket, host));
+    let Err(refused) = from_memory else {
+        return from_memory;
+    };
+    let mut tried = vec![format!("from memory: {refused}")];
+    for place in private_places() {
+        match run_file(&place, socket, host) {
+            Ok(pid) => return Ok(pid),
+            // Mounted noexec, read-only, full: the next may do.
+            Err(error) => tried.push(format!("in {}: {error}", place.display())),
+        }
     }
-    let path = image
-        .as_ref()
-        .map(|fd| format!("/proc/self/fd/{}", fd.as_raw_fd()))
-        .unwrap_or_default();
-    posix_spawn(&path, socket, host).or_else(|_| {
-        let directory = std::env::temp_dir().join(format!("vespera-{host}-{VERSION}"));
-        std::fs::DirBuilder::new().create(&directory)?;
-        rustix::fs::chmod(&directory, Mode::RWXU)?;
-        let file = directory.join("guardian");
-        let opened = rustix::fs::open(
-            &file,
-            OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC,
-            Mode::RWXU,
-        )?;
-        let mut opened = std::fs::File::from(opened);
-        let done = opened.write_all(PROGRAM).and_then(|()| {
-            drop(opened);
-            posix_spawn(&file.to_string_lossy(), socket, host)
-        });
-        let _ = std::fs::remove_dir_all(&directory);
-        done
-    })
+    Err(io::Error::new(
+        refused.kind(),
+        format!(
+            "the guardian could not be run ({}); give TMPDIR a directory that allows programs",
+            tried.join("; ")
+        ),
+    ))
 }
 
-fn posix_spawn(path: &str, socket: &OwnedFd, host: u32) -> io::Result<libc::pid_t> {
+fn image() -> io::Result<PathBuf> {
+    let mut image = IMAGE.lock().unwrap_or_else(PoisonError::into_inner);
+    if image.is_none() {
+        let _making = making();
+        // Kernels before 6.3 do not know the flag, and need none: vm.memfd_noexec came with it.
+        let fd = memfd(c"vespera-guardian", PROGRAM, MemfdFlags::EXEC)
+            .or_else(|_| memfd(c"vespera-guardian", PROGRAM, MemfdFlags::empty()))?;
+        // Above the numbers that the new process uses, so that none of its dup2 hits it.
+        *image = Some(rustix::io::fcntl_dupfd_cloexec(&fd, 100)?.into());
+    }
+    let number = image.as_ref().map_or(-1, AsRawFd::as_raw_fd);
+    Ok(PathBuf::from(format!("/proc/self/fd/{number}")))
+}
+
+fn private_places() -> Vec<PathBuf> {
+    let mut places = vec![std::env::temp_dir()];
+    places.extend(
+        ["XDG_RUNTIME_DIR", "HOME"]
+            .iter()
+            .filter_map(std::env::var_os)
+            .map(PathBuf::from),
+    );
+    places.extend(["/dev/shm", "/var/tmp"].map(PathBuf::from));
+    places
+}
+
+fn run_file(place: &Path, socket: &Descriptor, host: u32) -> io::Result<libc::pid_t> {
+    let template = CString::new(place.join("vespera-XXXXXX").as_os_str().as_bytes())?;
+    let mut template = template.into_bytes_with_nul();
+    // SAFETY: a writable NUL-terminated buffer that ends in XXXXXX; a directory of mode 0700 with
+    // a name that nobody can foresee.
+    let made = unsafe { libc::mkdtemp(template.as_mut_ptr().cast()) };
+    if made.is_null() {
+        return Err(io::Error::last_os_error());
+    }
+    template.pop();
+    let directory = PathBuf::from(std::ffi::OsStr::from_bytes(&template));
+    let file = directory.join("guardian");
+    let done = rustix::fs::open(
+        &file,
+        OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC,
+        Mode::RWXU,
+    )
+    .map_err(io::Error::from)
+    .and_then(|opened| std::fs::File::from(opened).write_all(PROGRAM))
+    .and_then(|()| posix_spawn(&file, socket, host));
+    let _ = std::fs::remove_dir_all(&directory);
+    done
+}
+
+fn posix_spawn(path: &Path, socket: &Descriptor, host: u32) -> io::Result<libc::pid_t> {
     // dup2 onto the same number would leave close-on-exec set.
     let socket = rustix::io::fcntl_dupfd_cloexec(socket, 100)?;
     debug_assert!(
         rustix::io::fcntl_getfd(&socket).is_ok_and(|flags| flags.contains(FdFlags::CLOEXEC))
     );
-    let path = CString::new(path)?;
+    let path = CString::new(path.as_os_str().as_bytes())?;
     let host = CString::new(host.to_string())?;
     let name = c"vespera-guardian";
     let argv = [

@@ -6,11 +6,13 @@
 
 use super::claude;
 use super::clocks::{Clock, Clocks};
-use super::shared::{Ending, Failure, Shared, State, TurnEnd};
+use super::shared::{Cause, Ending, Failure, Shared, State, TurnEnd};
+use crate::oom;
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use vespera_guardian::{EndedBy, Order, Report};
+use vespera_guardian::{Breach, EndedBy, Order, Report};
 
 /// After an interrupt, this long for the `result` before the tree is ended.
 pub(super) const INTERRUPT_PATIENCE: Duration = Duration::from_secs(5);
@@ -81,7 +83,11 @@ pub struct Session {
     pub(super) is_run: bool,
     pub(super) clocks: Clocks,
     pub(super) exit: Option<(i32, i32)>,
-    swept: Option<(EndedBy, u32, u32)>,
+    swept: Option<Swept>,
+    /// Descriptions of what outlived force.
+    survivors: Vec<String>,
+    /// The kernel's count of OOM kills when the agent started.
+    oom_kills: u64,
     pub(super) stdout_open: bool,
     stderr_open: bool,
     grace: Duration,
@@ -114,6 +120,8 @@ impl Session {
             clocks,
             exit: None,
             swept: None,
+            survivors: Vec::new(),
+            oom_kills: oom::recent_kills(),
             stdout_open: true,
             stderr_open: true,
             grace: Duration::ZERO,
@@ -160,11 +168,25 @@ impl Session {
             Report::Exited { code, signal, .. } => {
                 self.exit = Some((code, signal));
             }
+            Report::Survivor { pid, name, channel } => {
+                self.survivors.push(survivor(pid, &name, &channel));
+            }
             Report::Swept {
                 by,
                 killed,
                 survivors,
-            } => self.gone((by, killed, survivors), now, out),
+                breach,
+                cpu_us,
+            } => {
+                let swept = Swept {
+                    by,
+                    killed,
+                    survivors,
+                    breach,
+                    cpu: Some(Duration::from_micros(cpu_us)),
+                };
+                self.gone(swept, now, out);
+            }
         }
     }
 
@@ -182,11 +204,12 @@ impl Session {
     /// The tree was swept by the host itself.
     pub fn swept_by_host(&mut self, swept: (u32, u32), now: Instant, out: &mut Vec<Action>) {
         if self.swept.is_none() {
-            self.gone((EndedBy::GuardianDeath, swept.0, swept.1), now, out);
+            let (killed, survivors) = swept;
+            self.gone(Swept::ownerless(killed, survivors), now, out);
         }
     }
 
-    fn gone(&mut self, swept: (EndedBy, u32, u32), now: Instant, out: &mut Vec<Action>) {
+    fn gone(&mut self, swept: Swept, now: Instant, out: &mut Vec<Action>) {
         self.swept = Some(swept);
         self.clocks.clear_all();
         self.clocks.set(Clock::Drain, now + DRAIN);
@@ -237,7 +260,8 @@ impl Session {
     }
 
     /// End the agent at once.
-    pub fn kill(&mut self, reason: &'static str, out: &mut Vec<Action>) {
+    pub fn kill(&mut self, reason: impl Into<Cow<'static, str>>, out: &mut Vec<Action>) {
+        let reason = reason.into();
         let first = self.shared.change(|view| {
             let first = !view.state.is_over() && view.rung != Some("kill");
             if first {
@@ -250,6 +274,11 @@ impl Session {
         if first {
             out.push(Action::Order(Order::Kill));
         }
+    }
+
+    /// The tree uses more than it may: `words` say what and how much.
+    pub fn breach(&mut self, words: String, out: &mut Vec<Action>) {
+        self.kill(words, out);
     }
 
     /// Deadlines may have passed.
@@ -287,7 +316,7 @@ impl Session {
                 Clock::Kill => self.kill("shutdown grace exceeded", out),
                 Clock::Mute => self.kill("it closed its output but did not exit", out),
                 Clock::Drain => {
-                    self.swept.get_or_insert((EndedBy::GuardianDeath, 0, 0));
+                    self.swept.get_or_insert(Swept::ownerless(0, 0));
                     self.end(out);
                 }
             }
@@ -305,7 +334,7 @@ impl Session {
     }
 
     fn end(&mut self, out: &mut Vec<Action>) {
-        let Some((by, killed, survivors)) = self.swept else {
+        let Some(swept) = self.swept else {
             return;
         };
         let (code, signal) = self.exit.unwrap_or((-1, 9));
@@ -314,13 +343,20 @@ impl Session {
             if view.state.is_over() {
                 return;
             }
+            let cause = match swept.by {
+                EndedBy::Itself if view.rung.is_none() => cause(signal, swept, self.oom_kills),
+                _ => None,
+            };
             view.ending = Some(Ending {
                 code,
                 signal,
-                by,
-                killed,
-                survivors,
+                by: swept.by,
+                cause,
+                killed: swept.killed,
+                survivors: swept.survivors,
+                cpu: swept.cpu,
             });
+            view.survivors = std::mem::take(&mut self.survivors);
             if !self.greeted && view.failure.is_none() {
                 view.failure = Some(match self.exit {
                     Some((code, signal)) => Failure::Exited { code, signal },
@@ -341,5 +377,52 @@ impl Session {
             };
         });
         out.push(Action::Finish);
+    }
+}
+
+/// What was left of a tree, as its leash or the host's own sweep saw it.
+#[derive(Clone, Copy, Debug)]
+struct Swept {
+    by: EndedBy,
+    killed: u32,
+    survivors: u32,
+    breach: Breach,
+    /// CPU time of the whole tree; unknown when its leash did not live to tell.
+    cpu: Option<Duration>,
+}
+
+impl Swept {
+    fn ownerless(killed: u32, survivors: u32) -> Self {
+        Self {
+            by: EndedBy::GuardianDeath,
+            killed,
+            survivors,
+            breach: Breach::default(),
+            cpu: None,
+        }
+    }
+}
+
+/// What the kernel did to an agent that nobody else ended.
+fn cause(signal: i32, swept: Swept, oom_kills: u64) -> Option<Cause> {
+    match signal {
+        _ if swept.breach.memory => Some(Cause::MemoryLimit),
+        libc::SIGXCPU => Some(Cause::CpuLimit),
+        libc::SIGXFSZ => Some(Cause::FileSizeLimit),
+        libc::SIGKILL if oom::kills() > oom_kills => Some(Cause::OutOfMemory),
+        _ if swept.breach.processes => Some(Cause::ProcessLimit),
+        _ => None,
+    }
+}
+
+fn survivor(pid: i32, name: &[u8], channel: &[u8]) -> String {
+    let text = |bytes: &[u8]| {
+        String::from_utf8_lossy(bytes)
+            .trim_end_matches('\0')
+            .to_owned()
+    };
+    match text(channel).as_str() {
+        "" | "0" => format!("{pid} ({})", text(name)),
+        channel => format!("{pid} ({}, in {channel})", text(name)),
     }
 }

@@ -2,6 +2,7 @@
 
 use super::queue::{Overflow, Queue};
 use crate::bridge::Bridge;
+use std::borrow::Cow;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -79,8 +80,51 @@ pub struct Ending {
     pub code: i32,
     pub signal: i32,
     pub by: EndedBy,
+    /// What the kernel ended it for, when that is known.
+    pub cause: Option<Cause>,
     pub killed: u32,
     pub survivors: u32,
+    /// CPU time of the whole tree.
+    pub cpu: Option<Duration>,
+}
+
+impl Default for Ending {
+    /// Of an agent whose process never was.
+    fn default() -> Self {
+        Self {
+            code: -1,
+            signal: 0,
+            by: EndedBy::Itself,
+            cause: None,
+            killed: 0,
+            survivors: 0,
+            cpu: None,
+        }
+    }
+}
+
+/// Why the kernel ended an agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// The machine, or a cgroup that is not ours, had no memory left.
+    OutOfMemory,
+    MemoryLimit,
+    ProcessLimit,
+    CpuLimit,
+    FileSizeLimit,
+}
+
+impl Cause {
+    /// The limit's name in the configuration; `memory` of the machine is no limit of ours.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Cause::OutOfMemory => "oom",
+            Cause::MemoryLimit => "memory",
+            Cause::ProcessLimit => "processes",
+            Cause::CpuLimit => "cpu_seconds",
+            Cause::FileSizeLimit => "file_size",
+        }
+    }
 }
 
 /// A snapshot under the lock.
@@ -101,7 +145,9 @@ pub struct View {
     pub ending: Option<Ending>,
     /// The last rung of the ladder that was stepped on, in the contract's words.
     pub rung: Option<&'static str>,
-    pub reason: Option<&'static str>,
+    pub reason: Option<Cow<'static, str>>,
+    /// Processes that outlived force, each described.
+    pub survivors: Vec<String>,
     pub stderr: Vec<u8>,
     pub events: u64,
     pub output_bytes: u64,
@@ -160,6 +206,7 @@ impl Shared {
                 ending: None,
                 rung: None,
                 reason: None,
+                survivors: Vec::new(),
                 stderr: Vec::new(),
                 events: 0,
                 output_bytes: 0,

@@ -7,6 +7,7 @@ pub use vespera_config::AgentConfig;
 
 use crate::agent::queue::Overflow;
 use crate::agent::{Idle, Timeouts};
+use crate::sampler::Ceilings;
 use std::time::Duration;
 use vespera_config::IdleState;
 use vespera_error::{Error, Result};
@@ -41,6 +42,17 @@ pub fn kernel_limits(config: &AgentConfig) -> Limits {
         cpu_seconds: limits.cpu_seconds.map_or(INHERIT, whole_seconds),
         file_size: limits.file_size.unwrap_or(INHERIT),
         nice,
+        memory: limits.memory.unwrap_or(INHERIT),
+        processes: limits.processes.map_or(INHERIT, u64::from),
+    }
+}
+
+/// The limits that are kept by looking at the tree.
+pub fn ceilings(config: &AgentConfig) -> Ceilings {
+    let limits = config.limits.clone().unwrap_or_default();
+    Ceilings {
+        memory: limits.memory,
+        processes: limits.processes.map(u64::from),
     }
 }
 

@@ -64,7 +64,6 @@ pub fn change_directory(path: *const libc::c_char) -> bool {
     unsafe { libc::chdir(path) == 0 }
 }
 
-
 /// Writes a file of the kernel's own; the error number when it is refused.
 pub fn write_file(path: &CStr, bytes: &[u8]) -> Result<(), i32> {
     // SAFETY: a live C string, and pointer and length of one live slice.
@@ -74,7 +73,11 @@ pub fn write_file(path: &CStr, bytes: &[u8]) -> Result<(), i32> {
             return Err(super::errno());
         }
         let written = libc::write(fd, bytes.as_ptr().cast(), bytes.len());
-        let outcome = if written < 0 { Err(super::errno()) } else { Ok(()) };
+        let outcome = if written < 0 {
+            Err(super::errno())
+        } else {
+            Ok(())
+        };
         libc::close(fd);
         outcome
     }

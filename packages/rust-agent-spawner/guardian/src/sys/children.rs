@@ -24,7 +24,9 @@ pub fn for_each_child(visit: impl FnMut(i32)) {
             .filter_map(|word| word.parse().ok())
             .for_each(visit),
         // A kernel without CONFIG_PROC_CHILDREN.
-        Err(_) => all_processes().filter(|other| parent_of(*other) == Some(pid())).for_each(visit),
+        Err(_) => all_processes()
+            .filter(|other| parent_of(*other) == Some(pid()))
+            .for_each(visit),
     }
 }
 

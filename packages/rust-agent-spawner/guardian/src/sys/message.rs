@@ -27,7 +27,6 @@ impl Drop for Fds {
     }
 }
 
-
 /// What one receive gave.
 pub enum Received {
     Packet {

@@ -65,7 +65,6 @@ pub fn now_ms() -> u64 {
     u64::try_from(time.tv_sec * 1000 + time.tv_nsec / 1_000_000).unwrap_or(0)
 }
 
-
 /// Session of its own, nothing to read or write, adopts orphans, deaf to a terminal's signals.
 pub fn become_guardian() {
     // SAFETY: plain calls on constants; errors leave the previous state, which is tolerable.
@@ -215,7 +214,6 @@ pub fn vfork_into<T>(
     };
     if pid < 0 { Err(errno()) } else { Ok(pid) }
 }
-
 
 /// Gives back the memory of a buffer that is not needed any more: a leash lives as long as its
 /// agent, and there may be thousands.
