@@ -49,6 +49,7 @@ impl Kept {
         Ceilings {
             memory: ceilings.memory.filter(|_| !self.memory),
             processes: ceilings.processes.filter(|_| !self.processes),
+            cpu: ceilings.cpu,
         }
     }
 }
@@ -77,6 +78,7 @@ mod tests {
         let ceilings = Ceilings {
             memory: Some(1),
             processes: Some(2),
+            cpu: None,
         };
         let kept = Kept {
             memory: true,

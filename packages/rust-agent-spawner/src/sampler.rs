@@ -4,7 +4,7 @@
 //! /proc.
 
 use crate::agent::Shared;
-use crate::usage;
+use crate::usage::{self, Size};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -17,15 +17,21 @@ pub struct Ceilings {
     /// Resident bytes.
     pub memory: Option<u64>,
     pub processes: Option<u64>,
+    pub cpu: Option<Duration>,
 }
 
 impl Ceilings {
     /// Whether there is anything to watch.
     pub const fn is_set(self) -> bool {
-        self.memory.is_some() || self.processes.is_some()
+        self.memory.is_some() || self.processes.is_some() || self.cpu.is_some()
     }
 
-    fn breach(self, rss: u64, processes: u64) -> Option<String> {
+    fn breach(self, used: Size) -> Option<String> {
+        let Size {
+            rss,
+            processes,
+            cpu,
+        } = used;
         match self {
             Self {
                 memory: Some(most), ..
@@ -39,6 +45,11 @@ impl Ceilings {
                 ..
             } if processes > most => Some(format!(
                 "limits.processes: the tree had {processes} processes of {most}"
+            )),
+            Self { cpu: Some(most), .. } if cpu > most => Some(format!(
+                "limits.cpu_seconds: the tree used {:.1} s of {} s",
+                cpu.as_secs_f64(),
+                most.as_secs_f64()
             )),
             _ => None,
         }
@@ -111,8 +122,7 @@ impl Watched {
         if leash == 0 {
             return;
         }
-        let (rss, processes) = usage::size_of_tree(leash);
-        if let Some(words) = self.ceilings.breach(rss, processes)
+        if let Some(words) = self.ceilings.breach(usage::size_of_tree(leash))
             && let Some(told) = self.told.take()
         {
             told(words);

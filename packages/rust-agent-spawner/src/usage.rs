@@ -1,6 +1,7 @@
 //! What a process tree uses at this moment, read from /proc.
 
 use std::fs;
+use std::time::Duration;
 
 /// Sums over a leader and everything under it.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -22,18 +23,65 @@ pub fn of_tree(leash: i32) -> Usage {
     usage
 }
 
-/// Resident bytes and processes under `leash`: what a limit needs to know, and cheap to read.
-pub fn size_of_tree(leash: i32) -> (u64, u64) {
-    let (mut pages, mut processes) = (0, 0);
+/// What a limit needs to know of a tree.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Size {
+    /// Resident bytes; pages that processes share count once per process.
+    pub rss: u64,
+    pub processes: u64,
+    /// Of everybody who lives or was reaped.
+    pub cpu: Duration,
+}
+
+/// The size of everything under `leash`.
+pub fn size_of_tree(leash: i32) -> Size {
+    let mut size = Size::default();
+    // Orphans are reaped by the leash, so what they used is told by its fields of children.
+    let mut ticks = Stat::read(leash).reaped_ticks();
     visit(leash, |pid| {
-        processes += 1;
-        // proc_pid_statm(5): the second field is the resident set.
-        pages += fs::read_to_string(format!("/proc/{pid}/statm"))
-            .ok()
-            .and_then(|text| text.split(' ').nth(1)?.parse::<u64>().ok())
-            .unwrap_or(0);
+        let stat = Stat::read(pid);
+        size.processes += 1;
+        size.rss += stat.rss();
+        ticks += stat.own_ticks() + stat.reaped_ticks();
     });
-    (pages * rustix::param::page_size() as u64, processes)
+    size.cpu = Duration::from_secs_f64(seconds(ticks));
+    size
+}
+
+/// The fields of proc_pid_stat(5) by their numbers there; zeros of a process that is gone.
+struct Stat(Vec<u64>);
+
+impl Stat {
+    fn read(pid: i32) -> Self {
+        // The name in field 2 may hold spaces and parentheses: count from its last one.
+        let text = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        Self(text.rsplit_once(')').map_or(Vec::new(), |(_, rest)| {
+            rest.split_ascii_whitespace()
+                .map(|word| word.parse().unwrap_or(0))
+                .collect()
+        }))
+    }
+
+    fn field(&self, number: usize) -> u64 {
+        self.0.get(number - 3).copied().unwrap_or(0)
+    }
+
+    fn own_ticks(&self) -> u64 {
+        self.field(14) + self.field(15)
+    }
+
+    fn reaped_ticks(&self) -> u64 {
+        self.field(16) + self.field(17)
+    }
+
+    fn rss(&self) -> u64 {
+        self.field(24) * rustix::param::page_size() as u64
+    }
+}
+
+#[allow(clippy::cast_precision_loss, reason = "centuries fit")]
+fn seconds(ticks: u64) -> f64 {
+    ticks as f64 / rustix::param::clock_ticks_per_second() as f64
 }
 
 fn visit(leash: i32, mut each: impl FnMut(i32)) {
@@ -60,23 +108,9 @@ fn children(pid: i32) -> Vec<i32> {
 }
 
 fn add(usage: &mut Usage, pid: i32) {
-    // The name in field 2 may hold spaces and parentheses: count from its last one.
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let fields: Vec<&str> = stat.rsplit_once(')').map_or(Vec::new(), |(_, rest)| {
-        rest.split_ascii_whitespace().collect()
-    });
-    let field = |number: usize| {
-        fields
-            .get(number - 3)
-            .and_then(|text| text.parse::<u64>().ok())
-            .unwrap_or(0)
-    };
-    let ticks = rustix::param::clock_ticks_per_second();
-    #[allow(clippy::cast_precision_loss)]
-    {
-        usage.cpu_seconds += (field(14) + field(15)) as f64 / ticks as f64;
-    }
-    usage.rss += field(24) * rustix::param::page_size() as u64;
+    let stat = Stat::read(pid);
+    usage.cpu_seconds += seconds(stat.own_ticks());
+    usage.rss += stat.rss();
     usage.open_files +=
         fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, |entries| entries.count() as u64);
 }
@@ -85,7 +119,7 @@ fn add(usage: &mut Usage, pid: i32) {
 mod tests {
     use super::*;
     use std::process::{Command, Stdio};
-    use std::time::{Duration, Instant};
+    use std::time::Instant;
 
     #[test]
     fn a_child_of_ours_is_counted() {

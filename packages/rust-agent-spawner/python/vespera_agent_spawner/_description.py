@@ -82,7 +82,11 @@ def _outcome(
         return Outcome.CANCELLED, "the call that owned it was cancelled"
     if isinstance(error, AgentTimeout):
         return Outcome.TIMED_OUT, str(error)
-    if status is not None and OUTPUT_LIMIT in status.reason:
+    if status is not None and status.by == "oom":
+        return Outcome.OUT_OF_MEMORY, status.reason
+    if status is not None and (
+        status.by == "limit" or (status.by == "kill" and "limits." in status.reason)
+    ):
         return Outcome.LIMIT_EXCEEDED, status.reason
     if turn is not None:
         return Outcome(turn["outcome"]), turn.get("error")

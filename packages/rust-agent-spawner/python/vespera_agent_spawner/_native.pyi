@@ -64,6 +64,7 @@ class Session:
         environment: list[tuple[bytes, bytes]],
         working_directory: bytes,
         session_id: str,
+        fate: tuple[float, bytes | None],
     ) -> Session: ...
     @staticmethod
     def start(
@@ -72,6 +73,7 @@ class Session:
         environment: list[tuple[bytes, bytes]],
         working_directory: bytes,
         session_id: str,
+        fate: tuple[float, bytes | None],
         bridge: Bridge,
         prompt: tuple[str, str] | None,
         answers_asks: bool,
@@ -104,7 +106,9 @@ class Session:
         self, prompt: str, uuid: str, timeout: float | None
     ) -> tuple[bytes, float | None]: ...
     def interrupt(self) -> None: ...
-    def shutdown(self, grace: float) -> tuple[int | None, int | None, str | None, str | None]: ...
+    def shutdown(
+        self, grace: float
+    ) -> tuple[int | None, int | None, str | None, str | None, str | None, list[str]]: ...
     def kill(self) -> None: ...
     def usage(self) -> tuple[int, float, int, int]: ...
     def stderr_tail(self) -> str: ...

@@ -16,6 +16,8 @@ from vespera_agent_spawner._description import never_started
 from vespera_agent_spawner._logging import logger_for
 from vespera_agent_spawner.admission import Admission, default_max_agents
 from vespera_agent_spawner.agent import Agent
+from vespera_agent_spawner.backends import Backend, Ownership
+from vespera_agent_spawner.backends._cgroup import delegated
 from vespera_agent_spawner.config import AgentConfig, SupervisorConfig
 from vespera_agent_spawner.errors import (
     AgentError,
@@ -33,7 +35,7 @@ _CLAUDE_RESERVE = 512 * 1024 * 1024
 _CLOSE_GRACE = 5.0
 
 # Settings of later versions: refused, so that nobody relies on what does nothing.
-_LATER_FLEET = ("warm", "budget", "cgroup", "transcript_dir", "register")
+_LATER_FLEET = ("warm", "budget", "transcript_dir", "register")
 _LATER_AGENT = ("hooks", "tools", "transcript", "budget")
 
 
@@ -50,6 +52,7 @@ class Supervisor:
         _refuse_later(config, _LATER_FLEET, SupervisorConfig())
         self.config = config
         self._backend = backends.choose(config.backend)
+        self._ownership = _ownership(config, self._backend)
         # Weak: an agent that its owner dropped is ended, not kept. Ids and places are strong.
         self._agents: weakref.WeakValueDictionary[str, Agent] = weakref.WeakValueDictionary()
         self._ids: dict[str, _Place] = {}
@@ -232,7 +235,14 @@ class Supervisor:
 
     async def _launch(self, agent: Agent, place: _Place, listening: bool) -> None:
         try:
-            agent._attach(self._backend.start(agent.config, _news_of(agent), listening=listening))
+            agent._attach(
+                self._backend.start(
+                    agent.config,
+                    _news_of(agent),
+                    listening=listening,
+                    ownership=self._ownership,
+                )
+            )
         except BaseException:
             self._release(place)
             raise
@@ -321,6 +331,20 @@ class Supervisor:
                 remedy="give a prompt, or spawn a session",
             )
         return settled
+
+
+def _ownership(config: SupervisorConfig, backend: Backend) -> Ownership:
+    chosen = Ownership() if config.host_death_grace is None else Ownership(config.host_death_grace)
+    if config.cgroup is None:
+        return chosen
+    if backend.name != "rust":
+        raise ConfigError(
+            "cgroup: the Python backend cannot use one",
+            field="cgroup",
+            value=config.cgroup,
+            remedy="leave it out, or use backend='rust'",
+        )
+    return dataclasses.replace(chosen, cgroup=delegated(config.cgroup))
 
 
 @dataclasses.dataclass(slots=True, eq=False)

@@ -53,6 +53,7 @@ pub fn ceilings(config: &AgentConfig) -> Ceilings {
     Ceilings {
         memory: limits.memory,
         processes: limits.processes.map(u64::from),
+        cpu: limits.cpu_seconds.map(Duration::from_secs_f64),
     }
 }
 

@@ -54,7 +54,7 @@ class Launch:
             shutil.rmtree(directory, ignore_errors=True)
 
 
-def prepare(config: AgentConfig, unenforced: Sequence[str]) -> Launch:
+def prepare(config: AgentConfig, unenforced: Sequence[str] = ()) -> Launch:
     """Settle a configuration; raises ``ConfigError``, ``SpawnError`` or ``ProgramNotFound``.
 
     A limit that the backend cannot keep (``unenforced``) is refused: silence would be a promise.
@@ -70,7 +70,7 @@ def prepare(config: AgentConfig, unenforced: Sequence[str]) -> Launch:
         value = getattr(config.limits, name) if config.limits is not None else None
         if value is not None:
             raise ConfigError(
-                f"limits.{name}: this backend does not enforce it yet",
+                f"limits.{name}: this backend cannot enforce it on this system",
                 field=f"limits.{name}",
                 value=value,
                 remedy="leave it out, or set it around the whole program (ulimit, a cgroup)",

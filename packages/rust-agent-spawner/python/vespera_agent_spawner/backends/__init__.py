@@ -12,11 +12,12 @@ import threading
 import warnings
 
 from vespera_agent_spawner._logging import logger_for
-from vespera_agent_spawner.backends._protocol import Backend, Session
+from vespera_agent_spawner.backends._protocol import Backend, Ownership, Session
 from vespera_agent_spawner.errors import ConfigError
 
 __all__ = [
     "Backend",
+    "Ownership",
     "Session",
     "backend",
     "choose",

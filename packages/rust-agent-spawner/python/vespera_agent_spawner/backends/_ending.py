@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
+from vespera_agent_spawner._units import format_size
 from vespera_agent_spawner.results import ExitStatus
 
-__all__ = ["exit_status"]
+if TYPE_CHECKING:
+    from vespera_agent_spawner.config import Limits
+
+__all__ = ["exit_status", "exit_status_of"]
 
 _ASKED = {
     "shutdown": "after its input was ended",
@@ -17,18 +23,59 @@ _ASKED = {
 
 
 def exit_status(
-    code: int | None, number: int | None, by: str | None, why: str | None = None
+    code: int | None,
+    number: int | None,
+    by: str | None,
+    why: str | None = None,
+    survivors: Sequence[str] = (),
 ) -> ExitStatus:
     """Describe an end by exit code or signal ``number``.
 
     ``by`` is the last rung of our own ladder that was stepped on, None when we did nothing;
-    ``why`` is what made us step on it.
+    ``why`` is what made us step on it; ``survivors`` outlived force.
     """
     asked = _ASKED.get(by or "", "by itself") + (f": {why}" if by and why else "")
+    left = _left(survivors)
     if number is not None:
-        name = signal.Signals(number).name if number in set(signal.Signals) else str(number)
-        words = f"killed by {name}" + (f" ({asked})" if by else " that was not ours")
-        return ExitStatus(None, number, by or "outside", words)
+        words = f"killed by {_name(number)}" + (f" ({asked})" if by else " that was not ours")
+        return ExitStatus(None, number, by or "outside", words + left)
     if code is None:
-        return ExitStatus(None, None, "unknown", "gone; the host reaped it, so its code is lost")
-    return ExitStatus(code, None, by or "agent", f"exit code {code}, {asked}")
+        words = "gone; the host reaped it, so its code is lost"
+        return ExitStatus(None, None, "unknown", words + left)
+    return ExitStatus(code, None, by or "agent", f"exit code {code}, {asked}{left}")
+
+
+def exit_status_of(
+    cause: str,
+    code: int | None,
+    number: int | None,
+    limits: Limits | None,
+    survivors: Sequence[str] = (),
+) -> ExitStatus:
+    """Describe an end that the kernel brought about.
+
+    ``cause`` is the name of a limit, or ``"oom"``. A signal of a limit that nobody set is any
+    other signal.
+    """
+    if cause == "oom":
+        words = f"killed by {_name(number or 0)}: the system had no memory left (OOM killer)"
+        return ExitStatus(None, number, "oom", words + _left(survivors))
+    limit = getattr(limits, cause) if limits is not None else None
+    if limit is None or (cause == "processes" and code == 0):
+        return exit_status(code, number, None, None, survivors)
+    figure = {
+        "memory": lambda: f"its cgroup had used {format_size(limit)}",
+        "processes": lambda: f"it was refused more than {limit} processes",
+        "cpu_seconds": lambda: f"a process had used {limit:g} s of CPU time",
+        "file_size": lambda: f"a file would have grown over {format_size(limit)}",
+    }[cause]()
+    how = f"exit code {code}" if number is None else f"killed by {_name(number)}"
+    return ExitStatus(code, number, "limit", f"{how}: limits.{cause}: {figure}" + _left(survivors))
+
+
+def _name(number: int) -> str:
+    return signal.Signals(number).name if number in set(signal.Signals) else str(number)
+
+
+def _left(survivors: Sequence[str]) -> str:
+    return f"; still alive: {', '.join(survivors)}" if survivors else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from vespera_agent_spawner.events import Event
@@ -11,7 +12,19 @@ from vespera_agent_spawner.results import AgentInfo, ExitStatus, State, TurnResu
 if TYPE_CHECKING:
     from vespera_agent_spawner.config import AgentConfig
 
-__all__ = ["Backend", "LiveSession", "Session"]
+__all__ = ["Backend", "LiveSession", "Ownership", "Session"]
+
+
+@dataclass(frozen=True, slots=True)
+class Ownership:
+    """What a fleet says on the ownership of its trees.
+
+    ``host_death_grace``: seconds that agents may live on when the host dies. ``cgroup``: the
+    delegated cgroup2 directory in which each agent gets one of its own.
+    """
+
+    host_death_grace: float = 0.25
+    cgroup: str | None = None
 
 
 class Session(Protocol):
@@ -132,7 +145,12 @@ class Backend(Protocol):
         """
 
     def start(
-        self, config: AgentConfig, news: Callable[[], None], *, listening: bool
+        self,
+        config: AgentConfig,
+        news: Callable[[], None],
+        *,
+        listening: bool,
+        ownership: Ownership,
     ) -> LiveSession:
         """Start an agent on the running loop without waiting; with a prompt it is a run.
 

@@ -19,8 +19,9 @@ from vespera_agent_spawner import _native
 from vespera_agent_spawner._counters import Counters
 from vespera_agent_spawner.adapters.claude_frames import control_request, encode, turn_result
 from vespera_agent_spawner.adapters.launch import Launch, prepare
-from vespera_agent_spawner.backends._ending import exit_status
+from vespera_agent_spawner.backends._ending import exit_status, exit_status_of
 from vespera_agent_spawner.backends._loop_bridge import LoopBridge
+from vespera_agent_spawner.backends._protocol import Ownership
 from vespera_agent_spawner.errors import AgentTimeout
 from vespera_agent_spawner.events import Event
 from vespera_agent_spawner.results import (
@@ -33,11 +34,13 @@ from vespera_agent_spawner.results import (
 )
 
 if TYPE_CHECKING:
-    from vespera_agent_spawner.config import AgentConfig
+    from vespera_agent_spawner.config import AgentConfig, Limits
 
 __all__ = ["RustBackend", "RustSession"]
 
-_UNENFORCED = ("memory", "processes")
+# Code, signal, rung, reason, what the kernel ended it for, who outlived force.
+_Told = tuple[int | None, int | None, str | None, str | None, str | None, list[str]]
+
 _RUNGS = {"shutdown": "eof", "terminate": "term", "kill": "kill"}
 
 
@@ -67,22 +70,29 @@ class RustBackend:
         return merged
 
     def spawn(self, config: AgentConfig) -> RustSession:
-        launch = prepare(config, _UNENFORCED)
+        launch = prepare(config)
         try:
-            native = _native.Session.spawn(config.to_json(), *_bytes_of(launch), launch.session_id)
+            native = _native.Session.spawn(
+                config.to_json(), *_bytes_of(launch), launch.session_id, _fate(Ownership())
+            )
         except BaseException:
             self._counters.add("vespera_spawns_total", outcome="spawn_failed")
             launch.discard()
             raise
         self._counters.add("vespera_spawns_total", outcome="completed")
-        session = RustSession(native, launch, self._counters)
+        session = RustSession(native, launch, config.limits, self._counters)
         self._sessions.add(session)
         return session
 
     def start(
-        self, config: AgentConfig, news: Callable[[], None], *, listening: bool
+        self,
+        config: AgentConfig,
+        news: Callable[[], None],
+        *,
+        listening: bool,
+        ownership: Ownership,
     ) -> RustSession:
-        launch = prepare(config, _UNENFORCED)
+        launch = prepare(config)
         bridge = self._bridge()
         prompt = None if config.prompt is None else (config.prompt, str(uuid.uuid4()))
         try:
@@ -90,6 +100,7 @@ class RustBackend:
                 config.to_json(),
                 *_bytes_of(launch),
                 launch.session_id,
+                _fate(ownership),
                 bridge.native,
                 prompt,
                 config.on_permission is not None,
@@ -100,7 +111,8 @@ class RustBackend:
             launch.discard()
             bridge.close_if_idle()
             raise
-        session = RustSession(native, launch, self._counters)
+        tier = None if ownership.cgroup is None else "cgroup"
+        session = RustSession(native, launch, config.limits, self._counters, tier)
         self._sessions.add(session)
         bridge.add(native.number, session, news)
         return session
@@ -127,10 +139,15 @@ class RustBackend:
             thread.join(grace + 5)
 
     def forget_in_fork(self) -> None:
-        # The extension closes its own descriptors (pthread_atfork).
+        # The extension has closed its descriptors (pthread_atfork).
         for session in tuple(self._sessions):
             session.forget_in_fork()
         self._sessions = weakref.WeakSet()
+
+
+def _fate(ownership: Ownership) -> tuple[float, bytes | None]:
+    cgroup = ownership.cgroup
+    return ownership.host_death_grace, None if cgroup is None else os.fsencode(cgroup)
 
 
 def _bytes_of(launch: Launch) -> tuple[list[bytes], list[tuple[bytes, bytes]], bytes]:
@@ -151,14 +168,22 @@ def _end_quietly(session: RustSession, grace: float) -> None:
 class RustSession:
     """One agent of the Rust backend."""
 
-    def __init__(self, native: _native.Session, launch: Launch, counters: Counters) -> None:
+    def __init__(
+        self,
+        native: _native.Session,
+        launch: Launch,
+        limits: Limits | None,
+        counters: Counters,
+        containment: str | None = None,
+    ) -> None:
         self._native = native
+        self._limits = limits
         self._launch = launch
         self._counters = counters
         self._started_at = time.time() - native.info()["age_seconds"]
         self._turn_began = time.monotonic()
         self._ending = threading.Lock()
-        self._containment = _native.containment()[0]
+        self._containment = containment or _native.containment()[0]
         self._exit: ExitStatus | None = None
         self._discard = weakref.finalize(self, launch.discard)
 
@@ -309,11 +334,15 @@ class RustSession:
     def forget_in_fork(self) -> None:
         self._discard.detach()
 
-    def _remember(self, told: tuple[int | None, int | None, str | None, str | None]) -> ExitStatus:
+    def _remember(self, told: _Told) -> ExitStatus:
         with self._ending:
             if self._exit is None:
-                code, number, by, why = told
-                self._exit = exit_status(code, number, by, why if by == "kill" else None)
+                code, number, by, why, cause, survivors = told
+                if by is None and cause is not None:
+                    self._exit = exit_status_of(cause, code, number, self._limits, survivors)
+                else:
+                    why = why if by == "kill" else None
+                    self._exit = exit_status(code, number, by, why, survivors)
                 if by in _RUNGS:
                     self._counters.add("vespera_kills_total", rung=_RUNGS[by])
                 self._counters.add("vespera_orphans_reaped_total", self.orphans_reaped)

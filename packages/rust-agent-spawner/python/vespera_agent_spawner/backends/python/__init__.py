@@ -17,8 +17,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from vespera_agent_spawner._counters import Counters
 from vespera_agent_spawner.adapters.launch import Launch, prepare
 from vespera_agent_spawner.backends import in_subinterpreter
+from vespera_agent_spawner.backends._protocol import Ownership
 from vespera_agent_spawner.backends.python import proc
 from vespera_agent_spawner.backends.python.conversation import Conversation
+from vespera_agent_spawner.backends.python.limits import unenforced
 from vespera_agent_spawner.backends.python.live import LivePythonSession
 from vespera_agent_spawner.backends.python.process import ChildProcess
 from vespera_agent_spawner.backends.python.reactor import Reactor
@@ -39,7 +41,6 @@ __all__ = ["PythonBackend", "PythonSession"]
 
 _T = TypeVar("_T")
 _TIER = "pgroup"
-_UNENFORCED = ("memory", "processes", "open_files", "cpu_seconds", "file_size", "nice")
 _DEFAULT_STARTUP = 60.0
 _DEFAULT_WRITE = 30.0
 
@@ -73,7 +74,7 @@ class PythonBackend:
 
     def spawn(self, config: AgentConfig) -> PythonSession:
         _require_posix(config)
-        launch = prepare(config, _UNENFORCED)
+        launch = prepare(config, unenforced())
         try:
             return self._start(config, launch)
         except BaseException:
@@ -90,7 +91,7 @@ class PythonBackend:
 
         async def start() -> PythonSession:
             # In a worker thread: an exec from a sleeping network disk must not stop the loop.
-            starting = reactor.loop.run_in_executor(None, ChildProcess, launch, tag)
+            starting = reactor.loop.run_in_executor(None, ChildProcess, launch, tag, config.limits)
             try:
                 process = await asyncio.shield(starting)
             except asyncio.CancelledError:
@@ -105,6 +106,7 @@ class PythonBackend:
                 write=_DEFAULT_WRITE if write is None else float(write),
                 backend=self.name,
                 counters=self._counters,
+                limits=config.limits,
             )
             session = PythonSession(self, reactor, launch, process, conversation)
             self._sessions.add(session)
@@ -130,10 +132,17 @@ class PythonBackend:
         return self._counters
 
     def start(
-        self, config: AgentConfig, news: Callable[[], None], *, listening: bool
+        self,
+        config: AgentConfig,
+        news: Callable[[], None],
+        *,
+        listening: bool,
+        ownership: Ownership,
     ) -> LivePythonSession:
+        # The tier is pgroup: nobody is left to keep a grace when the host is killed.
+        del ownership
         _require_posix(config)
-        launch = prepare(config, _UNENFORCED)
+        launch = prepare(config, unenforced())
         reactor = self._running_reactor()
         session = LivePythonSession(self, reactor, config, launch, news, listening=listening)
         self._live.add(session)

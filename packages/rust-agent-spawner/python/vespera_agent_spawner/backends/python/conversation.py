@@ -14,21 +14,22 @@ import signal
 import time
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from vespera_agent_spawner._counters import Counters, kind_label
 from vespera_agent_spawner._logging import logger_for
 from vespera_agent_spawner.adapters import claude_frames as frames
 from vespera_agent_spawner.adapters.launch import Launch
-from vespera_agent_spawner.backends._ending import exit_status
 from vespera_agent_spawner.backends.python.background import BackgroundTasks, IdleClock
 from vespera_agent_spawner.backends.python.framing import LineFramer, Oversize
+from vespera_agent_spawner.backends.python.limits import LimitKeeper
 from vespera_agent_spawner.backends.python.listener import Listener
 from vespera_agent_spawner.backends.python.moves import MOVES
 from vespera_agent_spawner.backends.python.process import ChildProcess
 from vespera_agent_spawner.backends.python.stderr_tail import StderrTail, shown
 from vespera_agent_spawner.backends.python.sweep import Sweeper
+from vespera_agent_spawner.backends.python.turn import Turn
+from vespera_agent_spawner.config import Limits
 from vespera_agent_spawner.errors import AgentBusy, AgentError, AgentFailed, AgentTimeout
 from vespera_agent_spawner.results import ExitStatus, State, TurnResult
 
@@ -38,16 +39,6 @@ INTERRUPT_GRACE = 5.0  # how long an interrupted turn may take to answer, second
 _CLOSED_OUTPUT_GRACE = 2.0  # stdout ended but the process lives
 _SWEEP_DEADLINE = 2.0
 _UNKILLABLE_GRACE = 3.0
-
-
-@dataclass(slots=True)
-class _Turn:
-    """A prompt on its way to a ``result``. Abandoned: nobody waits for it any more."""
-
-    uuid: str
-    answer: asyncio.Future[Mapping[str, Any]]
-    abandoned: bool = False
-    expired: tuple[str, float] | None = None  # which limit of time passed
 
 
 class Conversation:
@@ -63,6 +54,7 @@ class Conversation:
         write: float,
         backend: str,
         counters: Counters,
+        limits: Limits | None = None,
     ) -> None:
         self._launch = launch
         self._process = process
@@ -74,9 +66,10 @@ class Conversation:
         self._framer = LineFramer()
         self._numbers = itertools.count(1)
         self._asked: dict[str, asyncio.Future[Mapping[str, Any]]] = {}
-        self._turn: _Turn | None = None
+        self._turn: Turn | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
         self._ladder: asyncio.Task[None] | None = None
+        self._limits = LimitKeeper(limits)
         self._ended_by: str | None = None
         self._why: str | None = None
         self._retrying: str | None = None
@@ -107,6 +100,7 @@ class Conversation:
         self._process.attach(
             loop, self._on_stdout, self.stderr.feed, self._on_stdout_end, self._on_exit
         )
+        self._limits.watch(self._process.pid, self.sweeper.tag, self.begin_kill)
         self._log.info("started pid %d: %s", self._process.pid, self._launch.program)
         try:
             async with asyncio.timeout(self._startup):
@@ -140,7 +134,7 @@ class Conversation:
         started = time.monotonic()
         await self._settled()
         self._require_ready()
-        turn = _Turn(str(uuid.uuid4()), asyncio.get_running_loop().create_future())
+        turn = Turn(str(uuid.uuid4()), asyncio.get_running_loop().create_future())
         self._turn = turn
         self._retrying = None
         self._move(State.IN_TURN)
@@ -194,7 +188,7 @@ class Conversation:
             )
         raise self.ended_error()
 
-    async def _turn_timed_out(self, turn: _Turn) -> AgentTimeout:
+    async def _turn_timed_out(self, turn: Turn) -> AgentTimeout:
         name = self._launch.agent_id
         which, timeout = turn.expired or self._expired or ("turn", 0.0)
         self._counters.add("vespera_runs_total", outcome="timed_out")
@@ -241,7 +235,7 @@ class Conversation:
         turn.abandoned = True
         self._background(self._interrupt_or_end(turn))
 
-    async def _interrupt_or_end(self, turn: _Turn) -> None:
+    async def _interrupt_or_end(self, turn: Turn) -> None:
         await self.interrupt()
         await asyncio.wait({turn.answer}, timeout=INTERRUPT_GRACE)
         if not turn.answer.done():
@@ -538,6 +532,7 @@ class Conversation:
 
     async def _finish(self) -> None:
         """Exited, plus a bounded drain; then the sweep, then the zombie, then the waiters."""
+        self._limits.unwatch()
         code, number = self._process.peek_exit()
         if code is None and number is None:
             self.sweeper.forget_leader()
@@ -552,7 +547,9 @@ class Conversation:
             self._log.error("processes that would not die: %s", survivors)
         self._process.reap()
         self._launch.discard()
-        self.exit_status = exit_status(code, number, self._ended_by, self._why)
+        self.exit_status = self._limits.exit_status(
+            code, number, self._ended_by, self._why, [str(pid) for pid in survivors]
+        )
         self._move(State.ENDED if self._greeted else State.SPAWN_FAILED)
         self._log.info("ended: %s", self.exit_status.reason)
         self._fail_waiters()

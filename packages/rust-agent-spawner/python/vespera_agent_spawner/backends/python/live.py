@@ -88,7 +88,9 @@ class LivePythonSession:
         watch = None
         try:
             loop = asyncio.get_running_loop()
-            process = await loop.run_in_executor(None, ChildProcess, self._launch, tag)
+            process = await loop.run_in_executor(
+                None, ChildProcess, self._launch, tag, self._config.limits
+            )
             conversation = Conversation(
                 self._launch,
                 process,
@@ -97,6 +99,7 @@ class LivePythonSession:
                 write=self._timeouts.write,
                 backend=self._backend.name,
                 counters=self._backend.counters,
+                limits=self._config.limits,
             )
             conversation.listener = self
             conversation.idle_limits = self._timeouts.idle

@@ -25,6 +25,7 @@ class Process:
     state: str
     start_time: int
     cpu_ticks: int
+    reaped_ticks: int
     resident_pages: int
 
 
@@ -55,6 +56,7 @@ def _read(pid: int) -> Process | None:
             state=fields[0].decode("ascii"),
             start_time=int(fields[19]),
             cpu_ticks=int(fields[11]) + int(fields[12]),
+            reaped_ticks=int(fields[13]) + int(fields[14]),
             resident_pages=int(fields[21]),
         )
     except (IndexError, ValueError):
@@ -110,17 +112,24 @@ def members(leader: int, tag: bytes, known: frozenset[tuple[int, int]]) -> list[
     ]
 
 
-def tree_usage(leader: int, tag: bytes) -> Usage:
-    """Sum over the tree; shared pages are counted once per process that maps them."""
+def tree_usage(leader: int, tag: bytes, *, reaped: bool = False, files: bool = True) -> Usage:
+    """Sum over the tree; shared pages are counted once per process that maps them.
+
+    ``reaped`` adds the CPU time of the children that were waited for; without ``files`` no open
+    file is counted, which is cheaper.
+    """
     found = members(leader, tag, frozenset())
     if (top := _read(leader)) is not None and top.state not in "ZX":
         found.append(top)
     page, ticks = os.sysconf("SC_PAGE_SIZE"), os.sysconf("SC_CLK_TCK")
     return Usage(
         rss=sum(process.resident_pages for process in found) * page,
-        cpu_seconds=sum(process.cpu_ticks for process in found) / ticks,
+        cpu_seconds=sum(
+            process.cpu_ticks + (process.reaped_ticks if reaped else 0) for process in found
+        )
+        / ticks,
         processes=len(found),
-        open_files=sum(_open_files(process.pid) for process in found),
+        open_files=sum(_open_files(process.pid) for process in found) if files else 0,
     )
 
 

@@ -21,6 +21,8 @@ import threading
 from collections.abc import Callable
 
 from vespera_agent_spawner.adapters.launch import Launch
+from vespera_agent_spawner.backends.python.limits import apply
+from vespera_agent_spawner.config import Limits
 from vespera_agent_spawner.errors import ProgramNotFound, SpawnError
 
 __all__ = ["ChildProcess"]
@@ -32,7 +34,7 @@ _DRAIN_LIMIT = 256 * 1024 * 1024
 class ChildProcess:
     """A started program; callbacks run on the loop. ``start`` is the only blocking part."""
 
-    def __init__(self, launch: Launch, tag: tuple[str, str]) -> None:
+    def __init__(self, launch: Launch, tag: tuple[str, str], limits: Limits | None) -> None:
         with contextlib.ExitStack() as on_failure, contextlib.ExitStack() as after:
             try:
                 # A socket, not a pipe, for stdin: shutdown() ends it even where a forked worker
@@ -54,17 +56,37 @@ class ChildProcess:
                 )
             except OSError as error:
                 raise _spawn_error(launch, error) from error
+            self.pid = self._popen.pid
+            if limits is not None:
+                self._limit(launch, limits)
             on_failure.pop_all()
         ours.setblocking(False)
         os.set_blocking(out_read, False)
         os.set_blocking(err_read, False)
-        self.pid = self._popen.pid
         self._stdin: socket.socket | None = ours
         self._stdout: int | None = out_read
         self._stderr: int | None = err_read
         self._pidfd: int | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._write_lock = asyncio.Lock()
+
+    def _limit(self, launch: Launch, limits: Limits) -> None:
+        try:
+            apply(self.pid, limits)
+        except ProcessLookupError:
+            # It has ended already.
+            return
+        except (OSError, ValueError) as error:
+            self.signal_group(signal.SIGKILL)
+            self._popen.wait()
+            raise SpawnError(
+                f"agent '{launch.agent_id}': its limits were refused: {error}; a negative nice "
+                "and more than the host's own limits need privileges",
+                errno=getattr(error, "errno", None),
+                program=launch.program,
+                stage="limits",
+                context={"agent_id": launch.agent_id},
+            ) from error
 
     def attach(
         self,
