@@ -16,6 +16,7 @@ from vespera_agent_spawner import backends
 sys.path.insert(0, str(Path(__file__).parent))
 
 from fake_agents import NUMBERS, Agents, eventually, traced
+from fleets import Fleet
 
 
 @pytest.fixture(params=["rust", "python"])
@@ -46,3 +47,8 @@ def agents(backend: str, request: pytest.FixtureRequest) -> Iterator[Agents]:
             for pid in survivors:
                 os.kill(pid, signal.SIGKILL)
     assert left, f"processes outlived the test: {survivors}"
+
+
+@pytest.fixture
+def fleet(backend: str, request: pytest.FixtureRequest) -> Fleet:
+    return Fleet(backend, f"{request.node.name}-{id(request)}")

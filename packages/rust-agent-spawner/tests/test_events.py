@@ -8,7 +8,7 @@ import pickle
 
 import pytest
 
-from test_supervisor import Fleet
+from fleets import Fleet
 from vespera_agent_spawner import Event, Outcome
 
 

@@ -237,8 +237,6 @@ def test_long_and_secret_values_travel_in_private_files(agents: Agents) -> None:
         ({"working_directory": "/", "config": {"working_directory": "/tmp"}}, "working_directory"),
         ({"config": {"prompt": "x"}}, "config.prompt"),
         ({"config": {"adapter": "raw"}}, "adapter"),
-        ({"config": {"limits": {"memory": "1GiB"}}}, "limits.memory"),
-        ({"config": {"limits": {"processes": 5}}}, "limits.processes"),
         ({"config": {"extra_args": {"session-id": "x"}}}, "extra_args.session-id"),
         ({"backend": "cobol"}, "backend"),
     ],

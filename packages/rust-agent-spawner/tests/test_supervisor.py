@@ -5,60 +5,23 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
-import sys
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 import pytest
 
 import vespera_agent_spawner as spawner
-from fake_agents import FAKE, eventually, traced
+from fleets import Fleet, until
 from vespera_agent_spawner import (
     AgentConfig,
     ConfigError,
     Outcome,
     State,
-    Supervisor,
-    SupervisorConfig,
 )
-
-
-class Fleet:
-    """Makes configurations of fake agents and supervisors of one backend."""
-
-    def __init__(self, backend: str, trace: str) -> None:
-        self.backend = backend
-        self.trace = trace
-
-    def supervisor(self, **config: Any) -> Supervisor:
-        fields = {"memory_reserve": 0, "max_agents": 16, "backend": self.backend, **config}
-        return Supervisor(SupervisorConfig.from_mapping(fields))
-
-    def config(self, prompt: str | None = None, how: str = "", **fields: Any) -> AgentConfig:
-        return AgentConfig(
-            program=sys.executable,
-            args=(str(FAKE),),
-            prompt=prompt,
-            environment={"FAKE_CLAUDE": how, "FAKE_TRACE": self.trace},
-            **fields,
-        )
-
-    def gone(self) -> bool:
-        return bool(eventually(lambda: not traced(self.trace)))
 
 
 def begun(work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
     return asyncio.get_running_loop().create_task(work)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Wait for something that has no event to wait for."""
-    assert await asyncio.to_thread(eventually, condition)
-
-
-@pytest.fixture
-def fleet(backend: str, request: pytest.FixtureRequest) -> Fleet:
-    return Fleet(backend, f"{request.node.name}-{id(request)}")
 
 
 def test_a_run_streams_its_events_and_ends(fleet: Fleet) -> None:
