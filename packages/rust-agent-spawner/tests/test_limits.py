@@ -109,6 +109,11 @@ def test_a_kill_from_outside_is_no_breach(fleet: Fleet) -> None:
     assert "SIGKILL" in result.exit.reason
 
 
+def remove(group: Path) -> None:
+    assert eventually(lambda: not (group / "cgroup.procs").read_text())
+    group.rmdir()
+
+
 @contextlib.contextmanager
 def small_memory() -> Iterator[Path]:
     """A cgroup whose processes share 96 MiB, made by whoever may."""
@@ -122,8 +127,7 @@ def small_memory() -> Iterator[Path]:
                     try:
                         yield group
                     finally:
-                        eventually(lambda: not (group / "cgroup.procs").read_text())
-                        group.rmdir()
+                        remove(group)
                     return
             group.rmdir()
     pytest.skip("no cgroup with a memory controller may be made here")
@@ -186,8 +190,7 @@ def delegated() -> Iterator[Path]:
                 left = [entry for entry in group.iterdir() if entry.is_dir()]
                 for entry in left:
                     (entry / "cgroup.kill").write_text("1")
-                    eventually(lambda entry=entry: not (entry / "cgroup.procs").read_text())
-                    entry.rmdir()
+                    remove(entry)
                 group.rmdir()
             assert not left, f"cgroups outlived the test: {left}"
             return
