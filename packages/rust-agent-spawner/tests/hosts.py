@@ -38,11 +38,14 @@ def tell(**news):
 class Host:
     """A Python program that uses the package; killed at the end of the ``with`` if still there."""
 
-    def __init__(self, backend: str, trace: str, code: str, folder: Path) -> None:
+    def __init__(
+        self, backend: str, trace: str, code: str, folder: Path, *, stdin: int | None = None
+    ) -> None:
         script = folder / "host.py"
         script.write_text(PREAMBLE + code)
         self.process = subprocess.Popen(
             [sys.executable, str(script), backend, str(FAKE), trace],
+            stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -56,6 +56,7 @@ class Sweeper:
         while True:
             found = self._members()
             if not found:
+                self._reap_adopted()
                 return []
             for process in found:
                 if _kill_exactly(process.pid, process.start_time):
@@ -64,6 +65,13 @@ class Sweeper:
             if loop.time() >= end:
                 return [process.pid for process in found]
             await asyncio.sleep(_PAUSE)
+
+    def _reap_adopted(self) -> None:
+        """Orphans of the tree are ours where the host is PID 1 of a container, or a subreaper."""
+        for pid, _ in self._killed:
+            # ECHILD: somebody else's, as usual. A number that is our child's cannot be another's.
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, os.WNOHANG)
 
     def _members(self) -> list[proc.Process]:
         return proc.members(self._leader, self._tag, frozenset(self._known))
