@@ -46,7 +46,9 @@ impl Ceilings {
             } if processes > most => Some(format!(
                 "limits.processes: the tree had {processes} processes of {most}"
             )),
-            Self { cpu: Some(most), .. } if cpu > most => Some(format!(
+            Self {
+                cpu: Some(most), ..
+            } if cpu > most => Some(format!(
                 "limits.cpu_seconds: the tree used {:.1} s of {} s",
                 cpu.as_secs_f64(),
                 most.as_secs_f64()
