@@ -135,20 +135,16 @@ impl Handle {
             .cgroup
             .as_ref()
             .map_or_else(Vec::new, |parent| crate::cgroup::of_agent(parent, &mark));
-        let ends = process::guardian()
-            .and_then(|(guardian, umask)| {
-                let request = Request {
-                    program: program_bytes(&argv),
-                    directory: &launch.directory,
-                    argv: &argv,
-                    environment: &environment,
-                    limits: kept.kernel_limits(launch.limits),
-                    cgroup: &cgroup,
-                    host_death_grace_ms: launch.host_death_grace_ms,
-                };
-                guardian.spawn(&request, umask)
-            })
-            .map_err(io)?;
+        let ends = process::spawn(&Request {
+            program: program_bytes(&argv),
+            directory: &launch.directory,
+            argv: &argv,
+            environment: &environment,
+            limits: kept.kernel_limits(launch.limits),
+            cgroup: &cgroup,
+            host_death_grace_ms: launch.host_death_grace_ms,
+        })
+        .map_err(io)?;
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
         let shared = Arc::new(Shared::with_events(
             launch.session_id.clone(),

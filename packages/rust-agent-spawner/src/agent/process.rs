@@ -16,6 +16,7 @@ use std::ffi::CString;
 use std::io::{self, IoSlice, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use vespera_guardian::{HOST_FD, Limits, MAX_INLINE, Spawn, VERSION, read_hello};
 
@@ -27,6 +28,9 @@ const DEADLINE_MS: i64 = 5000;
 
 /// A guardian that was stopped gets this long after SIGCONT; then it counts as dead.
 const LAST_DEADLINE_MS: i64 = 1000;
+
+/// So many guardians may die under one request.
+const ATTEMPTS: u32 = 3;
 
 /// One agent to start. `program` and `directory` are absolute.
 #[derive(Debug)]
@@ -59,6 +63,8 @@ pub struct Guardian {
     socket: Descriptor,
     pid: libc::pid_t,
     rights: Rights,
+    /// Its socket said so before the kernel had reaped it for us.
+    gone: AtomicBool,
 }
 
 static CURRENT: Mutex<Option<Arc<Guardian>>> = Mutex::new(None);
@@ -90,6 +96,32 @@ pub fn guardian() -> io::Result<(Arc<Guardian>, u32)> {
         crate::metrics::GUARDIAN_RESTARTS.add(1);
     }
     Ok((started, umask))
+}
+
+/// Starts an agent; how the start went arrives on the leash's socket.
+///
+/// # Errors
+/// No guardian, no descriptors left, or a guardian that does not take the request in time.
+pub fn spawn(request: &Request<'_>) -> io::Result<Ends> {
+    let mut attempts = ATTEMPTS;
+    loop {
+        let (guardian, umask) = guardian()?;
+        match Arc::clone(&guardian).spawn(request, umask) {
+            // It died before it took the request: nothing has begun, so another may have it.
+            Err(error) if is_hangup(&error) && attempts > 1 => {
+                guardian.gone.store(true, Ordering::Release);
+                attempts -= 1;
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
+fn is_hangup(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset
+    )
 }
 
 fn reap_former() {
@@ -128,7 +160,7 @@ impl Guardian {
 
     fn is_alive(&self) -> bool {
         // A forked copy of the host is nobody's parent here, and `rights` has told it apart.
-        wait_for(self.pid) == 0
+        !self.gone.load(Ordering::Acquire) && wait_for(self.pid) == 0
     }
 
     fn start(rights: Rights) -> io::Result<Self> {
@@ -143,6 +175,7 @@ impl Guardian {
             socket: ours,
             pid,
             rights,
+            gone: AtomicBool::new(false),
         };
         let mut hello = [0_u8; 16];
         guardian.wait(rustix::event::PollFlags::IN)?;
@@ -158,11 +191,7 @@ impl Guardian {
         }
     }
 
-    /// Starts an agent; how the start went arrives on the leash's socket.
-    ///
-    /// # Errors
-    /// No descriptors left, or a guardian that does not take the request within five seconds.
-    pub fn spawn(self: Arc<Self>, request: &Request<'_>, umask: u32) -> io::Result<Ends> {
+    fn spawn(self: Arc<Self>, request: &Request<'_>, umask: u32) -> io::Result<Ends> {
         let (header, strings) = Spawn {
             grace_ms: request.host_death_grace_ms,
             umask,
