@@ -58,6 +58,13 @@ pub fn run(kind: &str) -> ! {
             }
         }
         "answer" => answer(),
+        "quit" => quit(),
+        _ if kind.starts_with("tree:") => {
+            let number = kind["tree:".len()..].parse().unwrap_or(0);
+            for _ in 0..number {
+                child(|| sleep());
+            }
+        }
         _ => {}
     }
     sleep()

@@ -39,7 +39,7 @@ pub fn run(words: &[String]) {
         }
         let kind = KINDS[random.usize(..KINDS.len())];
         match Handle::start(
-            &launch(&tag, index, kind, grace),
+            &launch_of(&tag, index, kind, grace),
             Plan::default(),
             None,
             false,
@@ -68,7 +68,7 @@ fn obey(tag: &str, grace: u32) {
             }
             "again" => {
                 let index = 1000 + kept.len() as u64;
-                let launch = launch(tag, index, "answer", grace);
+                let launch = launch_of(tag, index, "answer", grace);
                 match Handle::spawn(&launch, Plan::default(), &mut || false) {
                     Ok(handle) => {
                         kept.push(handle);
@@ -83,7 +83,8 @@ fn obey(tag: &str, grace: u32) {
     std::process::exit(0);
 }
 
-fn launch(tag: &str, index: u64, kind: &str, grace: u32) -> Launch {
+/// An agent that is the adversary `kind`.
+pub fn launch_of(tag: &str, index: u64, kind: &str, grace: u32) -> Launch {
     let program = std::env::current_exe().unwrap_or_default();
     let program = program.to_string_lossy().into_owned();
     let word = |text: &str| text.as_bytes().to_vec();

@@ -1,12 +1,13 @@
 //! The chaos harness: random kills of hosts, guardians and leashes, and an oracle for what is left.
 //!
-//! One program in three roles, so that a trial needs nothing but itself: `run` (the harness),
-//! `host` (what is killed) and `adversary` (what must not survive).
+//! One program in all roles, so that a trial needs nothing but itself: `run` (the harness), `host`
+//! (what is killed) and `adversary` (what must not survive); `figures` measures.
 #![cfg(target_os = "linux")]
 // The harness is a program: its modules are nobody's interface, and it speaks on stdout.
 #![allow(unreachable_pub, clippy::print_stdout)]
 
 mod adversary;
+mod figures;
 mod host;
 mod oracle;
 mod trial;
@@ -22,6 +23,7 @@ fn main() {
         Some("adversary") => adversary::run(words.get(2).map_or("plain", String::as_str)),
         Some("host") => host::run(&words[2..]),
         Some("run") => run(&words[2..]),
+        Some("figures") => figures::run(&words[2..]),
         _ => {
             eprintln!(
                 "vespera-chaos run --seconds S --trials N --seed N --target host|guardian|leash|mix \

@@ -257,10 +257,7 @@ impl Trial {
             let left = deadline.saturating_duration_since(Instant::now());
             match self.host.news.recv_timeout(left) {
                 Ok(word) if word == wanted => return true,
-                Ok(word) if word.starts_with("failed") => {
-                    println!("{word}");
-                    return false;
-                }
+                Ok(word) if word.starts_with("failed") => return false,
                 Ok(_) => {}
                 Err(_) => return false,
             }

@@ -7,7 +7,7 @@
 use crate::cgroup::Cgroup;
 use crate::leader;
 use crate::sys::message::{self, Fds, Received};
-use crate::sys::{self, Watch, children};
+use crate::sys::{self, Buffer, Watch, children};
 use vespera_guardian::{Breach, EndedBy, MAX_INLINE, Order, Report, SPAWN_HEADER, Spawn, Stage};
 
 /// After this many milliseconds of force, what still lives is reported as a survivor.
@@ -19,8 +19,14 @@ const FORCE_TICK_MS: i32 = 2;
 /// So many survivors are described; more are counted.
 const DESCRIBED: usize = 8;
 
+/// A request as it came.
+pub struct Packet {
+    pub buffer: Buffer,
+    pub len: usize,
+}
+
 /// Runs the leash for one request; the process never returns to the guardian's code.
-pub fn run(packet: &[u8], fds: &Fds, host_pidfd: i32, guardian: i32, guardian_pidfd: i32) -> ! {
+pub fn run(packet: Packet, fds: &Fds, host_pidfd: i32, guardian: i32, guardian_pidfd: i32) -> ! {
     sys::become_leash();
     let (Some(socket), Some(stdin), Some(stdout), Some(stderr)) =
         (fds.get(0), fds.get(1), fds.get(2), fds.get(3))
@@ -31,12 +37,13 @@ pub fn run(packet: &[u8], fds: &Fds, host_pidfd: i32, guardian: i32, guardian_pi
         message::send(socket, &Report::Failed { errno, stage }.encode());
         sys::exit(0)
     };
-    let header = &packet[..SPAWN_HEADER];
+    let bytes = &packet.buffer[..packet.len];
+    let header = &bytes[..SPAWN_HEADER];
     let spilled = match (fds.get(4), Spawn::strings_len(header)) {
         (Some(memfd), Some(length)) if length > MAX_INLINE => message::read_exact(memfd, length),
         _ => None,
     };
-    let strings = spilled.as_deref().unwrap_or(&packet[SPAWN_HEADER..]);
+    let strings = spilled.as_deref().unwrap_or(&bytes[SPAWN_HEADER..]);
     let Some(request) = Spawn::decode(header, strings) else {
         failed(libc::EBADMSG, Stage::Request)
     };
@@ -75,7 +82,8 @@ pub fn run(packet: &[u8], fds: &Fds, host_pidfd: i32, guardian: i32, guardian_pi
         .encode(),
     );
     let grace_ms = u64::from(request.grace_ms);
-    sys::forget(packet);
+    drop(spilled);
+    drop(packet);
     Leash {
         socket,
         host_pidfd,

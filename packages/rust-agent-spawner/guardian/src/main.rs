@@ -13,7 +13,7 @@ mod leash;
 mod sys;
 
 use sys::message::{self, Fds, Received};
-use sys::{Watch, children};
+use sys::{Buffer, Watch, children};
 use vespera_guardian::{HOST_FD, MAX_INLINE, Report, SPAWN_HEADER, Stage, hello};
 
 /// How much longer than the longest grace the guardian leaves its leashes before it kills them.
@@ -68,7 +68,9 @@ struct Guardian {
 
 impl Guardian {
     fn serve(mut self) -> ! {
-        let mut packet = vec![0_u8; SPAWN_HEADER + MAX_INLINE];
+        let Some(mut packet) = Buffer::new(SPAWN_HEADER + MAX_INLINE) else {
+            sys::exit(5)
+        };
         loop {
             let mut watches = [
                 Watch::read(HOST_FD),
@@ -89,7 +91,7 @@ impl Guardian {
                 match message::receive(HOST_FD, &mut packet) {
                     Received::Packet { len, fds, sender } => {
                         let from_host = message::is_host(sender, self.host);
-                        self.start(&packet[..len], &fds, from_host);
+                        packet = self.start(packet, len, &fds, from_host);
                     }
                     Received::Later => {}
                     // Every way a socket can end means the host is gone: a host that dies with
@@ -100,8 +102,12 @@ impl Guardian {
         }
     }
 
-    fn start(&mut self, packet: &[u8], fds: &Fds, from_host: bool) {
-        let Some(socket) = fds.get(0) else { return };
+    /// Gives the buffer back, but in the leash, which drops it.
+    fn start(&mut self, buffer: Buffer, len: usize, fds: &Fds, from_host: bool) -> Buffer {
+        let packet = &buffer[..len];
+        let Some(socket) = fds.get(0) else {
+            return buffer;
+        };
         let refusal = if !from_host {
             Some((libc::EPERM, Stage::Credentials))
         } else if packet.len() < SPAWN_HEADER || fds.len() < 4 {
@@ -111,7 +117,7 @@ impl Guardian {
         };
         if let Some((errno, stage)) = refusal {
             message::send(socket, &Report::Failed { errno, stage }.encode());
-            return;
+            return buffer;
         }
         let grace = packet
             .get(4..8)
@@ -122,6 +128,7 @@ impl Guardian {
             Ok(0) => {
                 sys::close(HOST_FD);
                 sys::close(self.signals);
+                let packet = leash::Packet { buffer, len };
                 leash::run(packet, fds, self.host_pidfd, guardian, self.own_pidfd)
             }
             Ok(pid) => {
@@ -137,6 +144,7 @@ impl Guardian {
                 .encode(),
             ),
         }
+        buffer
     }
 
     /// Reaps; a leash that did not end by itself leaves its tree to us, and we end that tree.

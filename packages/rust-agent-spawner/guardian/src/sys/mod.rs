@@ -200,36 +200,66 @@ pub fn vfork_into<T>(
     child: extern "C" fn(*mut libc::c_void) -> libc::c_int,
     argument: &mut T,
 ) -> Result<i32, i32> {
-    const STACK: usize = 64 * 1024;
-    let mut stack = vec![0_u128; STACK / size_of::<u128>()];
-    // SAFETY: the stack is live until the child is gone from our memory (CLONE_VFORK waits for
-    // that), aligned by its element type, and grows down from one past its end.
+    let stack = Buffer::new(64 * 1024).ok_or_else(errno)?;
+    // SAFETY: the stack is mapped until the child is gone from our memory (CLONE_VFORK waits for
+    // that), page-aligned, and grows down from one past its end.
     let pid = unsafe {
         libc::clone(
             child,
-            stack.as_mut_ptr().add(stack.len()).cast(),
+            stack.end(),
             libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD,
             std::ptr::from_mut(argument).cast(),
         )
     };
-    if pid < 0 { Err(errno()) } else { Ok(pid) }
+    // Before the stack is given back, which may change it.
+    let failure = errno();
+    if pid < 0 { Err(failure) } else { Ok(pid) }
 }
 
-/// Gives back the memory of a buffer that is not needed any more: a leash lives as long as its
+/// Memory of its own mapping, so that a leash can give all of it back: it lives as long as its
 /// agent, and there may be thousands.
-pub fn forget(buffer: &[u8]) {
-    let page = 4096;
-    let start = buffer.as_ptr().align_offset(page);
-    let length = buffer.len().saturating_sub(start) / page * page;
-    if length > 0 {
-        // SAFETY: whole pages inside one live allocation whose content nobody reads again; the
-        // mapping stays and reads as zeros.
-        unsafe {
-            libc::madvise(
-                buffer.as_ptr().add(start).cast_mut().cast(),
+pub struct Buffer(*mut libc::c_void, usize);
+
+impl Buffer {
+    pub fn new(length: usize) -> Option<Self> {
+        // SAFETY: a new anonymous mapping.
+        let start = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
                 length,
-                libc::MADV_DONTNEED,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+                -1,
+                0,
             )
         };
+        (start != libc::MAP_FAILED).then_some(Self(start, length))
+    }
+
+    pub fn end(&self) -> *mut libc::c_void {
+        // SAFETY: one past the end of our own mapping.
+        unsafe { self.0.byte_add(self.1) }
+    }
+}
+
+impl std::ops::Deref for Buffer {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        // SAFETY: mapped and zeroed for as long as we live.
+        unsafe { std::slice::from_raw_parts(self.0.cast(), self.1) }
+    }
+}
+
+impl std::ops::DerefMut for Buffer {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as above, and `self` is borrowed for writing.
+        unsafe { std::slice::from_raw_parts_mut(self.0.cast(), self.1) }
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        // SAFETY: our own mapping, used no more.
+        unsafe { libc::munmap(self.0, self.1) };
     }
 }
