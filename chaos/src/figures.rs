@@ -34,7 +34,7 @@ pub fn run(words: &[String]) {
         Some("flat") => flat(number(1, 10_000)),
         Some("kill") => kill(number(1, 80), number(2, 50)),
         Some("size") => size(number(1, 7)),
-        Some("rate") => println!("{}", rate(number(1, 400))),
+        Some("rate") => rates(number(1, 400), number(2, 7)),
         Some("loaded-rate") => loaded_rate(number(1, 50), number(2, 1), number(3, 400)),
         other => {
             eprintln!("figures: {other:?} is none; use memory, flat, kill, size or rate");
@@ -85,6 +85,52 @@ fn rate(number: usize) -> f64 {
     {
         number as f64 / began.elapsed().as_secs_f64()
     }
+}
+
+/// The same with posix_spawn(3), three pipes and nobody who owns a tree: the floor.
+fn plain_rate(number: usize) -> f64 {
+    let own = std::env::current_exe().unwrap_or_default();
+    let began = Instant::now();
+    let mut running = std::collections::VecDeque::with_capacity(WIDTH);
+    for _ in 0..number {
+        if running.len() == WIDTH
+            && let Some(mut oldest) = running.pop_front()
+        {
+            let _: std::io::Result<_> = std::process::Child::wait(&mut oldest);
+        }
+        let started = Command::new(&own)
+            .args(["adversary", "quit"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn();
+        running.extend(started);
+    }
+    for mut child in running {
+        let _ = child.wait();
+    }
+    #[allow(clippy::cast_precision_loss, reason = "small counts")]
+    {
+        number as f64 / began.elapsed().as_secs_f64()
+    }
+}
+
+/// Spawns and exits per second under the engine over plain ones, interleaved.
+fn rates(number: usize, rounds: usize) {
+    rate(WIDTH);
+    let mut ratios: Vec<f64> = (0..rounds)
+        .map(|_| {
+            let plain = plain_rate(number);
+            rate(number) / plain
+        })
+        .collect();
+    ratios.sort_by(f64::total_cmp);
+    println!(
+        "spawn + exit under the engine ÷ posix_spawn: {:.2} ({:.2}-{:.2}, {rounds} rounds of {number})",
+        ratios[rounds / 2],
+        ratios[0],
+        ratios[rounds - 1]
+    );
 }
 
 /// System memory per idle agent: under the engine, and started plainly; the difference is ours.
