@@ -1,6 +1,6 @@
 //! The Python bindings: converts, releases the interpreter, calls `handle`, converts back.
 
-use crate::agent::Plan;
+use crate::agent::{Plan, adapter};
 use crate::config;
 use crate::handle::{Handle, Launch, Stopped};
 use pyo3::exceptions::PyKeyboardInterrupt;
@@ -15,9 +15,6 @@ use vespera_guardian::EndedBy;
 mod events;
 
 use events::{PyBridge, PyEvent};
-
-/// How long a host's death leaves its agents, until a supervisor's configuration says otherwise.
-const HOST_DEATH_GRACE_MS: u32 = 250;
 
 /// Runs `call` without the interpreter; it may ask whether Python has a signal to deliver.
 fn detached<T: Send>(
@@ -61,11 +58,17 @@ struct Settled {
     plan: Plan,
 }
 
+/// What the configuration's text does not say: seconds that the host's death leaves the agent,
+/// and the path of its transcript.
+type Around = (f64, Option<Vec<u8>>);
+
 /// What has bytes of its own, beside the configuration's text: argv, environment, directory.
 type Bytes = (Vec<Vec<u8>>, Vec<(Vec<u8>, Vec<u8>)>, Vec<u8>);
 
 impl Settled {
-    fn of(config_json: &str, bytes: Bytes, session_id: String) -> PyResult<Self> {
+    fn of(config_json: &str, bytes: Bytes, session_id: String, around: Around) -> PyResult<Self> {
+        let (grace, transcript) = around;
+        let grace = seconds(grace, "host_death_grace")?.as_millis();
         let config = config::read(config_json)?;
         let (argv, environment, directory) = bytes;
         Ok(Self {
@@ -80,11 +83,13 @@ impl Settled {
                 directory,
                 timeouts: config::timeouts(&config),
                 limits: config::kernel_limits(&config),
-                host_death_grace_ms: HOST_DEATH_GRACE_MS,
+                host_death_grace_ms: u32::try_from(grace).unwrap_or(u32::MAX),
                 overflow: config::overflow(&config),
                 output_limit: config::output_limit(&config),
+                transcript,
             },
             plan: Plan {
+                adapter: adapter::named(config.adapter),
                 agents: config.agents.map(Value::Object),
                 ..Plan::default()
             },
@@ -128,11 +133,13 @@ impl PySession {
         environment: Vec<(Vec<u8>, Vec<u8>)>,
         working_directory: Vec<u8>,
         session_id: String,
+        around: Around,
     ) -> PyResult<Self> {
         let settled = Settled::of(
             config_json,
             (argv, environment, working_directory),
             session_id,
+            around,
         )?;
         let handle = detached(py, |interrupted| {
             Handle::spawn(&settled.launch, settled.plan, interrupted)
@@ -154,6 +161,7 @@ impl PySession {
         environment: Vec<(Vec<u8>, Vec<u8>)>,
         working_directory: Vec<u8>,
         session_id: String,
+        around: Around,
         bridge: &PyBridge,
         prompt: Option<(String, String)>,
         answers_asks: bool,
@@ -163,6 +171,7 @@ impl PySession {
             config_json,
             (argv, environment, working_directory),
             session_id,
+            around,
         )?;
         settled.plan.prompt = prompt;
         settled.plan.answers_asks = answers_asks;
@@ -362,6 +371,16 @@ impl PySession {
             usage.processes,
             usage.open_files,
         )
+    }
+
+    /// The last line that was not empty, of a program that says nothing but lines.
+    fn last_line(&self) -> String {
+        String::from_utf8_lossy(&self.handle.shared().view().last_line).into_owned()
+    }
+
+    /// Why the transcript is not whole.
+    fn transcript_lost(&self) -> Option<String> {
+        self.handle.shared().view().transcript_lost.clone()
     }
 
     fn stderr_tail(&self) -> String {

@@ -5,6 +5,7 @@
 
 use crate::agent::process::Ends;
 use crate::agent::stream::{Framer, Line};
+use crate::agent::transcript::{Transcript, Voice};
 use crate::agent::{Action, Session, Shared};
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::event::{EventfdFlags, Timespec};
@@ -35,6 +36,7 @@ pub enum Command {
         ends: Ends,
         /// The entry in its environment that tells its processes.
         mark: Vec<u8>,
+        transcript: Option<Transcript>,
     },
     /// A sweep by the host has ended so many, and so many survive.
     Swept {
@@ -179,6 +181,7 @@ struct Agent {
     session: Box<Session>,
     shared: Arc<Shared>,
     mark: Vec<u8>,
+    transcript: Option<Transcript>,
     framer: Framer,
     leash: Option<OwnedFd>,
     stdin: Option<OwnedFd>,
@@ -250,8 +253,12 @@ impl Engine {
                     shared,
                     ends,
                     mark,
+                    transcript,
                 } => {
                     self.add(id, session, shared, ends, mark);
+                    if let Some(agent) = self.agents.get_mut(&id) {
+                        agent.transcript = transcript;
+                    }
                     id
                 }
                 Command::Swept { id, swept } => {
@@ -334,6 +341,7 @@ impl Engine {
             session,
             shared,
             mark,
+            transcript: None,
             framer: Framer::default(),
             leash: Some(ends.leash),
             stdin: Some(ends.stdin),
@@ -405,6 +413,7 @@ impl Engine {
         for action in actions {
             match action {
                 Action::Write(bytes) => {
+                    agent.transcribe(|transcript| transcript.note(Voice::Host, &bytes));
                     agent.unwritten.extend(bytes);
                     agent.flush(&self.poller, id);
                 }
@@ -471,26 +480,41 @@ impl Agent {
         let Some(stdout) = &self.stdout else { return };
         match rustix::io::read(stdout, &mut *buffer) {
             Ok(0) => {
-                let session = &mut self.session;
-                self.framer.finish(|line| deliver(session, &line, now, out));
+                let (session, transcript) = (&mut self.session, &mut self.transcript);
+                self.framer
+                    .finish(|line| deliver(session, transcript.as_mut(), &line, now, out));
+                self.transcribe(|_| ());
                 self.stdout = None;
                 self.session.output_ended(now, out);
             }
             Ok(read) => {
                 self.shared.view().output_bytes += read as u64;
                 crate::metrics::EVENT_BYTES.add(read as u64);
-                let session = &mut self.session;
-                self.framer
-                    .push(&buffer[..read], |line| deliver(session, &line, now, out));
+                let (session, transcript) = (&mut self.session, &mut self.transcript);
+                self.framer.push(&buffer[..read], |line| {
+                    deliver(session, transcript.as_mut(), &line, now, out);
+                });
                 if self.shared.queue().is_full() {
                     self.paused = true;
                     let _ = epoll::delete(poller, stdout);
                 }
+                self.transcribe(|_| ());
             }
             Err(Errno::AGAIN | Errno::INTR) => {}
             Err(_) => {
                 self.stdout = None;
                 self.session.output_ended(now, out);
+            }
+        }
+    }
+
+    /// Adds to the transcript and writes it out; one that cannot be written is given up.
+    fn transcribe(&mut self, add: impl FnOnce(&mut Transcript)) {
+        if let Some(transcript) = &mut self.transcript {
+            add(transcript);
+            if let Err(error) = transcript.flush() {
+                self.shared.view().transcript_lost = Some(error.to_string());
+                self.transcript = None;
             }
         }
     }
@@ -554,10 +578,26 @@ impl Agent {
     }
 }
 
-fn deliver(session: &mut Session, line: &Line<'_>, now: Instant, out: &mut Vec<Action>) {
+fn deliver(
+    session: &mut Session,
+    transcript: Option<&mut Transcript>,
+    line: &Line<'_>,
+    now: Instant,
+    out: &mut Vec<Action>,
+) {
     match line {
-        Line::Whole(bytes) => session.line(bytes, now, out),
-        Line::Oversize { length, head } => session.oversize(head, *length, out),
+        Line::Whole(bytes) => {
+            if let Some(transcript) = transcript {
+                transcript.note(Voice::Agent, bytes);
+            }
+            session.line(bytes, now, out);
+        }
+        Line::Oversize { length, head } => {
+            if let Some(transcript) = transcript {
+                transcript.note_oversize(*length, head);
+            }
+            session.oversize(head, *length, out);
+        }
     }
 }
 

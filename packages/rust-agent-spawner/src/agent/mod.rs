@@ -1,8 +1,10 @@
 //! One agent: the state machine of its session and what callers may know of it.
 //!
 //! [`Session`] lives on the reactor's thread and makes every decision; [`Shared`] is what other
-//! threads see of it, and `queue` holds the events that nobody has taken yet. Neither starts a process (`process`) nor knows the CLI's words (`claude`).
+//! threads see of it, and `queue` holds the events that nobody has taken yet. Neither starts a
+//! process (`process`) nor knows a program's words (`adapter`, `claude`, `raw`).
 
+pub mod adapter;
 pub mod claude;
 pub mod claude_argv;
 mod clocks;
@@ -10,9 +12,11 @@ mod conversation;
 pub mod details;
 pub mod process;
 pub mod queue;
+pub mod raw;
 mod session;
 mod shared;
 pub mod stream;
+pub mod transcript;
 
 pub use session::{Action, Idle, Plan, Session, Timeouts};
 pub use shared::{Ending, Failure, Shared, State, TurnEnd, View};

@@ -4,7 +4,8 @@
 //! It touches no file descriptor and no clock of its own, so that a test can drive it by hand.
 //! What is said in between is in `conversation`.
 
-use super::claude;
+use super::adapter::Adapter;
+use super::claude::Claude;
 use super::clocks::{Clock, Clocks};
 use super::shared::{Ending, Failure, Shared, State, TurnEnd};
 use std::collections::{BTreeMap, HashSet};
@@ -58,14 +59,26 @@ pub struct Timeouts {
 }
 
 /// What an agent is to do.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Plan {
+    pub adapter: &'static dyn Adapter,
     /// A run's prompt and its name; without one the agent is a session.
     pub prompt: Option<(String, String)>,
     /// Subagents, told to the CLI in `initialize`.
     pub agents: Option<serde_json::Value>,
     /// Whether the host answers permission asks.
     pub answers_asks: bool,
+}
+
+impl Default for Plan {
+    fn default() -> Self {
+        Self {
+            adapter: &Claude,
+            prompt: None,
+            agents: None,
+            answers_asks: false,
+        }
+    }
 }
 
 /// One agent; lives on the reactor's thread.
@@ -109,7 +122,7 @@ impl Session {
         Self {
             shared,
             timeouts,
-            is_run: plan.prompt.is_some(),
+            is_run: plan.prompt.is_some() || plan.adapter.runs_to_exit(),
             plan,
             clocks,
             exit: None,
@@ -145,10 +158,10 @@ impl Session {
             Report::Started { pid, leash } => {
                 self.shared
                     .change(|view| (view.pid, view.leash) = (pid, leash));
-                out.push(Action::Write(claude::initialize(
-                    claude::INITIALIZE,
-                    self.plan.agents.as_ref(),
-                )));
+                match self.plan.adapter.greeting(self.plan.agents.as_ref()) {
+                    Some(greeting) => out.push(Action::Write(greeting)),
+                    None => self.greeted(now, out),
+                }
             }
             Report::Failed { errno, stage } => {
                 self.shared.change(|view| {
@@ -197,7 +210,8 @@ impl Session {
     pub fn output_ended(&mut self, now: Instant, out: &mut Vec<Action>) {
         self.stdout_open = false;
         let ending = self.clocks.is_set(Clock::Terminate) || self.clocks.is_set(Clock::Kill);
-        if !ending && self.exit.is_none() && self.swept.is_none() {
+        let speaks = !self.plan.adapter.runs_to_exit();
+        if speaks && !ending && self.exit.is_none() && self.swept.is_none() {
             self.clocks.set(Clock::Mute, now + MUTE);
         }
         self.finish_if_drained(out);

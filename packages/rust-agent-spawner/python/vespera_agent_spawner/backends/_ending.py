@@ -9,6 +9,7 @@ from vespera_agent_spawner.results import ExitStatus
 __all__ = ["exit_status"]
 
 _ASKED = {
+    "interrupt": "after an interrupt",
     "shutdown": "after its input was ended",
     "terminate": "after SIGTERM",
     "kill": "by force",

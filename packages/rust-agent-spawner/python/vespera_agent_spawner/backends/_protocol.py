@@ -73,6 +73,14 @@ class LiveSession(Session, Protocol):
     def time_to_first_output(self) -> float | None:
         """Seconds from the start to the model's first output."""
 
+    @property
+    def last_line(self) -> str:
+        """The last line that was not empty, of a program that says nothing but lines."""
+
+    @property
+    def transcript_lost(self) -> str | None:
+        """Why the transcript is not whole; None while it is."""
+
     def heard(self) -> None:
         """What happens from now on is told again."""
 
@@ -132,10 +140,17 @@ class Backend(Protocol):
         """
 
     def start(
-        self, config: AgentConfig, news: Callable[[], None], *, listening: bool
+        self,
+        config: AgentConfig,
+        news: Callable[[], None],
+        *,
+        listening: bool,
+        host_death_grace: float | None = None,
     ) -> LiveSession:
         """Start an agent on the running loop without waiting; with a prompt it is a run.
 
+        ``host_death_grace`` in seconds is what the host's death leaves it, where the backend can
+        keep that; None is the adapter's.
         Raises ``ConfigError`` and ``SpawnError`` for what is known before the process is.
         """
 

@@ -69,7 +69,9 @@ class RustBackend:
     def spawn(self, config: AgentConfig) -> RustSession:
         launch = prepare(config, _UNENFORCED)
         try:
-            native = _native.Session.spawn(config.to_json(), *_bytes_of(launch), launch.session_id)
+            native = _native.Session.spawn(
+                config.to_json(), *_bytes_of(launch), launch.session_id, _around(launch)
+            )
         except BaseException:
             self._counters.add("vespera_spawns_total", outcome="spawn_failed")
             launch.discard()
@@ -80,9 +82,14 @@ class RustBackend:
         return session
 
     def start(
-        self, config: AgentConfig, news: Callable[[], None], *, listening: bool
+        self,
+        config: AgentConfig,
+        news: Callable[[], None],
+        *,
+        listening: bool,
+        host_death_grace: float | None = None,
     ) -> RustSession:
-        launch = prepare(config, _UNENFORCED)
+        launch = prepare(config, _UNENFORCED, host_death_grace)
         bridge = self._bridge()
         prompt = None if config.prompt is None else (config.prompt, str(uuid.uuid4()))
         try:
@@ -90,6 +97,7 @@ class RustBackend:
                 config.to_json(),
                 *_bytes_of(launch),
                 launch.session_id,
+                _around(launch),
                 bridge.native,
                 prompt,
                 config.on_permission is not None,
@@ -139,6 +147,11 @@ def _bytes_of(launch: Launch) -> tuple[list[bytes], list[tuple[bytes, bytes]], b
         [(os.fsencode(name), os.fsencode(value)) for name, value in launch.environment.items()],
         os.fsencode(launch.working_directory),
     )
+
+
+def _around(launch: Launch) -> tuple[float, bytes | None]:
+    path = launch.transcript
+    return launch.host_death_grace, None if path is None else os.fsencode(path)
 
 
 def _end_quietly(session: RustSession, grace: float) -> None:
@@ -232,6 +245,14 @@ class RustSession:
     @property
     def time_to_first_output(self) -> float | None:
         return self._native.time_to_first_output()
+
+    @property
+    def last_line(self) -> str:
+        return self._native.last_line()
+
+    @property
+    def transcript_lost(self) -> str | None:
+        return self._native.transcript_lost()
 
     def heard(self) -> None:
         self._native.heard()

@@ -130,10 +130,16 @@ class PythonBackend:
         return self._counters
 
     def start(
-        self, config: AgentConfig, news: Callable[[], None], *, listening: bool
+        self,
+        config: AgentConfig,
+        news: Callable[[], None],
+        *,
+        listening: bool,
+        host_death_grace: float | None = None,
     ) -> LivePythonSession:
         _require_posix(config)
-        launch = prepare(config, _UNENFORCED)
+        # Nothing here outlives the host to keep a grace: see containment_reason().
+        launch = prepare(config, _UNENFORCED, host_death_grace)
         reactor = self._running_reactor()
         session = LivePythonSession(self, reactor, config, launch, news, listening=listening)
         self._live.add(session)

@@ -13,8 +13,7 @@ import json
 import signal
 import time
 import uuid
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from vespera_agent_spawner._counters import Counters, kind_label
@@ -29,6 +28,7 @@ from vespera_agent_spawner.backends.python.moves import MOVES
 from vespera_agent_spawner.backends.python.process import ChildProcess
 from vespera_agent_spawner.backends.python.stderr_tail import StderrTail, shown
 from vespera_agent_spawner.backends.python.sweep import Sweeper
+from vespera_agent_spawner.backends.python.turn import Turn
 from vespera_agent_spawner.errors import AgentBusy, AgentError, AgentFailed, AgentTimeout
 from vespera_agent_spawner.results import ExitStatus, State, TurnResult
 
@@ -38,16 +38,6 @@ INTERRUPT_GRACE = 5.0  # how long an interrupted turn may take to answer, second
 _CLOSED_OUTPUT_GRACE = 2.0  # stdout ended but the process lives
 _SWEEP_DEADLINE = 2.0
 _UNKILLABLE_GRACE = 3.0
-
-
-@dataclass(slots=True)
-class _Turn:
-    """A prompt on its way to a ``result``. Abandoned: nobody waits for it any more."""
-
-    uuid: str
-    answer: asyncio.Future[Mapping[str, Any]]
-    abandoned: bool = False
-    expired: tuple[str, float] | None = None  # which limit of time passed
 
 
 class Conversation:
@@ -74,7 +64,7 @@ class Conversation:
         self._framer = LineFramer()
         self._numbers = itertools.count(1)
         self._asked: dict[str, asyncio.Future[Mapping[str, Any]]] = {}
-        self._turn: _Turn | None = None
+        self._turn: Turn | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
         self._ladder: asyncio.Task[None] | None = None
         self._ended_by: str | None = None
@@ -102,15 +92,10 @@ class Conversation:
 
     async def initialize(self) -> None:
         """Greet the CLI; raises with its stderr when it ends or stays silent."""
-        loop = asyncio.get_running_loop()
-        self._ended: asyncio.Future[ExitStatus] = loop.create_future()
-        self._process.attach(
-            loop, self._on_stdout, self.stderr.feed, self._on_stdout_end, self._on_exit
-        )
-        self._log.info("started pid %d: %s", self._process.pid, self._launch.program)
+        self._attach()
         try:
             async with asyncio.timeout(self._startup):
-                await self._ask(self._launch.initialize)
+                await self._ask(self._launch.initialize or {})
         except AgentTimeout:
             raise
         except TimeoutError:
@@ -133,6 +118,14 @@ class Conversation:
         self._greeted = True
         self._move(State.READY)
 
+    def _attach(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._ended: asyncio.Future[ExitStatus] = loop.create_future()
+        self._process.attach(
+            loop, self._on_stdout, self.stderr.feed, self._on_stdout_end, self._on_exit
+        )
+        self._log.info("started pid %d: %s", self._process.pid, self._launch.program)
+
     # -- turns -----------------------------------------------------------------------------
 
     async def turn(self, prompt: str, timeout: float | None) -> TurnResult:
@@ -140,7 +133,7 @@ class Conversation:
         started = time.monotonic()
         await self._settled()
         self._require_ready()
-        turn = _Turn(str(uuid.uuid4()), asyncio.get_running_loop().create_future())
+        turn = Turn(str(uuid.uuid4()), asyncio.get_running_loop().create_future())
         self._turn = turn
         self._retrying = None
         self._move(State.IN_TURN)
@@ -194,7 +187,7 @@ class Conversation:
             )
         raise self.ended_error()
 
-    async def _turn_timed_out(self, turn: _Turn) -> AgentTimeout:
+    async def _turn_timed_out(self, turn: Turn) -> AgentTimeout:
         name = self._launch.agent_id
         which, timeout = turn.expired or self._expired or ("turn", 0.0)
         self._counters.add("vespera_runs_total", outcome="timed_out")
@@ -241,7 +234,7 @@ class Conversation:
         turn.abandoned = True
         self._background(self._interrupt_or_end(turn))
 
-    async def _interrupt_or_end(self, turn: _Turn) -> None:
+    async def _interrupt_or_end(self, turn: Turn) -> None:
         await self.interrupt()
         await asyncio.wait({turn.answer}, timeout=INTERRUPT_GRACE)
         if not turn.answer.done():
@@ -302,7 +295,12 @@ class Conversation:
 
     def _on_stdout(self, data: bytes) -> None:
         self._counters.add("vespera_event_bytes_total", len(data))
-        for line in self._framer.feed(data):
+        self._on_lines(self._framer.feed(data))
+
+    def _on_lines(self, lines: Iterator[bytes | Oversize]) -> None:
+        for line in lines:
+            if self._process.transcript is not None:
+                self._process.transcript.agent(line)
             self._on_line(line)
 
     def _on_line(self, line: bytes | Oversize) -> None:
@@ -542,8 +540,7 @@ class Conversation:
         if code is None and number is None:
             self.sweeper.forget_leader()
         self._process.drain()
-        for line in self._framer.finish():
-            self._on_line(line)
+        self._on_lines(self._framer.finish())
         before = self.sweeper.killed
         survivors = await self.sweeper.sweep(_SWEEP_DEADLINE)
         self.orphans_reaped = self.sweeper.killed - before
