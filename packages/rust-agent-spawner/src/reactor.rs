@@ -4,9 +4,9 @@
 //! never attaches to a Python interpreter. Other threads post commands and read `Shared` views.
 
 use crate::agent::process::Ends;
-use crate::agent::stream::{Framer, Line};
+use crate::agent::stream::Framer;
 use crate::agent::transcript::{Transcript, Voice};
-use crate::agent::{Action, Session, Shared};
+use crate::agent::{Action, Session, Shared, deliver};
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::event::{EventfdFlags, Timespec};
 use rustix::fd::{AsFd, OwnedFd};
@@ -574,29 +574,6 @@ impl Agent {
         if self.close_after_write {
             let _ = rustix::net::shutdown(stdin, Shutdown::Write);
             self.stdin = None;
-        }
-    }
-}
-
-fn deliver(
-    session: &mut Session,
-    transcript: Option<&mut Transcript>,
-    line: &Line<'_>,
-    now: Instant,
-    out: &mut Vec<Action>,
-) {
-    match line {
-        Line::Whole(bytes) => {
-            if let Some(transcript) = transcript {
-                transcript.note(Voice::Agent, bytes);
-            }
-            session.line(bytes, now, out);
-        }
-        Line::Oversize { length, head } => {
-            if let Some(transcript) = transcript {
-                transcript.note_oversize(*length, head);
-            }
-            session.oversize(head, *length, out);
         }
     }
 }

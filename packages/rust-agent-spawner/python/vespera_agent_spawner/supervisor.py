@@ -322,7 +322,7 @@ class Supervisor:
         retry = config.retry or self.config.retry
         if retry.attempts > 1:
             raise _later("retry.attempts", retry.attempts)
-        return dataclasses.replace(config, **changes)
+        return config._with(**changes)
 
     def _settle_run(self, config: AgentConfig | Mapping[str, Any]) -> AgentConfig:
         settled = self._settle(config)

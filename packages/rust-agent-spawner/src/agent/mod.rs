@@ -21,5 +21,33 @@ pub mod transcript;
 pub use session::{Action, Idle, Plan, Session, Timeouts};
 pub use shared::{Ending, Failure, Shared, State, TurnEnd, View};
 
+use std::time::Instant;
+use stream::Line;
+use transcript::{Transcript, Voice};
+
 /// Why an agent was ended whose undelivered events are more than `limits.output`.
 pub const OUTPUT_LIMIT: &str = "its undelivered events are more than limits.output";
+
+/// A line of the agent: to its transcript, then to its session.
+pub fn deliver(
+    session: &mut Session,
+    transcript: Option<&mut Transcript>,
+    line: &Line<'_>,
+    now: Instant,
+    out: &mut Vec<Action>,
+) {
+    match line {
+        Line::Whole(bytes) => {
+            if let Some(transcript) = transcript {
+                transcript.note(Voice::Agent, bytes);
+            }
+            session.line(bytes, now, out);
+        }
+        Line::Oversize { length, head } => {
+            if let Some(transcript) = transcript {
+                transcript.note_oversize(*length, head);
+            }
+            session.oversize(head, *length, out);
+        }
+    }
+}

@@ -87,7 +87,7 @@ def prepare(
     )
     program = find_program(config.program or adapter.program, environment, directory)
     # Not its JSON text: paths that are not UTF-8 keep their bytes only here.
-    mapping: Mapping[str, Any] = config.to_mapping()
+    mapping: Mapping[str, Any] = config._given()
     session_id = _session_id(config)
     private, files = _private_files(mapping, adapter)
     try:

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 __all__ = ["RustBackend", "RustSession"]
 
 _UNENFORCED = ("memory", "processes")
+# What of a configuration the engine decides by; the rest is in argv and the environment.
+_ENGINE = ("agent_id", "adapter", "timeouts", "limits", "overflow", "agents")
 _RUNGS = {"shutdown": "eof", "terminate": "term", "kill": "kill"}
 
 
@@ -70,7 +72,7 @@ class RustBackend:
         launch = prepare(config, _UNENFORCED)
         try:
             native = _native.Session.spawn(
-                config.to_json(), *_bytes_of(launch), launch.session_id, _around(launch)
+                _for_engine(config), *_bytes_of(launch), launch.session_id, _around(launch)
             )
         except BaseException:
             self._counters.add("vespera_spawns_total", outcome="spawn_failed")
@@ -94,7 +96,7 @@ class RustBackend:
         prompt = None if config.prompt is None else (config.prompt, str(uuid.uuid4()))
         try:
             native = _native.Session.start(
-                config.to_json(),
+                _for_engine(config),
                 *_bytes_of(launch),
                 launch.session_id,
                 _around(launch),
@@ -147,6 +149,12 @@ def _bytes_of(launch: Launch) -> tuple[list[bytes], list[tuple[bytes, bytes]], b
         [(os.fsencode(name), os.fsencode(value)) for name, value in launch.environment.items()],
         os.fsencode(launch.working_directory),
     )
+
+
+def _for_engine(config: AgentConfig) -> str:
+    given = config._given()
+    told = {name: given[name] for name in _ENGINE if name in given}
+    return json.dumps(told, ensure_ascii=False).encode("utf-8", "replace").decode("utf-8")
 
 
 def _around(launch: Launch) -> tuple[float, bytes | None]:

@@ -89,18 +89,14 @@ class PythonBackend:
         write = config.timeouts.write if config.timeouts else None
 
         async def start() -> PythonSession:
-            # In a worker thread: an exec from a sleeping network disk must not stop the loop.
-            starting = reactor.loop.run_in_executor(None, ChildProcess, launch, tag)
-            try:
-                process = await asyncio.shield(starting)
-            except asyncio.CancelledError:
-                # Ctrl-C: the worker cannot be stopped, but what it starts can be ended.
-                (await starting).abort()
-                raise
+            # Not in a worker: CPython holds its lock until the child has called exec (vfork), so
+            # a worker would stop this thread as well, and hand over twice.
+            process = ChildProcess(launch, tag)
             conversation = Conversation(
                 launch,
                 process,
                 tag,
+                reactor.census,
                 startup=_DEFAULT_STARTUP if startup is None else float(startup),
                 write=_DEFAULT_WRITE if write is None else float(write),
                 backend=self.name,

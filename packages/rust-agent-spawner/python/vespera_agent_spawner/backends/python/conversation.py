@@ -22,6 +22,7 @@ from vespera_agent_spawner.adapters import claude_frames as frames
 from vespera_agent_spawner.adapters.launch import Launch
 from vespera_agent_spawner.backends._ending import exit_status
 from vespera_agent_spawner.backends.python.background import BackgroundTasks, IdleClock
+from vespera_agent_spawner.backends.python.census import Census
 from vespera_agent_spawner.backends.python.framing import LineFramer, Oversize
 from vespera_agent_spawner.backends.python.listener import Listener
 from vespera_agent_spawner.backends.python.moves import MOVES
@@ -48,6 +49,7 @@ class Conversation:
         launch: Launch,
         process: ChildProcess,
         tag: tuple[str, str],
+        census: Census,
         *,
         startup: float,
         write: float,
@@ -77,7 +79,7 @@ class Conversation:
         self._background_tasks = BackgroundTasks()
         self._idle = IdleClock(self)
         self._expired: tuple[str, float] | None = None
-        self.sweeper = Sweeper(process.pid, tag)
+        self.sweeper = Sweeper(process.pid, tag, census)
         self.stderr = StderrTail()
         self.state = State.STARTING
         self.session_id = launch.session_id

@@ -92,13 +92,14 @@ class LivePythonSession:
         watch = None
         try:
             loop = asyncio.get_running_loop()
-            process = await loop.run_in_executor(None, ChildProcess, self._launch, tag)
+            process = ChildProcess(self._launch, tag)
             self._process = process
             kind = Conversation if self._talks else Program
             conversation = kind(
                 self._launch,
                 process,
                 tag,
+                self._reactor.census,
                 startup=self._timeouts.startup,
                 write=self._timeouts.write,
                 backend=self._backend.name,
