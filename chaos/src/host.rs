@@ -104,6 +104,7 @@ pub fn launch_of(tag: &str, index: u64, kind: &str, grace: u32) -> Launch {
         limits: Limits::default(),
         host_death_grace_ms: grace,
         cgroup: None,
+        transcript: None,
         ceilings: Ceilings::default(),
         overflow: Overflow::Spill,
         output_limit: 1 << 20,

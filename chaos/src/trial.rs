@@ -167,15 +167,18 @@ impl Trial {
         finding.kill = format!("host {how}");
         let pid = self.pid();
         for word in how.split(',') {
-            oracle::kill(
-                pid,
-                match word {
-                    "STOP" => Signal::STOP,
-                    "SEGV" => Signal::SEGV,
-                    "TERM" => Signal::TERM,
-                    _ => Signal::KILL,
-                },
-            );
+            let signal = match word {
+                "STOP" => Signal::STOP,
+                "SEGV" => Signal::SEGV,
+                "TERM" => Signal::TERM,
+                _ => Signal::KILL,
+            };
+            oracle::kill(pid, signal);
+            // Before the host's first line the runtime's own handler takes a SIGSEGV and goes on.
+            let dead = || oracle::read(pid).is_none_or(|process| process.state == b'Z');
+            while word == "SEGV" && oracle::within(Duration::from_millis(20), dead).is_none() {
+                oracle::kill(pid, signal);
+            }
         }
         // Alone or together with one of its own: a living guardian or leash must be enough.
         if self.random.u8(..4) == 0

@@ -4,6 +4,7 @@
 
 use crate::agent::process::{self, Request};
 use crate::agent::queue::{Event, Overflow};
+use crate::agent::transcript::Transcript;
 use crate::agent::{Ending, Plan, Session, Shared, State, Timeouts, TurnEnd};
 use crate::bridge::Bridge;
 use crate::cgroup::Kept;
@@ -42,6 +43,8 @@ pub struct Launch {
     pub overflow: Overflow,
     /// Bytes of undelivered events on disk.
     pub output_limit: u64,
+    /// The file to which everything that is said is appended.
+    pub transcript: Option<Vec<u8>>,
 }
 
 /// Why a blocking call ended without an answer.
@@ -120,6 +123,12 @@ impl Handle {
                 "",
             )
         };
+        let transcript = launch
+            .transcript
+            .as_deref()
+            .map(Transcript::open)
+            .transpose()
+            .map_err(io)?;
         let reactor = Reactor::current().map_err(io)?;
         let argv: Vec<&[u8]> = launch.argv.iter().map(Vec::as_slice).collect();
         let mark = crate::sweep::mark();
@@ -178,6 +187,7 @@ impl Handle {
             ends,
             mark,
             ceilings: kept.ceilings(launch.ceilings),
+            transcript,
         });
         Ok(handle)
     }

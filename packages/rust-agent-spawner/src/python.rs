@@ -1,6 +1,6 @@
 //! The Python bindings: converts, releases the interpreter, calls `handle`, converts back.
 
-use crate::agent::{Cause, Plan};
+use crate::agent::{Cause, Plan, adapter};
 use crate::config;
 use crate::handle::{Handle, Launch, Stopped};
 use pyo3::exceptions::PyKeyboardInterrupt;
@@ -58,19 +58,18 @@ struct Settled {
     plan: Plan,
 }
 
+/// What the agent's own configuration does not say: seconds that the host's death leaves it, the
+/// delegated cgroup in which it gets one of its own, and the path of its transcript.
+type Around = (f64, Option<Vec<u8>>, Option<Vec<u8>>);
+
 /// What has bytes of its own, beside the configuration's text: argv, environment, directory.
 type Bytes = (Vec<Vec<u8>>, Vec<(Vec<u8>, Vec<u8>)>, Vec<u8>);
 
 impl Settled {
-    fn of(
-        config_json: &str,
-        bytes: Bytes,
-        session_id: String,
-        fate: (f64, Option<Vec<u8>>),
-    ) -> PyResult<Self> {
+    fn of(config_json: &str, bytes: Bytes, session_id: String, around: Around) -> PyResult<Self> {
+        let (grace, cgroup, transcript) = around;
+        let grace = seconds(grace, "host_death_grace")?.as_millis();
         let config = config::read(config_json)?;
-        let (grace, cgroup) = fate;
-        let grace = seconds(grace, "host_death_grace")?;
         let (argv, environment, directory) = bytes;
         Ok(Self {
             launch: Launch {
@@ -84,13 +83,15 @@ impl Settled {
                 directory,
                 timeouts: config::timeouts(&config),
                 limits: config::kernel_limits(&config),
-                host_death_grace_ms: u32::try_from(grace.as_millis()).unwrap_or(u32::MAX),
+                host_death_grace_ms: u32::try_from(grace).unwrap_or(u32::MAX),
                 cgroup,
                 ceilings: config::ceilings(&config),
                 overflow: config::overflow(&config),
                 output_limit: config::output_limit(&config),
+                transcript,
             },
             plan: Plan {
+                adapter: adapter::named(config.adapter),
                 agents: config.agents.map(Value::Object),
                 ..Plan::default()
             },
@@ -129,8 +130,7 @@ struct PySession {
 impl PySession {
     /// Starts a session and waits until the CLI has answered `initialize`.
     ///
-    /// `fate`: seconds that the agent may live on after its host, and the delegated cgroup in
-    /// which it gets one of its own.
+    /// `around`: see [`Around`].
     #[staticmethod]
     fn spawn(
         py: Python<'_>,
@@ -139,13 +139,13 @@ impl PySession {
         environment: Vec<(Vec<u8>, Vec<u8>)>,
         working_directory: Vec<u8>,
         session_id: String,
-        fate: (f64, Option<Vec<u8>>),
+        around: Around,
     ) -> PyResult<Self> {
         let settled = Settled::of(
             config_json,
             (argv, environment, working_directory),
             session_id,
-            fate,
+            around,
         )?;
         let handle = detached(py, |interrupted| {
             Handle::spawn(&settled.launch, settled.plan, interrupted)
@@ -167,7 +167,7 @@ impl PySession {
         environment: Vec<(Vec<u8>, Vec<u8>)>,
         working_directory: Vec<u8>,
         session_id: String,
-        fate: (f64, Option<Vec<u8>>),
+        around: Around,
         bridge: &PyBridge,
         prompt: Option<(String, String)>,
         answers_asks: bool,
@@ -177,7 +177,7 @@ impl PySession {
             config_json,
             (argv, environment, working_directory),
             session_id,
-            fate,
+            around,
         )?;
         settled.plan.prompt = prompt;
         settled.plan.answers_asks = answers_asks;
@@ -389,6 +389,16 @@ impl PySession {
             usage.processes,
             usage.open_files,
         )
+    }
+
+    /// The last line that was not empty, of a program that says nothing but lines.
+    fn last_line(&self) -> String {
+        String::from_utf8_lossy(&self.handle.shared().view().last_line).into_owned()
+    }
+
+    /// Why the transcript is not whole.
+    fn transcript_lost(&self) -> Option<String> {
+        self.handle.shared().view().transcript_lost.clone()
     }
 
     fn stderr_tail(&self) -> String {

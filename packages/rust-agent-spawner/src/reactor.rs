@@ -1,23 +1,25 @@
 //! The reactor: one thread that reads, writes and times every agent of the process.
 //!
-//! It owns all descriptors and no policy: what happens next is each [`Session`]'s decision. It
+//! It owns all descriptors (`reactor::agent`) and no policy: what happens next is each [`Session`]'s decision. It
 //! never attaches to a Python interpreter. Other threads post commands and read `Shared` views.
 
-use crate::agent::process::{Ends, Guardian};
-use crate::agent::stream::{Framer, Line};
+use crate::agent::process::Ends;
+use crate::agent::transcript::{Transcript, Voice};
 use crate::agent::{Action, Session, Shared};
 use crate::descriptor::Descriptor;
 use crate::sampler::{Ceilings, Sampler};
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::event::{EventfdFlags, Timespec};
-use rustix::fd::AsFd;
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags, Shutdown};
+use rustix::net::SendFlags;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
-use vespera_guardian::Report;
+
+mod agent;
+
+use agent::Agent;
 
 /// Bytes taken from one agent before the others have their turn.
 const READ_CHUNK: usize = 64 * 1024;
@@ -37,6 +39,7 @@ pub enum Command {
         ends: Ends,
         /// The entry in its environment that tells its processes.
         mark: Vec<u8>,
+        transcript: Option<Transcript>,
         ceilings: Ceilings,
     },
     /// A tree uses more than it may, in words.
@@ -178,32 +181,6 @@ impl Mailbox {
     }
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum End {
-    Leash = 0,
-    Stdin = 1,
-    Stdout = 2,
-    Stderr = 3,
-}
-
-struct Agent {
-    session: Box<Session>,
-    shared: Arc<Shared>,
-    mark: Vec<u8>,
-    framer: Framer,
-    leash: Option<Descriptor>,
-    stdin: Option<Descriptor>,
-    stdout: Option<Descriptor>,
-    stderr: Option<Descriptor>,
-    /// Held for its socket: see [`Ends`].
-    _guardian: Arc<Guardian>,
-    unwritten: VecDeque<u8>,
-    waits_to_write: bool,
-    paused: bool,
-    close_after_write: bool,
-    timer: Option<Instant>,
-}
-
 struct Engine {
     mailbox: Arc<Mailbox>,
     poller: Descriptor,
@@ -264,13 +241,16 @@ impl Engine {
                     ends,
                     mark,
                     ceilings,
+                    transcript,
                 } => {
                     if ceilings.is_set() {
                         let mailbox = Arc::clone(&self.mailbox);
                         let breach = move |words| mailbox.post(Command::Breach { id, words });
                         Sampler::watch(Arc::clone(&shared), ceilings, Box::new(breach));
                     }
-                    self.add(id, session, shared, ends, mark);
+                    let agent = Agent::new(session, shared, ends, mark, transcript);
+                    agent.watch(&self.poller, id);
+                    self.agents.insert(id, agent);
                     id
                 }
                 Command::Breach { id, words } => {
@@ -333,45 +313,6 @@ impl Engine {
         }
     }
 
-    fn add(
-        &mut self,
-        id: u64,
-        session: Box<Session>,
-        shared: Arc<Shared>,
-        ends: Ends,
-        mark: Vec<u8>,
-    ) {
-        for (fd, end) in [
-            (&ends.leash, End::Leash),
-            (&ends.stdout, End::Stdout),
-            (&ends.stderr, End::Stderr),
-        ] {
-            let _ = epoll::add(
-                &self.poller,
-                fd,
-                EventData::new_u64(token(id, end)),
-                EventFlags::IN,
-            );
-        }
-        let agent = Agent {
-            session,
-            shared,
-            mark,
-            framer: Framer::default(),
-            leash: Some(ends.leash),
-            stdin: Some(ends.stdin),
-            stdout: Some(ends.stdout),
-            stderr: Some(ends.stderr),
-            _guardian: ends.guardian,
-            unwritten: VecDeque::new(),
-            waits_to_write: false,
-            paused: false,
-            close_after_write: false,
-            timer: None,
-        };
-        self.agents.insert(id, agent);
-    }
-
     fn serve(&mut self, token: u64, buffer: &mut [u8]) {
         let id = token >> 2;
         let Some(agent) = self.agents.get_mut(&id) else {
@@ -400,7 +341,7 @@ impl Engine {
         self.timers.clear();
         for (id, agent) in &mut self.agents {
             agent.session.shift(late);
-            agent.timer = agent.session.deadline();
+            agent.timer = agent.session.deadline(Instant::now());
             self.timers.extend(agent.timer.map(|at| (at, *id)));
         }
     }
@@ -429,6 +370,7 @@ impl Engine {
         for action in actions {
             match action {
                 Action::Write(bytes) => {
+                    agent.transcribe(|transcript| transcript.note(Voice::Host, &bytes));
                     agent.unwritten.extend(bytes);
                     agent.flush(&self.poller, id);
                 }
@@ -445,6 +387,7 @@ impl Engine {
                         );
                     }
                 }
+                Action::Leash(signal) => agent.signal_leash(signal),
                 Action::Sweep => self.mailbox.sweep(id, agent.mark.clone()),
                 Action::Finish => finished = true,
             }
@@ -456,137 +399,9 @@ impl Engine {
             self.agents.remove(&id);
             return;
         }
-        agent.timer = agent.session.deadline();
+        agent.timer = agent.session.deadline(Instant::now());
         self.timers.extend(agent.timer.map(|at| (at, id)));
     }
-}
-
-impl Agent {
-    fn read_leash(&mut self, now: Instant, out: &mut Vec<Action>) {
-        let mut packet = [0_u8; 64];
-        let mut reset = false;
-        while let Some(leash) = &self.leash {
-            match rustix::net::recv(leash, &mut packet, RecvFlags::DONTWAIT) {
-                Ok((read, _)) if read > 0 => {
-                    if let Some(report) = Report::decode(&packet[..read]) {
-                        self.session.report(report, now, out);
-                    }
-                }
-                Err(Errno::AGAIN | Errno::INTR) => return,
-                // The leash left orders of ours unread. The kernel says so before it hands out
-                // what the leash said last, and says it once.
-                Err(Errno::CONNRESET) if !reset => reset = true,
-                // End of file and the rest: the leash is gone.
-                Ok(_) | Err(_) => {
-                    self.leash = None;
-                    self.session.leash_gone(now, out);
-                }
-            }
-        }
-    }
-
-    fn read_stdout(
-        &mut self,
-        buffer: &mut [u8],
-        poller: &Descriptor,
-        now: Instant,
-        out: &mut Vec<Action>,
-    ) {
-        let Some(stdout) = &self.stdout else { return };
-        match rustix::io::read(stdout, &mut *buffer) {
-            Ok(0) => {
-                let session = &mut self.session;
-                self.framer.finish(|line| deliver(session, &line, now, out));
-                self.stdout = None;
-                self.session.output_ended(now, out);
-            }
-            Ok(read) => {
-                self.shared.view().output_bytes += read as u64;
-                crate::metrics::EVENT_BYTES.add(read as u64);
-                let session = &mut self.session;
-                self.framer
-                    .push(&buffer[..read], |line| deliver(session, &line, now, out));
-                if self.shared.queue().is_full() {
-                    self.paused = true;
-                    let _ = epoll::delete(poller, stdout);
-                }
-            }
-            Err(Errno::AGAIN | Errno::INTR) => {}
-            Err(_) => {
-                self.stdout = None;
-                self.session.output_ended(now, out);
-            }
-        }
-    }
-
-    fn resume(&mut self, poller: &Descriptor, id: u64) {
-        if let (true, Some(stdout)) = (self.paused, &self.stdout) {
-            self.paused = false;
-            let _ = epoll::add(
-                poller,
-                stdout,
-                EventData::new_u64(token(id, End::Stdout)),
-                EventFlags::IN,
-            );
-        }
-    }
-
-    fn read_stderr(&mut self, buffer: &mut [u8], out: &mut Vec<Action>) {
-        let Some(stderr) = &self.stderr else { return };
-        match rustix::io::read(stderr, &mut *buffer) {
-            Ok(read) if read > 0 => self.shared.note_stderr(&buffer[..read]),
-            Err(Errno::AGAIN | Errno::INTR) => {}
-            Ok(_) | Err(_) => {
-                self.stderr = None;
-                self.session.stderr_ended(out);
-            }
-        }
-    }
-
-    /// Writes what the agent takes now; the rest waits for epoll. Never blocks.
-    fn flush(&mut self, poller: &Descriptor, id: u64) {
-        let Some(stdin) = &self.stdin else { return };
-        while !self.unwritten.is_empty() {
-            let (front, _) = self.unwritten.as_slices();
-            match rustix::net::send(stdin, front, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
-                Ok(written) => drop(self.unwritten.drain(..written)),
-                Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) => {
-                    if !self.waits_to_write {
-                        self.waits_to_write = true;
-                        let _ = epoll::add(
-                            poller,
-                            stdin,
-                            EventData::new_u64(token(id, End::Stdin)),
-                            EventFlags::OUT,
-                        );
-                    }
-                    return;
-                }
-                // The agent closed its input; its exit or silence tells the rest.
-                Err(_) => self.unwritten.clear(),
-            }
-        }
-        if self.waits_to_write {
-            self.waits_to_write = false;
-            let _ = epoll::delete(poller, stdin.as_fd());
-        }
-        if self.close_after_write {
-            let _ = rustix::net::shutdown(stdin, Shutdown::Write);
-            self.stdin = None;
-        }
-    }
-}
-
-fn deliver(session: &mut Session, line: &Line<'_>, now: Instant, out: &mut Vec<Action>) {
-    match line {
-        Line::Whole(bytes) => session.line(bytes, now, out),
-        Line::Oversize { length, head } => session.oversize(head, *length, out),
-    }
-}
-
-fn token(id: u64, end: End) -> u64 {
-    id << 2 | end as u64
 }
 
 fn timespec(left: Duration) -> Timespec {

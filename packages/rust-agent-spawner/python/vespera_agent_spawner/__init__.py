@@ -65,6 +65,7 @@ from vespera_agent_spawner.results import (
     Usage,
 )
 from vespera_agent_spawner.supervisor import Supervisor
+from vespera_agent_spawner.transcripts import Replay, replay
 
 if TYPE_CHECKING:
     RUST_AGENT_SPAWNER_AVAILABLE: bool
@@ -90,6 +91,7 @@ __all__ = [
     "Outcome",
     "ProgramNotFound",
     "ProtocolError",
+    "Replay",
     "RetryPolicy",
     "RunResult",
     "SpawnError",
@@ -109,6 +111,7 @@ __all__ = [
     "execute_claude_json",
     "list_agents",
     "metrics",
+    "replay",
     "shutdown_claude_agent",
     "spawn_claude_agent",
 ]

@@ -23,17 +23,26 @@ def describe(
     cancelled: bool,
     duration: float,
     ended: bool,
+    by_exit: bool = False,
 ) -> RunResult:
-    """One turn of a session (``ended`` False) or a whole run, as a value."""
+    """One turn of a session (``ended`` False) or a whole run, as a value.
+
+    ``by_exit``: the exit is all that a program says about its work.
+    """
     info = session.info()
     status = session.exit_status if ended else None
     outcome, words = _outcome(info.state, turn, error, status, cancelled)
+    if by_exit and status is not None and not isinstance(error, AgentTimeout):
+        if outcome is Outcome.INCOMPLETE and status.success:
+            outcome, words = Outcome.COMPLETED, None
+        elif status.by == "interrupt":
+            outcome, words = Outcome.CANCELLED, "it was interrupted"
     tail = session.stderr_tail
     if words and status is not None and turn is None and tail.strip():
         words += f"; stderr: {tail.strip()[-500:]!r}"
     return RunResult(
         outcome=outcome,
-        result=turn["result"] if turn else None,
+        result=turn["result"] if turn else (session.last_line or None) if by_exit else None,
         session_id=info.session_id,
         exit=status,
         turns=info.turns,

@@ -18,6 +18,7 @@ from typing import Any
 
 from vespera_agent_spawner._description import describe
 from vespera_agent_spawner._logging import logger_for
+from vespera_agent_spawner.adapters import adapter_named
 from vespera_agent_spawner.adapters import claude_frames as frames
 from vespera_agent_spawner.backends._protocol import LiveSession
 from vespera_agent_spawner.config import AgentConfig
@@ -31,6 +32,7 @@ from vespera_agent_spawner.results import (
     TurnResult,
     Usage,
 )
+from vespera_agent_spawner.transcripts import end_transcript
 
 __all__ = ["Agent"]
 
@@ -50,6 +52,7 @@ class Agent:
     def __init__(self, config: AgentConfig, on_end: Callable[[Agent], None]) -> None:
         loop = asyncio.get_running_loop()
         self.config = config
+        self._adapter = adapter_named(config.adapter)
         self._loop = loop
         self._on_end = on_end
         self._session: LiveSession | None = None
@@ -94,8 +97,8 @@ class Agent:
 
     @property
     def is_run(self) -> bool:
-        """True with a prompt in its configuration."""
-        return self.config.prompt is not None
+        """True when it ends by itself: with a prompt, or a program that runs to its exit."""
+        return self.config.prompt is not None or self._adapter.runs_to_exit
 
     def info(self) -> AgentInfo:
         """State, counters and identity."""
@@ -172,7 +175,7 @@ class Agent:
         if self.is_run:
             raise AgentFailed(
                 f"agent '{self.agent_id}' is a run: its prompt is in its configuration; spawn "
-                "without a prompt for a session"
+                "a CLI without a prompt for a session"
             )
         if timeout is None and self.config.timeouts is not None:
             timeout = self.config.timeouts.turn
@@ -187,6 +190,9 @@ class Agent:
         """The whole run, once it has ended. Cancelling only stops the wait."""
         self._stop_collecting()
         await asyncio.shield(self._ended)
+        return self._result()
+
+    def _result(self) -> RunResult:
         return describe(
             self._live,
             turn=self._last_turn,
@@ -194,6 +200,7 @@ class Agent:
             cancelled=self._cancelled,
             duration=self._duration,
             ended=True,
+            by_exit=self._adapter.runs_to_exit,
         )
 
     # -- control ---------------------------------------------------------------------------
@@ -211,6 +218,10 @@ class Agent:
         await self._request({"subtype": "set_permission_mode", "mode": mode})
 
     async def _request(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
+        if self._adapter.runs_to_exit:
+            raise AgentFailed(
+                f"agent '{self.agent_id}': adapter '{self._adapter.name}' answers no requests"
+            )
         answer: asyncio.Future[Mapping[str, Any]] = self._loop.create_future()
         request_id = self._live.request(request)
         self._answers[request_id] = answer
@@ -314,9 +325,20 @@ class Agent:
             if not answer.done():
                 answer.set_exception(AgentFailed(f"agent '{self.agent_id}' ended: {status.reason}"))
                 answer.exception()
+        if self.config.transcript is not None:
+            self._end_transcript(session, self.config.transcript)
         self._ended.set_result(status)
         self._log.info("ended: %s", status.reason)
         self._on_end(self)
+
+    def _end_transcript(self, session: LiveSession, path: str) -> None:
+        lost = session.transcript_lost
+        try:
+            end_transcript(path, self._result())
+        except OSError as error:
+            lost = lost or str(error)
+        if lost is not None:
+            self._log.warning("its transcript %s is not whole: %s", path, lost)
 
     async def _answer(self, ask: bytes) -> None:
         """Let ``on_permission`` decide; whoever raises or takes too long denies."""

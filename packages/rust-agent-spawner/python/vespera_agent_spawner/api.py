@@ -21,6 +21,7 @@ from vespera_agent_spawner import backends
 from vespera_agent_spawner._logging import logger_for
 from vespera_agent_spawner._registry import Ended, Entry, Registry
 from vespera_agent_spawner._request import parse_request
+from vespera_agent_spawner.adapters import adapter_named
 from vespera_agent_spawner.adapters.locate import DEFAULT_PROGRAM
 from vespera_agent_spawner.backends._protocol import Session
 from vespera_agent_spawner.config import AgentConfig, Timeouts
@@ -67,6 +68,14 @@ def spawn_claude_agent(
     """
     _warn_if_blocking_a_loop("spawn_claude_agent")
     settled = _settle_config(agent_id, command, timeout_seconds, working_directory, config)
+    if adapter_named(settled.adapter).runs_to_exit:
+        raise ConfigError(
+            f"adapter: '{settled.adapter}' has no turns, and these functions take turns; "
+            "run it in a Supervisor",
+            field="adapter",
+            value=settled.adapter,
+            remedy="run it in a Supervisor",
+        )
     chosen = backends.choose(backend)
     entry = _registry.reserve(
         agent_id, settled, settled.program or DEFAULT_PROGRAM, chosen.name, chosen.containment()

@@ -133,7 +133,8 @@ class PythonEvent(Event):
             return "".join(texts)
         partial = self.data.get("event")
         delta = partial.get("delta") if isinstance(partial, Mapping) else None
-        return self._text("result") or _text_of(delta, "text")
+        text = self._text("result")
+        return _text_of(delta, "text") if text is None else text
 
     @property
     def tool_name(self) -> str | None:

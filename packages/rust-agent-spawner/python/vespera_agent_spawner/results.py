@@ -63,9 +63,9 @@ class ExitStatus:
 
     ``code`` is the exit code, ``signal`` the number of the signal; both are None when nobody
     could learn them (the host reaped the process) or no process was started. ``by`` says who
-    ended it: ``"agent"`` (by itself), ``"shutdown"`` (stdin ended, it left), ``"terminate"``
-    (our SIGTERM), ``"kill"`` (our SIGKILL), ``"limit"`` (the kernel, for one of its limits),
-    ``"oom"`` (the kernel, out of memory), ``"guardian"`` (the guardian died),
+    ended it: ``"agent"`` (by itself), ``"interrupt"`` (our SIGINT), ``"shutdown"`` (stdin ended,
+    it left), ``"terminate"`` (our SIGTERM), ``"kill"`` (our SIGKILL), ``"limit"`` (the kernel, for
+    one of its limits), ``"oom"`` (the kernel, out of memory), ``"guardian"`` (the guardian died),
     ``"outside"`` (somebody else's signal), ``"spawn"`` (it never started) or ``"unknown"``.
     ``reason`` says the same in words.
     """

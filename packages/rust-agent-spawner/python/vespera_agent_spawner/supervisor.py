@@ -14,6 +14,8 @@ from typing import Any, Self
 from vespera_agent_spawner import backends
 from vespera_agent_spawner._description import never_started
 from vespera_agent_spawner._logging import logger_for
+from vespera_agent_spawner.adapters import adapter_named
+from vespera_agent_spawner.adapters.claude import CLAUDE
 from vespera_agent_spawner.admission import Admission, default_max_agents
 from vespera_agent_spawner.agent import Agent
 from vespera_agent_spawner.backends import Backend, Ownership
@@ -28,15 +30,15 @@ from vespera_agent_spawner.errors import (
 )
 from vespera_agent_spawner.events import Event
 from vespera_agent_spawner.results import AgentInfo, Outcome, RunResult
+from vespera_agent_spawner.transcripts import path_in
 
 __all__ = ["Supervisor"]
 
-_CLAUDE_RESERVE = 512 * 1024 * 1024
 _CLOSE_GRACE = 5.0
 
 # Settings of later versions: refused, so that nobody relies on what does nothing.
-_LATER_FLEET = ("warm", "budget", "transcript_dir", "register")
-_LATER_AGENT = ("hooks", "tools", "transcript", "budget")
+_LATER_FLEET = ("warm", "budget", "register")
+_LATER_AGENT = ("hooks", "tools", "budget")
 
 
 class Supervisor:
@@ -70,13 +72,12 @@ class Supervisor:
         if self._closed or self._admission is not None:
             raise SupervisorClosed("a supervisor is entered once; make another")
         reserve = self.config.memory_reserve
-        reserve = _CLAUDE_RESERVE if reserve is None else reserve
+        reserve = CLAUDE.memory_reserve if reserve is None else reserve
         self._loop = asyncio.get_running_loop()
         self._admission = Admission(
             max_agents=self.config.max_agents or default_max_agents(reserve),
             max_starting=self.config.max_starting,
             start_interval=self.config.start_interval,
-            reserve=reserve,
         )
         return self
 
@@ -207,6 +208,9 @@ class Supervisor:
     async def _start(self, config: AgentConfig, queue: float | None, *, listening: bool) -> Agent:
         places = self._places
         agent_id = config.agent_id or ""
+        reserve = self.config.memory_reserve
+        if reserve is None:
+            reserve = adapter_named(config.adapter).memory_reserve
         if agent_id in self._ids:
             raise AgentExists(
                 f"agent '{agent_id}' exists already in this supervisor",
@@ -216,7 +220,7 @@ class Supervisor:
         place = self._ids[agent_id] = _Place(agent_id)
         self._agents[agent_id] = agent
         try:
-            await places.enter(config.priority, queue, agent_id)
+            await places.enter(config.priority, queue, agent_id, reserve)
         except BaseException:
             self._release(place)
             raise
@@ -230,19 +234,18 @@ class Supervisor:
         else:
             places.note_start(True)
         finally:
-            places.left_start()
+            places.left_start(reserve)
         return agent
 
     async def _launch(self, agent: Agent, place: _Place, listening: bool) -> None:
         try:
-            agent._attach(
-                self._backend.start(
-                    agent.config,
-                    _news_of(agent),
-                    listening=listening,
-                    ownership=self._ownership,
-                )
+            session = self._backend.start(
+                agent.config,
+                _news_of(agent),
+                listening=listening,
+                ownership=self._ownership,
             )
+            agent._attach(session)
         except BaseException:
             self._release(place)
             raise
@@ -316,14 +319,17 @@ class Supervisor:
             changes["timeouts"] = self.config.timeouts
         if config.limits is None:
             changes["limits"] = self.config.limits
+        if config.transcript is None and self.config.transcript_dir is not None:
+            agent_id = config.agent_id or changes["agent_id"]
+            changes["transcript"] = path_in(self.config.transcript_dir, agent_id)
         retry = config.retry or self.config.retry
         if retry.attempts > 1:
             raise _later("retry.attempts", retry.attempts)
-        return dataclasses.replace(config, **changes)
+        return config._with(**changes)
 
     def _settle_run(self, config: AgentConfig | Mapping[str, Any]) -> AgentConfig:
         settled = self._settle(config)
-        if settled.prompt is None:
+        if settled.prompt is None and not adapter_named(settled.adapter).runs_to_exit:
             raise ConfigError(
                 f"agent '{settled.agent_id}': run and as_completed need a prompt",
                 field="prompt",
@@ -334,7 +340,7 @@ class Supervisor:
 
 
 def _ownership(config: SupervisorConfig, backend: Backend) -> Ownership:
-    chosen = Ownership() if config.host_death_grace is None else Ownership(config.host_death_grace)
+    chosen = Ownership(config.host_death_grace)
     if config.cgroup is None:
         return chosen
     if backend.name != "rust":

@@ -3,6 +3,8 @@
 //! Pure functions over bytes. A frame is read as an envelope whose unknown fields, kinds and blocks
 //! pass through; nothing is guessed from where a key stands in a line.
 
+use super::adapter::Adapter;
+use super::session::Action;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -14,6 +16,32 @@ pub const INITIALIZE: &str = "vespera-initialize";
 
 /// Answer to a permission ask when the caller gave no handler.
 pub const NO_HANDLER: &str = "no permission handler; list the tool in allowed_tools";
+
+/// The adapter `claude`.
+#[derive(Debug)]
+pub struct Claude;
+
+impl Adapter for Claude {
+    fn greeting(&self, agents: Option<&Value>) -> Option<Vec<u8>> {
+        Some(initialize(INITIALIZE, agents))
+    }
+
+    fn prompt(&self, prompt: &str, uuid: &str) -> Vec<u8> {
+        user(prompt, uuid)
+    }
+
+    fn interrupt(&self, number: u64) -> Action {
+        Action::Write(interrupt(&format!("vespera-interrupt-{number}")))
+    }
+
+    fn frame<'a>(&self, line: &'a [u8]) -> Option<Envelope<'a>> {
+        envelope(line)
+    }
+
+    fn runs_to_exit(&self) -> bool {
+        false
+    }
+}
 
 /// The kind of an event: a frame's `type`, or what a line is that is no frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

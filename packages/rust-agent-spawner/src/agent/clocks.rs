@@ -26,11 +26,13 @@ pub(super) enum Clock {
     Terminate,
     /// Force, at the end of the ladder.
     Kill,
+    /// The leash's report after force; it may be stopped.
+    Report,
     /// The last lines, once the tree is gone.
     Drain,
 }
 
-const ALL: [Clock; 11] = [
+const ALL: [Clock; 12] = [
     Clock::Startup,
     Clock::Turn,
     Clock::Interrupted,
@@ -41,6 +43,7 @@ const ALL: [Clock; 11] = [
     Clock::Mute,
     Clock::Terminate,
     Clock::Kill,
+    Clock::Report,
     Clock::Drain,
 ];
 

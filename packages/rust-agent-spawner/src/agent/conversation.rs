@@ -10,13 +10,19 @@ use std::time::{Duration, Instant};
 /// A run that has started background tasks is over after this much silence.
 const QUIET: Duration = Duration::from_secs(2);
 
+/// How much of a program's last line its result keeps.
+const LAST_LINE: usize = 64 * 1024;
+
 /// How much of an oversize line an event keeps.
 const NOT_KEPT: usize = 256;
 
 impl Session {
     /// One whole line of output.
     pub fn line(&mut self, line: &[u8], now: Instant, out: &mut Vec<Action>) {
-        let Some(frame) = claude::envelope(line) else {
+        let Some(frame) = self.plan.adapter.frame(line) else {
+            if self.plan.adapter.runs_to_exit() {
+                self.note_output(line, now);
+            }
             self.publish(Kind::Output, line, line.len(), out);
             return;
         };
@@ -61,6 +67,20 @@ impl Session {
         } else if self.clocks.is_set(Clock::Quiet) {
             self.clocks.set(Clock::Quiet, now + QUIET);
         }
+    }
+
+    /// A line of a program that says nothing but lines.
+    fn note_output(&mut self, line: &[u8], now: Instant) {
+        {
+            let mut view = self.shared.view();
+            view.first_output.get_or_insert(now);
+            if !line.is_empty() {
+                view.last_line.clear();
+                view.last_line
+                    .extend_from_slice(&line[..line.len().min(LAST_LINE)]);
+            }
+        }
+        self.rearm_idle(now);
     }
 
     /// A line that was too long to keep: its head tells what it was, and the stream lives on.
@@ -110,11 +130,10 @@ impl Session {
         if self.greeted {
             return;
         }
-        self.clocks.clear(Clock::Startup);
         if response.subtype == "success" {
-            self.greeted = true;
-            self.ready(now, out);
+            self.greeted(now, out);
         } else {
+            self.clocks.clear(Clock::Startup);
             let message = response
                 .error
                 .map_or_else(String::new, |error| error.to_string());
@@ -124,8 +143,14 @@ impl Session {
         }
     }
 
-    fn ready(&mut self, now: Instant, out: &mut Vec<Action>) {
-        let prompt = self.plan.prompt.take();
+    /// The program runs and has answered whatever it is greeted with.
+    pub(super) fn greeted(&mut self, now: Instant, out: &mut Vec<Action>) {
+        self.clocks.clear(Clock::Startup);
+        self.greeted = true;
+        let prompt = match self.plan.prompt.take() {
+            None if self.plan.adapter.runs_to_exit() => Some(Default::default()),
+            prompt => prompt,
+        };
         let begins = self.shared.change(|view| {
             if view.state != State::Starting {
                 return false;
@@ -307,7 +332,10 @@ impl Session {
             self.clocks.set(Clock::Turn, now + limit);
         }
         self.rearm_idle(now);
-        out.push(Action::Write(claude::user(prompt, &uuid)));
+        out.push(Action::Write(self.plan.adapter.prompt(prompt, &uuid)));
+        if self.plan.adapter.runs_to_exit() {
+            out.push(Action::CloseStdin);
+        }
         self.prompt = uuid;
     }
 
@@ -330,10 +358,11 @@ impl Session {
     pub fn interrupt(&mut self, out: &mut Vec<Action>) {
         if self.shared.view().state == State::InTurn {
             self.interrupts += 1;
-            out.push(Action::Write(claude::interrupt(&format!(
-                "vespera-interrupt-{}",
-                self.interrupts
-            ))));
+            let stop = self.plan.adapter.interrupt(self.interrupts);
+            if matches!(stop, Action::Order(_)) {
+                self.shared.view().rung.get_or_insert("interrupt");
+            }
+            out.push(stop);
         }
     }
 

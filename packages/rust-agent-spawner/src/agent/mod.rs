@@ -1,8 +1,10 @@
 //! One agent: the state machine of its session and what callers may know of it.
 //!
 //! [`Session`] lives on the reactor's thread and makes every decision; [`Shared`] is what other
-//! threads see of it, and `queue` holds the events that nobody has taken yet. Neither starts a process (`process`) nor knows the CLI's words (`claude`).
+//! threads see of it, and `queue` holds the events that nobody has taken yet. Neither starts a
+//! process (`process`) nor knows a program's words (`adapter`, `claude`, `raw`).
 
+pub mod adapter;
 pub mod claude;
 pub mod claude_argv;
 mod clocks;
@@ -10,12 +12,42 @@ mod conversation;
 pub mod details;
 pub mod process;
 pub mod queue;
+pub mod raw;
 mod session;
 mod shared;
 pub mod stream;
+pub mod transcript;
 
 pub use session::{Action, Idle, Plan, Session, Timeouts};
 pub use shared::{Cause, Ending, Failure, Shared, State, TurnEnd, View};
 
+use std::time::Instant;
+use stream::Line;
+use transcript::{Transcript, Voice};
+
 /// Why an agent was ended whose undelivered events are more than `limits.output`.
 pub const OUTPUT_LIMIT: &str = "its undelivered events are more than limits.output";
+
+/// A line of the agent: to its transcript, then to its session.
+pub fn deliver(
+    session: &mut Session,
+    transcript: Option<&mut Transcript>,
+    line: &Line<'_>,
+    now: Instant,
+    out: &mut Vec<Action>,
+) {
+    match line {
+        Line::Whole(bytes) => {
+            if let Some(transcript) = transcript {
+                transcript.note(Voice::Agent, bytes);
+            }
+            session.line(bytes, now, out);
+        }
+        Line::Oversize { length, head } => {
+            if let Some(transcript) = transcript {
+                transcript.note_oversize(*length, head);
+            }
+            session.oversize(head, *length, out);
+        }
+    }
+}

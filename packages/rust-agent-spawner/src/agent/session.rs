@@ -4,7 +4,8 @@
 //! It touches no file descriptor and no clock of its own, so that a test can drive it by hand.
 //! What is said in between is in `conversation`.
 
-use super::claude;
+use super::adapter::Adapter;
+use super::claude::Claude;
 use super::clocks::{Clock, Clocks};
 use super::shared::{Cause, Ending, Failure, Shared, State, TurnEnd};
 use crate::oom;
@@ -21,6 +22,10 @@ pub(super) const INTERRUPT_PATIENCE: Duration = Duration::from_secs(5);
 /// still holds must not keep an agent from ending.
 const DRAIN: Duration = Duration::from_millis(500);
 
+/// The leash's own deadline for force and a margin: then it is asked again, in its own way.
+const REPORT: Duration = Duration::from_secs(6);
+const PRESS: Duration = Duration::from_secs(1);
+
 /// A sweep by the host has this long: its own deadline and a margin.
 const OWNERLESS: Duration = Duration::from_secs(7);
 
@@ -33,6 +38,8 @@ pub enum Action {
     Write(Vec<u8>),
     CloseStdin,
     Order(Order),
+    /// Send this signal to the leash itself, if its socket shows that it is there.
+    Leash(i32),
     /// Nobody owns the tree any more: end what carries its mark, then say so.
     Sweep,
     /// Everything has been said; close what is left.
@@ -60,14 +67,26 @@ pub struct Timeouts {
 }
 
 /// What an agent is to do.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Plan {
+    pub adapter: &'static dyn Adapter,
     /// A run's prompt and its name; without one the agent is a session.
     pub prompt: Option<(String, String)>,
     /// Subagents, told to the CLI in `initialize`.
     pub agents: Option<serde_json::Value>,
     /// Whether the host answers permission asks.
     pub answers_asks: bool,
+}
+
+impl Default for Plan {
+    fn default() -> Self {
+        Self {
+            adapter: &Claude,
+            prompt: None,
+            agents: None,
+            answers_asks: false,
+        }
+    }
 }
 
 /// One agent; lives on the reactor's thread.
@@ -86,6 +105,9 @@ pub struct Session {
     swept: Option<Swept>,
     /// Descriptions of what outlived force.
     survivors: Vec<String>,
+    /// Force was ordered; its report is timed from the next tick on.
+    forced: bool,
+    presses: u32,
     /// The kernel's count of OOM kills when the agent started.
     oom_kills: u64,
     pub(super) stdout_open: bool,
@@ -115,12 +137,14 @@ impl Session {
         Self {
             shared,
             timeouts,
-            is_run: plan.prompt.is_some(),
+            is_run: plan.prompt.is_some() || plan.adapter.runs_to_exit(),
             plan,
             clocks,
             exit: None,
             swept: None,
             survivors: Vec::new(),
+            forced: false,
+            presses: 0,
             oom_kills: oom::recent_kills(),
             stdout_open: true,
             stderr_open: true,
@@ -138,7 +162,10 @@ impl Session {
     }
 
     /// When [`Session::tick`] wants to be called next.
-    pub fn deadline(&self) -> Option<Instant> {
+    pub fn deadline(&mut self, now: Instant) -> Option<Instant> {
+        if std::mem::take(&mut self.forced) && self.swept.is_none() {
+            self.clocks.set(Clock::Report, now + REPORT);
+        }
         self.clocks.next()
     }
 
@@ -153,10 +180,10 @@ impl Session {
             Report::Started { pid, leash } => {
                 self.shared
                     .change(|view| (view.pid, view.leash) = (pid, leash));
-                out.push(Action::Write(claude::initialize(
-                    claude::INITIALIZE,
-                    self.plan.agents.as_ref(),
-                )));
+                match self.plan.adapter.greeting(self.plan.agents.as_ref()) {
+                    Some(greeting) => out.push(Action::Write(greeting)),
+                    None => self.greeted(now, out),
+                }
             }
             Report::Failed { errno, stage } => {
                 self.shared.change(|view| {
@@ -220,7 +247,8 @@ impl Session {
     pub fn output_ended(&mut self, now: Instant, out: &mut Vec<Action>) {
         self.stdout_open = false;
         let ending = self.clocks.is_set(Clock::Terminate) || self.clocks.is_set(Clock::Kill);
-        if !ending && self.exit.is_none() && self.swept.is_none() {
+        let speaks = !self.plan.adapter.runs_to_exit();
+        if speaks && !ending && self.exit.is_none() && self.swept.is_none() {
             self.clocks.set(Clock::Mute, now + MUTE);
         }
         self.finish_if_drained(out);
@@ -273,6 +301,7 @@ impl Session {
         // The leash goes on until nothing is left: saying it again would only fill its socket.
         if first {
             out.push(Action::Order(Order::Kill));
+            self.forced = true;
         }
     }
 
@@ -314,6 +343,7 @@ impl Session {
                     self.clocks.set(Clock::Kill, now + half);
                 }
                 Clock::Kill => self.kill("shutdown grace exceeded", out),
+                Clock::Report => self.press_leash(now, out),
                 Clock::Mute => self.kill("it closed its output but did not exit", out),
                 Clock::Drain => {
                     self.swept.get_or_insert(Swept::ownerless(0, 0));
@@ -321,6 +351,17 @@ impl Session {
                 }
             }
         }
+    }
+
+    /// No report after force: somebody has stopped the leash. It is continued, and if that does
+    /// not help, ended: the guardian then owns its tree.
+    fn press_leash(&mut self, now: Instant, out: &mut Vec<Action>) {
+        if self.swept.is_some() {
+            return;
+        }
+        self.presses += 1;
+        out.push(Action::Leash(if self.presses == 1 { 18 } else { 9 }));
+        self.clocks.set(Clock::Report, now + PRESS);
     }
 
     fn step(&self, rung: &'static str) {

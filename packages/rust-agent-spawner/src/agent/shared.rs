@@ -153,6 +153,10 @@ pub struct View {
     pub output_bytes: u64,
     /// Seconds from the start to the first frame of the model.
     pub first_output: Option<Instant>,
+    /// The last line that was not empty, of a program that says nothing but lines.
+    pub last_line: Vec<u8>,
+    /// Why the transcript is not whole.
+    pub transcript_lost: Option<String>,
     /// Asks of the CLI that the host answers, as whole frames.
     pub asks: Vec<Vec<u8>>,
     /// Answers of the CLI to the host's own requests: id and frame.
@@ -211,6 +215,8 @@ impl Shared {
                 events: 0,
                 output_bytes: 0,
                 first_output: None,
+                last_line: Vec::new(),
+                transcript_lost: None,
                 asks: Vec::new(),
                 answers: Vec::new(),
             }),

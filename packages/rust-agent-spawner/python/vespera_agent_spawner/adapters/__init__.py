@@ -1,1 +1,19 @@
-"""Responsible for what is particular to one agent CLI: finding it, its argv, its environment."""
+"""Responsible for what is particular to one agent CLI: finding it, its argv, its environment.
+
+A new adapter is one module with an ``Adapter`` and one entry in the table below.
+"""
+
+from __future__ import annotations
+
+from vespera_agent_spawner.adapters.adapter import Adapter
+from vespera_agent_spawner.adapters.claude import CLAUDE
+from vespera_agent_spawner.adapters.raw import RAW
+
+__all__ = ["Adapter", "adapter_named"]
+
+_ADAPTERS = {adapter.name: adapter for adapter in (CLAUDE, RAW)}
+
+
+def adapter_named(name: str) -> Adapter:
+    """The adapter of a configuration, which has checked the name."""
+    return _ADAPTERS[name]

@@ -18,9 +18,10 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from vespera_agent_spawner.adapters.adapter import Adapter
 from vespera_agent_spawner.errors import ConfigError
 
-__all__ = ["BASE_ARGUMENTS", "FILE_FLAGS", "claude_argv"]
+__all__ = ["BASE_ARGUMENTS", "CLAUDE", "FILE_FLAGS", "claude_argv"]
 
 BASE_ARGUMENTS = (
     "--output-format",
@@ -138,3 +139,22 @@ def _extra_arguments(extra: Mapping[str, Any]) -> Iterator[str]:
             yield f"--{bare}"
         elif value is not False:
             yield f"--{bare}={value}"
+
+
+def _initialize(config: Mapping[str, Any]) -> dict[str, Any]:
+    request: dict[str, Any] = {"subtype": "initialize", "hooks": None}
+    if config.get("agents"):
+        request["agents"] = config["agents"]
+    return request
+
+
+CLAUDE = Adapter(
+    name="claude",
+    argv=claude_argv,
+    initialize=_initialize,
+    runs_to_exit=False,
+    program="claude",
+    memory_reserve=512 * 1024 * 1024,
+    host_death_grace=0.25,
+    file_flags=FILE_FLAGS,
+)

@@ -16,12 +16,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vespera_agent_spawner.adapters.claude import FILE_FLAGS, claude_argv, json_text
+from vespera_agent_spawner.adapters import Adapter, adapter_named
+from vespera_agent_spawner.adapters.claude import json_text
 from vespera_agent_spawner.adapters.environment import environment_for
 from vespera_agent_spawner.adapters.locate import find_program
 from vespera_agent_spawner.errors import ConfigError, SpawnError
+from vespera_agent_spawner.transcripts import begin_transcript
 
 if TYPE_CHECKING:
+    from vespera_agent_spawner.backends._protocol import Ownership
     from vespera_agent_spawner.config import AgentConfig
 
 __all__ = ["Launch", "prepare"]
@@ -44,7 +47,10 @@ class Launch:
     argv: list[str]
     environment: dict[str, str]
     working_directory: str
-    initialize: dict[str, Any]
+    initialize: dict[str, Any] | None
+    host_death_grace: float
+    cgroup: str | None = None
+    transcript: str | None = None
     private_directory: str | None = field(default=None)
 
     def discard(self) -> None:
@@ -54,18 +60,16 @@ class Launch:
             shutil.rmtree(directory, ignore_errors=True)
 
 
-def prepare(config: AgentConfig, unenforced: Sequence[str] = ()) -> Launch:
+def prepare(
+    config: AgentConfig, unenforced: Sequence[str] = (), ownership: Ownership | None = None
+) -> Launch:
     """Settle a configuration; raises ``ConfigError``, ``SpawnError`` or ``ProgramNotFound``.
 
     A limit that the backend cannot keep (``unenforced``) is refused: silence would be a promise.
     """
-    if config.adapter != "claude":
-        raise ConfigError(
-            f"adapter: '{config.adapter}' is not available yet",
-            field="adapter",
-            value=config.adapter,
-            remedy="use adapter='claude'",
-        )
+    adapter = adapter_named(config.adapter)
+    grace = ownership.host_death_grace if ownership else None
+    _refuse_unknown(config, adapter)
     for name in unenforced:
         value = getattr(config.limits, name) if config.limits is not None else None
         if value is not None:
@@ -83,13 +87,15 @@ def prepare(config: AgentConfig, unenforced: Sequence[str] = ()) -> Launch:
     environment = environment_for(
         config.inherit_environment, dict(config.environment or {}), directory
     )
-    program = find_program(config.program, environment, directory)
+    program = find_program(config.program or adapter.program, environment, directory)
     # Not its JSON text: paths that are not UTF-8 keep their bytes only here.
-    mapping: Mapping[str, Any] = config.to_mapping()
+    mapping: Mapping[str, Any] = config._given()
     session_id = _session_id(config)
-    private, files = _private_files(mapping)
+    private, files = _private_files(mapping, adapter)
     try:
-        argv = claude_argv(mapping, program, session_id, files)
+        argv = adapter.argv(mapping, program, session_id, files)
+        if config.transcript is not None:
+            begin_transcript(config, session_id)
     except BaseException:
         if private is not None:
             shutil.rmtree(private, ignore_errors=True)
@@ -101,7 +107,10 @@ def prepare(config: AgentConfig, unenforced: Sequence[str] = ()) -> Launch:
         argv=argv,
         environment=environment,
         working_directory=directory,
-        initialize=_initialize(mapping),
+        initialize=adapter.initialize(mapping),
+        host_death_grace=adapter.host_death_grace if grace is None else grace,
+        cgroup=ownership.cgroup if ownership else None,
+        transcript=config.transcript,
         private_directory=private,
     )
 
@@ -130,17 +139,32 @@ def _working_directory(config: AgentConfig) -> str:
     return str(directory)
 
 
-def _initialize(mapping: Mapping[str, Any]) -> dict[str, Any]:
-    request: dict[str, Any] = {"subtype": "initialize", "hooks": None}
-    if mapping.get("agents"):
-        request["agents"] = mapping["agents"]
-    return request
+def _refuse_unknown(config: AgentConfig, adapter: Adapter) -> None:
+    if config.program is None and adapter.program is None:
+        raise ConfigError(
+            f"program: adapter '{adapter.name}' has none of its own; give its name or path",
+            field="program",
+            value=None,
+            remedy="give its name or path",
+        )
+    for name in adapter.unknown:
+        value = getattr(config, name)
+        if value not in (None, False, {}):
+            raise ConfigError(
+                f"{name}: adapter '{adapter.name}' has no such setting; leave it out, or put it "
+                "into args",
+                field=name,
+                value=value,
+                remedy="leave it out, or put it into args",
+            )
 
 
-def _private_files(mapping: Mapping[str, Any]) -> tuple[str | None, dict[str, str]]:
+def _private_files(
+    mapping: Mapping[str, Any], adapter: Adapter
+) -> tuple[str | None, dict[str, str]]:
     """Write long and secret values to 0600 files in a 0700 directory of their own."""
     texts: dict[str, str] = {}
-    for name in FILE_FLAGS:
+    for name in adapter.file_flags:
         value = mapping.get(name)
         if value is None:
             continue

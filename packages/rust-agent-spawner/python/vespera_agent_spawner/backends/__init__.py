@@ -6,6 +6,7 @@ names what is lost. ``VESPERA_BACKEND`` sets what ``auto`` means for the process
 
 from __future__ import annotations
 
+import functools
 import importlib
 import os
 import threading
@@ -133,6 +134,7 @@ def _rust() -> Backend | None:
     return _instances.get("rust")
 
 
+@functools.cache
 def in_subinterpreter() -> bool:
     """Whether this is not the process's main interpreter."""
     # pyo3 refuses only the second interpreter that loads it: a subinterpreter that came first

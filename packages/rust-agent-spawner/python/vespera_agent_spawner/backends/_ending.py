@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["exit_status", "exit_status_of"]
 
 _ASKED = {
+    "interrupt": "after an interrupt",
     "shutdown": "after its input was ended",
     "terminate": "after SIGTERM",
     "kill": "by force",

@@ -44,9 +44,11 @@ class LoopBridge:
             if watched is None:
                 continue
             session, news = watched
+            # Asked before: an end that comes while its owner reads is told by the next ring.
+            over = session.state.is_over
             try:
                 news()
             finally:
-                if session.state.is_over:
+                if over:
                     self._watched.pop(number, None)
         self.close_if_idle()

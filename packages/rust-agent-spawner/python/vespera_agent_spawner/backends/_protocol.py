@@ -19,11 +19,12 @@ __all__ = ["Backend", "LiveSession", "Ownership", "Session"]
 class Ownership:
     """What a fleet says on the ownership of its trees.
 
-    ``host_death_grace``: seconds that agents may live on when the host dies. ``cgroup``: the
-    delegated cgroup2 directory in which each agent gets one of its own.
+    ``host_death_grace``: seconds that agents may live on when the host dies, None for what their
+    adapter usually gives. ``cgroup``: the delegated cgroup2 directory in which each agent gets one
+    of its own.
     """
 
-    host_death_grace: float = 0.25
+    host_death_grace: float | None = None
     cgroup: str | None = None
 
 
@@ -85,6 +86,14 @@ class LiveSession(Session, Protocol):
     @property
     def time_to_first_output(self) -> float | None:
         """Seconds from the start to the model's first output."""
+
+    @property
+    def last_line(self) -> str:
+        """The last line that was not empty, of a program that says nothing but lines."""
+
+    @property
+    def transcript_lost(self) -> str | None:
+        """Why the transcript is not whole; None while it is."""
 
     def heard(self) -> None:
         """What happens from now on is told again."""
@@ -154,6 +163,8 @@ class Backend(Protocol):
     ) -> LiveSession:
         """Start an agent on the running loop without waiting; with a prompt it is a run.
 
+        ``host_death_grace`` in seconds is what the host's death leaves it, where the backend can
+        keep that; None is the adapter's.
         Raises ``ConfigError`` and ``SpawnError`` for what is known before the process is.
         """
 

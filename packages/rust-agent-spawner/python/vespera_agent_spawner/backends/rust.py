@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 
 __all__ = ["RustBackend", "RustSession"]
 
+# What of a configuration the engine decides by; the rest is in argv and the environment.
+_ENGINE = ("agent_id", "adapter", "timeouts", "limits", "overflow", "agents")
+
 # Code, signal, rung, reason, what the kernel ended it for, who outlived force.
 _Told = tuple[int | None, int | None, str | None, str | None, str | None, list[str]]
 
@@ -73,7 +76,7 @@ class RustBackend:
         launch = prepare(config)
         try:
             native = _native.Session.spawn(
-                config.to_json(), *_bytes_of(launch), launch.session_id, _fate(Ownership())
+                _for_engine(config), *_bytes_of(launch), launch.session_id, _around(launch)
             )
         except BaseException:
             self._counters.add("vespera_spawns_total", outcome="spawn_failed")
@@ -92,15 +95,15 @@ class RustBackend:
         listening: bool,
         ownership: Ownership,
     ) -> RustSession:
-        launch = prepare(config)
+        launch = prepare(config, (), ownership)
         bridge = self._bridge()
         prompt = None if config.prompt is None else (config.prompt, str(uuid.uuid4()))
         try:
             native = _native.Session.start(
-                config.to_json(),
+                _for_engine(config),
                 *_bytes_of(launch),
                 launch.session_id,
-                _fate(ownership),
+                _around(launch),
                 bridge.native,
                 prompt,
                 config.on_permission is not None,
@@ -111,8 +114,7 @@ class RustBackend:
             launch.discard()
             bridge.close_if_idle()
             raise
-        tier = None if ownership.cgroup is None else "cgroup"
-        session = RustSession(native, launch, config.limits, self._counters, tier)
+        session = RustSession(native, launch, config.limits, self._counters)
         self._sessions.add(session)
         bridge.add(native.number, session, news)
         return session
@@ -145,17 +147,25 @@ class RustBackend:
         self._sessions = weakref.WeakSet()
 
 
-def _fate(ownership: Ownership) -> tuple[float, bytes | None]:
-    cgroup = ownership.cgroup
-    return ownership.host_death_grace, None if cgroup is None else os.fsencode(cgroup)
-
-
 def _bytes_of(launch: Launch) -> tuple[list[bytes], list[tuple[bytes, bytes]], bytes]:
     return (
         [os.fsencode(word) for word in launch.argv],
         [(os.fsencode(name), os.fsencode(value)) for name, value in launch.environment.items()],
         os.fsencode(launch.working_directory),
     )
+
+
+def _for_engine(config: AgentConfig) -> str:
+    given = config._given()
+    told = {name: given[name] for name in _ENGINE if name in given}
+    return json.dumps(told, ensure_ascii=False).encode("utf-8", "replace").decode("utf-8")
+
+
+def _around(launch: Launch) -> tuple[float, bytes | None, bytes | None]:
+    cgroup, transcript = (
+        None if path is None else os.fsencode(path) for path in (launch.cgroup, launch.transcript)
+    )
+    return launch.host_death_grace, cgroup, transcript
 
 
 def _end_quietly(session: RustSession, grace: float) -> None:
@@ -174,7 +184,6 @@ class RustSession:
         launch: Launch,
         limits: Limits | None,
         counters: Counters,
-        containment: str | None = None,
     ) -> None:
         self._native = native
         self._limits = limits
@@ -183,7 +192,7 @@ class RustSession:
         self._started_at = time.time() - native.info()["age_seconds"]
         self._turn_began = time.monotonic()
         self._ending = threading.Lock()
-        self._containment = containment or _native.containment()[0]
+        self._containment = _native.containment()[0] if launch.cgroup is None else "cgroup"
         self._exit: ExitStatus | None = None
         self._discard = weakref.finalize(self, launch.discard)
 
@@ -257,6 +266,14 @@ class RustSession:
     @property
     def time_to_first_output(self) -> float | None:
         return self._native.time_to_first_output()
+
+    @property
+    def last_line(self) -> str:
+        return self._native.last_line()
+
+    @property
+    def transcript_lost(self) -> str | None:
+        return self._native.transcript_lost()
 
     def heard(self) -> None:
         self._native.heard()

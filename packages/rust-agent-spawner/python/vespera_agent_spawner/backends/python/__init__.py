@@ -90,18 +90,14 @@ class PythonBackend:
         write = config.timeouts.write if config.timeouts else None
 
         async def start() -> PythonSession:
-            # In a worker thread: an exec from a sleeping network disk must not stop the loop.
-            starting = reactor.loop.run_in_executor(None, ChildProcess, launch, tag, config.limits)
-            try:
-                process = await asyncio.shield(starting)
-            except asyncio.CancelledError:
-                # Ctrl-C: the worker cannot be stopped, but what it starts can be ended.
-                (await starting).abort()
-                raise
+            # Not in a worker: CPython holds its lock until the child has called exec (vfork), so
+            # a worker would stop this thread as well, and hand over twice.
+            process = ChildProcess(launch, tag, config.limits)
             conversation = Conversation(
                 launch,
                 process,
                 tag,
+                reactor.census,
                 startup=_DEFAULT_STARTUP if startup is None else float(startup),
                 write=_DEFAULT_WRITE if write is None else float(write),
                 backend=self.name,
@@ -139,10 +135,9 @@ class PythonBackend:
         listening: bool,
         ownership: Ownership,
     ) -> LivePythonSession:
-        # The tier is pgroup: nobody is left to keep a grace when the host is killed.
-        del ownership
         _require_posix(config)
-        launch = prepare(config, unenforced())
+        # Nothing here outlives the host to keep a grace: see containment_reason().
+        launch = prepare(config, unenforced(), ownership)
         reactor = self._running_reactor()
         session = LivePythonSession(self, reactor, config, launch, news, listening=listening)
         self._live.add(session)

@@ -13,7 +13,7 @@ import json
 import signal
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from vespera_agent_spawner._counters import Counters, kind_label
@@ -21,6 +21,7 @@ from vespera_agent_spawner._logging import logger_for
 from vespera_agent_spawner.adapters import claude_frames as frames
 from vespera_agent_spawner.adapters.launch import Launch
 from vespera_agent_spawner.backends.python.background import BackgroundTasks, IdleClock
+from vespera_agent_spawner.backends.python.census import Census
 from vespera_agent_spawner.backends.python.framing import LineFramer, Oversize
 from vespera_agent_spawner.backends.python.limits import LimitKeeper
 from vespera_agent_spawner.backends.python.listener import Listener
@@ -49,6 +50,7 @@ class Conversation:
         launch: Launch,
         process: ChildProcess,
         tag: tuple[str, str],
+        census: Census,
         *,
         startup: float,
         write: float,
@@ -80,7 +82,7 @@ class Conversation:
         self._background_tasks = BackgroundTasks()
         self._idle = IdleClock(self)
         self._expired: tuple[str, float] | None = None
-        self.sweeper = Sweeper(process.pid, tag)
+        self.sweeper = Sweeper(process.pid, tag, census)
         self.stderr = StderrTail()
         self.state = State.STARTING
         self.session_id = launch.session_id
@@ -91,20 +93,12 @@ class Conversation:
         self.exit_status: ExitStatus | None = None
         self.orphans_reaped = 0
 
-    # -- start -----------------------------------------------------------------------------
-
     async def initialize(self) -> None:
         """Greet the CLI; raises with its stderr when it ends or stays silent."""
-        loop = asyncio.get_running_loop()
-        self._ended: asyncio.Future[ExitStatus] = loop.create_future()
-        self._process.attach(
-            loop, self._on_stdout, self.stderr.feed, self._on_stdout_end, self._on_exit
-        )
-        self._limits.watch(self._process.pid, self.sweeper.tag, self.begin_kill)
-        self._log.info("started pid %d: %s", self._process.pid, self._launch.program)
+        self._attach()
         try:
             async with asyncio.timeout(self._startup):
-                await self._ask(self._launch.initialize)
+                await self._ask(self._launch.initialize or {})
         except AgentTimeout:
             raise
         except TimeoutError:
@@ -126,6 +120,15 @@ class Conversation:
             raise
         self._greeted = True
         self._move(State.READY)
+
+    def _attach(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._ended: asyncio.Future[ExitStatus] = loop.create_future()
+        self._process.attach(
+            loop, self._on_stdout, self.stderr.feed, self._on_stdout_end, self._on_exit
+        )
+        self._limits.watch(self._process.pid, self.sweeper.tag, self.begin_kill)
+        self._log.info("started pid %d: %s", self._process.pid, self._launch.program)
 
     # -- turns -----------------------------------------------------------------------------
 
@@ -296,7 +299,12 @@ class Conversation:
 
     def _on_stdout(self, data: bytes) -> None:
         self._counters.add("vespera_event_bytes_total", len(data))
-        for line in self._framer.feed(data):
+        self._on_lines(self._framer.feed(data))
+
+    def _on_lines(self, lines: Iterator[bytes | Oversize]) -> None:
+        for line in lines:
+            if self._process.transcript is not None:
+                self._process.transcript.agent(line)
             self._on_line(line)
 
     def _on_line(self, line: bytes | Oversize) -> None:
@@ -404,8 +412,6 @@ class Conversation:
         await asyncio.wait({self._ended}, timeout=_CLOSED_OUTPUT_GRACE)
         if not self._ended.done() and self.state is not State.DRAINING:
             await self._end_for("it closed its output but did not exit")
-
-    # -- what an event loop asks -----------------------------------------------------------
 
     @property
     def pid(self) -> int:
@@ -537,8 +543,7 @@ class Conversation:
         if code is None and number is None:
             self.sweeper.forget_leader()
         self._process.drain()
-        for line in self._framer.finish():
-            self._on_line(line)
+        self._on_lines(self._framer.finish())
         before = self.sweeper.killed
         survivors = await self.sweeper.sweep(_SWEEP_DEADLINE)
         self.orphans_reaped = self.sweeper.killed - before
@@ -564,8 +569,6 @@ class Conversation:
                 future.set_exception(self.ended_error())
                 # Seen: whoever was interrupted waits no more, and that is no unhandled error.
                 future.exception()
-
-    # -- small things ----------------------------------------------------------------------
 
     def _move(self, to: State) -> None:
         if to is self.state or to not in MOVES[self.state]:

@@ -64,5 +64,5 @@ class LineFramer:
         self._head = b""
         if length > self._cap:
             yield Oversize(length, head)
-        elif line:
+        else:
             yield line

@@ -19,6 +19,7 @@ from vespera_agent_spawner.backends.python import proc
 from vespera_agent_spawner.backends.python.conversation import Conversation
 from vespera_agent_spawner.backends.python.event_queue import EventQueue
 from vespera_agent_spawner.backends.python.process import ChildProcess
+from vespera_agent_spawner.backends.python.program import Program
 from vespera_agent_spawner.backends.python.reactor import Reactor
 from vespera_agent_spawner.config import AgentConfig, Limits, Timeouts
 from vespera_agent_spawner.errors import AgentBusy, AgentError, AgentFailed, SpawnError
@@ -63,7 +64,10 @@ class LivePythonSession:
         self._timeouts = config.timeouts or Timeouts()
         self._queue = EventQueue(config.overflow, (config.limits or Limits()).output)
         self._queue.listen(listening)
+        self._process: ChildProcess | None = None
         self._conversation: Conversation | None = None
+        # Without a greeting there is no conversation: it runs to its exit.
+        self._talks = launch.initialize is not None
         self._failure: AgentError | None = None
         self._in_turn = False
         self._turn_end: TurnResult | AgentError | None = None
@@ -88,13 +92,14 @@ class LivePythonSession:
         watch = None
         try:
             loop = asyncio.get_running_loop()
-            process = await loop.run_in_executor(
-                None, ChildProcess, self._launch, tag, self._config.limits
-            )
-            conversation = Conversation(
+            process = ChildProcess(self._launch, tag, self._config.limits)
+            self._process = process
+            kind = Conversation if self._talks else Program
+            conversation = kind(
                 self._launch,
                 process,
                 tag,
+                self._reactor.census,
                 startup=self._timeouts.startup,
                 write=self._timeouts.write,
                 backend=self._backend.name,
@@ -124,7 +129,9 @@ class LivePythonSession:
             self._fail(error)
             return
         self.changed()
-        if self._config.prompt is not None:
+        if isinstance(conversation, Program):
+            await self._turn(conversation, self._config.prompt or "", self._timeouts.turn)
+        elif self._config.prompt is not None:
             await self._run(conversation, self._config.prompt)
         await conversation.ended()
         if watch is not None:
@@ -169,7 +176,9 @@ class LivePythonSession:
 
     def event(self, kind: str, raw: bytes, length: int) -> None:
         """One line of output."""
-        if self._first_output is None and kind in ("assistant", "stream_event"):
+        if self._first_output is None and (
+            kind in ("assistant", "stream_event") or not self._talks
+        ):
             self._first_output = time.monotonic() - self._began
         if not self._queue.listening:
             return
@@ -218,7 +227,9 @@ class LivePythonSession:
         if state.is_over and not self._over:
             # The process is gone, but what it said last is still on its way.
             return State.DRAINING if self._ready else State.STARTING
-        if state is State.READY and (self._in_turn or self._config.prompt is not None):
+        if state is State.READY and (
+            self._in_turn or not self._talks or self._config.prompt is not None
+        ):
             return State.IN_TURN
         return state
 
@@ -243,6 +254,15 @@ class LivePythonSession:
     @property
     def time_to_first_output(self) -> float | None:
         return self._first_output
+
+    @property
+    def last_line(self) -> str:
+        talk = self._conversation
+        return talk.last_line if isinstance(talk, Program) else ""
+
+    @property
+    def transcript_lost(self) -> str | None:
+        return self._process.transcript_lost if self._process is not None else None
 
     def info(self) -> AgentInfo:
         talk = self._conversation

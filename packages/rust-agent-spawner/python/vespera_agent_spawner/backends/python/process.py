@@ -22,6 +22,7 @@ from collections.abc import Callable
 
 from vespera_agent_spawner.adapters.launch import Launch
 from vespera_agent_spawner.backends.python.limits import apply
+from vespera_agent_spawner.backends.python.transcript import Transcript
 from vespera_agent_spawner.config import Limits
 from vespera_agent_spawner.errors import ProgramNotFound, SpawnError
 
@@ -44,6 +45,10 @@ class ChildProcess:
                 after.callback(theirs.close)
                 out_read, out_write = _pipe(on_failure, after)
                 err_read, err_write = _pipe(on_failure, after)
+                self.transcript = None
+                if launch.transcript is not None:
+                    self.transcript = Transcript(launch.transcript)
+                    on_failure.callback(self.transcript.close)
                 self._popen = subprocess.Popen(
                     launch.argv,
                     executable=launch.program,
@@ -114,12 +119,19 @@ class ChildProcess:
         async with self._write_lock:
             if self._stdin is None or self._loop is None:
                 raise BrokenPipeError(errno.EPIPE, "stdin is closed")
+            if self.transcript is not None:
+                self.transcript.host(data)
             try:
                 await self._loop.sock_sendall(self._stdin, data)
             except asyncio.CancelledError:
                 # Half a line may be sent: whatever followed would be read as its other half.
                 self.end_input()
                 raise
+
+    @property
+    def transcript_lost(self) -> str | None:
+        """Why the transcript is not whole; None while it is, or when there is none."""
+        return None if self.transcript is None else self.transcript.lost
 
     def end_input(self) -> None:
         """End of file on the agent's stdin; what was sent before still arrives."""
@@ -247,6 +259,8 @@ class ChildProcess:
         self._close_stdout()
         self._close_stderr()
         self._close_pidfd()
+        if self.transcript is not None:
+            self.transcript.close()
         if self._stdin is not None:
             self._stdin.close()
             self._stdin = None

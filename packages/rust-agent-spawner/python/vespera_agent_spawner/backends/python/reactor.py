@@ -12,6 +12,8 @@ import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
+from vespera_agent_spawner.backends.python.census import Census
+
 __all__ = ["Reactor"]
 
 _T = TypeVar("_T")
@@ -22,6 +24,7 @@ class Reactor:
 
     def __init__(self) -> None:
         self.loop = asyncio.SelectorEventLoop()
+        self.census = Census()
         self._thread = threading.Thread(target=self._run, name="vespera-reactor", daemon=True)
         self._thread.start()
 

@@ -12,6 +12,7 @@ import os
 import signal
 
 from vespera_agent_spawner.backends.python import proc
+from vespera_agent_spawner.backends.python.census import Census
 
 __all__ = ["Sweeper"]
 
@@ -21,8 +22,10 @@ _PAUSE = 0.01
 class Sweeper:
     """The tree of one agent. The leader must not be reaped before the last sweep."""
 
-    def __init__(self, leader: int, tag: tuple[str, str]) -> None:
+    def __init__(self, leader: int, tag: tuple[str, str], census: Census) -> None:
         self._leader = leader
+        self._born = proc.start_time(leader) or 0
+        self._census = census
         self._tag = f"{tag[0]}={tag[1]}".encode()
         self._known: set[tuple[int, int]] = set()
         self._killed: set[tuple[int, int]] = set()
@@ -42,7 +45,10 @@ class Sweeper:
 
     def remember(self) -> None:
         """Note who belongs to the tree now, while descent still shows it."""
-        for process in self._members():
+        found = proc.descendants(self._leader)
+        if found is None:
+            found = self._members(proc.Table())
+        for process in found:
             self._known.add((process.pid, process.start_time))
 
     async def sweep(self, deadline: float) -> list[int]:
@@ -54,7 +60,7 @@ class Sweeper:
         loop = asyncio.get_running_loop()
         end = loop.time() + deadline
         while True:
-            found = self._members()
+            found = self._members(await self._census.taken())
             if not found:
                 self._reap_adopted()
                 return []
@@ -73,8 +79,8 @@ class Sweeper:
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(pid, os.WNOHANG)
 
-    def _members(self) -> list[proc.Process]:
-        return proc.members(self._leader, self._tag, frozenset(self._known))
+    def _members(self, table: proc.Table) -> list[proc.Process]:
+        return table.members(self._leader, self._born, self._tag, frozenset(self._known))
 
 
 def _kill_exactly(pid: int, start_time: int) -> bool:

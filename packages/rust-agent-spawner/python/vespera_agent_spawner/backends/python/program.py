@@ -1,0 +1,102 @@
+"""Responsible for a program that says nothing but lines: it gets its input and runs to its exit."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+
+from vespera_agent_spawner.backends.python.conversation import INTERRUPT_GRACE, Conversation
+from vespera_agent_spawner.backends.python.framing import Oversize
+from vespera_agent_spawner.errors import AgentTimeout
+from vespera_agent_spawner.results import State, TurnResult
+
+__all__ = ["Program"]
+
+_LAST_LINE = 64 * 1024
+
+
+class Program(Conversation):
+    """One process without a protocol."""
+
+    last_line = ""
+
+    async def initialize(self) -> None:
+        """Begin to read; it is ready as soon as it runs."""
+        self._attach()
+        self._greeted = True
+        self._move(State.READY)
+
+    async def turn(self, prompt: str, timeout: float | None) -> TurnResult:
+        """Its whole life. Never returns: the exit raises ``AgentFailed`` as a turn without a
+        result does, a limit of time ``AgentTimeout``."""
+        self._move(State.IN_TURN)
+        self._idle.arm()
+        if timeout is not None:
+            watch = asyncio.get_running_loop().call_later(timeout, self.expire, "turn", timeout)
+        try:
+            # While it reads its input it may be done with it, or be ended.
+            feeding = self._background(self._feed(prompt))
+            await self.ended()
+            feeding.cancel()
+        finally:
+            self._idle.disarm()
+            if timeout is not None:
+                watch.cancel()
+        if self._expired is not None:
+            which, limit = self._expired
+            self._counters.add("vespera_runs_total", outcome="timed_out")
+            raise AgentTimeout(
+                f"agent '{self._launch.agent_id}': not done within {limit:g} s "
+                f"(timeouts.{which}); it was ended",
+                which=which,
+                after=limit,
+                context=self._context(),
+            )
+        raise self.ended_error()
+
+    async def _feed(self, prompt: str) -> None:
+        with contextlib.suppress(OSError):
+            if prompt:
+                await self._process.write(prompt.encode("utf-8", "surrogateescape"))
+        self._process.end_input()
+
+    def _on_line(self, line: bytes | Oversize) -> None:
+        if isinstance(line, Oversize):
+            super()._on_line(line)
+            return
+        self._counters.add("vespera_events_total", kind="output")
+        if line:
+            self.last_line = line[:_LAST_LINE].decode("utf-8", "replace")
+        self._idle.note({})
+        self._publish("output", line, len(line))
+
+    def _on_stdout_end(self) -> None:
+        """It may close its output and work on."""
+
+    async def interrupt(self) -> None:
+        """SIGINT, as a terminal would send it."""
+        if self.state is State.IN_TURN:
+            self._ended_by = self._ended_by or "interrupt"
+            self._process.signal_group(signal.SIGINT)
+
+    async def interrupt_quietly(self) -> None:
+        await self.interrupt()
+
+    def abandon_turn(self) -> None:
+        self._background(self._interrupt_or_kill())
+
+    async def _interrupt_or_kill(self) -> None:
+        await self.interrupt()
+        if not await self._ends_within(INTERRUPT_GRACE):
+            self.begin_kill("no exit after an interrupt")
+
+    def expire(self, which: str, limit: float) -> None:
+        """A limit of time passed; the first one is named."""
+        if self._ended.done() or self._expired is not None:
+            return
+        self._expired = (which, limit)
+        if which == "total":
+            self.begin_kill("total time-out")
+        else:
+            self.abandon_turn()

@@ -1,0 +1,234 @@
+//! One agent's descriptors: what is read from them goes to its session, what the session says is
+//! written to them. Nothing here waits.
+
+use crate::agent::process::{Ends, Guardian};
+use crate::agent::stream::Framer;
+use crate::agent::transcript::Transcript;
+use crate::agent::{Action, Session, Shared, deliver};
+use crate::descriptor::Descriptor;
+use rustix::event::epoll::{self, EventData, EventFlags};
+use rustix::fd::AsFd;
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags, Shutdown};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Instant;
+use vespera_guardian::Report;
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    Leash = 0,
+    Stdin = 1,
+    Stdout = 2,
+    Stderr = 3,
+}
+
+/// One agent and its descriptors.
+pub(super) struct Agent {
+    pub(super) session: Box<Session>,
+    shared: Arc<Shared>,
+    pub(super) mark: Vec<u8>,
+    pub(super) transcript: Option<Transcript>,
+    framer: Framer,
+    pub(super) leash: Option<Descriptor>,
+    stdin: Option<Descriptor>,
+    stdout: Option<Descriptor>,
+    stderr: Option<Descriptor>,
+    /// Held for its socket: see [`Ends`].
+    _guardian: Arc<Guardian>,
+    pub(super) unwritten: VecDeque<u8>,
+    waits_to_write: bool,
+    paused: bool,
+    pub(super) close_after_write: bool,
+    pub(super) timer: Option<Instant>,
+}
+
+impl Agent {
+    pub(super) fn new(
+        session: Box<Session>,
+        shared: Arc<Shared>,
+        ends: Ends,
+        mark: Vec<u8>,
+        transcript: Option<Transcript>,
+    ) -> Self {
+        Self {
+            session,
+            shared,
+            mark,
+            transcript,
+            framer: Framer::default(),
+            leash: Some(ends.leash),
+            stdin: Some(ends.stdin),
+            stdout: Some(ends.stdout),
+            stderr: Some(ends.stderr),
+            _guardian: ends.guardian,
+            unwritten: VecDeque::new(),
+            waits_to_write: false,
+            paused: false,
+            close_after_write: false,
+            timer: None,
+        }
+    }
+
+    /// While its socket has not ended, the leash is there and its number is its own.
+    pub(super) fn signal_leash(&self, number: i32) {
+        let leash = self.shared.view().leash;
+        if self.leash.is_some() && leash > 1 {
+            // SAFETY: plain numbers; whom they mean is argued above.
+            unsafe { libc::kill(leash, number) };
+        }
+    }
+
+    /// Begins to listen to the agent; stdin is watched only while something waits to be written.
+    pub(super) fn watch(&self, poller: &Descriptor, id: u64) {
+        for (fd, end) in [
+            (&self.leash, End::Leash),
+            (&self.stdout, End::Stdout),
+            (&self.stderr, End::Stderr),
+        ] {
+            if let Some(fd) = fd {
+                let _ = epoll::add(
+                    poller,
+                    fd,
+                    EventData::new_u64(token(id, end)),
+                    EventFlags::IN,
+                );
+            }
+        }
+    }
+
+    pub(super) fn read_leash(&mut self, now: Instant, out: &mut Vec<Action>) {
+        let mut packet = [0_u8; 64];
+        let mut reset = false;
+        while let Some(leash) = &self.leash {
+            match rustix::net::recv(leash, &mut packet, RecvFlags::DONTWAIT) {
+                Ok((read, _)) if read > 0 => {
+                    if let Some(report) = Report::decode(&packet[..read]) {
+                        self.session.report(report, now, out);
+                    }
+                }
+                Err(Errno::AGAIN | Errno::INTR) => return,
+                // The leash left orders of ours unread. The kernel says so before it hands out
+                // what the leash said last, and says it once.
+                Err(Errno::CONNRESET) if !reset => reset = true,
+                // End of file and the rest: the leash is gone.
+                Ok(_) | Err(_) => {
+                    self.leash = None;
+                    self.session.leash_gone(now, out);
+                }
+            }
+        }
+    }
+
+    pub(super) fn read_stdout(
+        &mut self,
+        buffer: &mut [u8],
+        poller: &Descriptor,
+        now: Instant,
+        out: &mut Vec<Action>,
+    ) {
+        let Some(stdout) = &self.stdout else { return };
+        match rustix::io::read(stdout, &mut *buffer) {
+            Ok(0) => {
+                let (session, transcript) = (&mut self.session, &mut self.transcript);
+                self.framer
+                    .finish(|line| deliver(session, transcript.as_mut(), &line, now, out));
+                self.transcribe(|_| ());
+                self.stdout = None;
+                self.session.output_ended(now, out);
+            }
+            Ok(read) => {
+                self.shared.view().output_bytes += read as u64;
+                crate::metrics::EVENT_BYTES.add(read as u64);
+                let (session, transcript) = (&mut self.session, &mut self.transcript);
+                self.framer.push(&buffer[..read], |line| {
+                    deliver(session, transcript.as_mut(), &line, now, out);
+                });
+                if self.shared.queue().is_full() {
+                    self.paused = true;
+                    let _ = epoll::delete(poller, stdout);
+                }
+                self.transcribe(|_| ());
+            }
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            Err(_) => {
+                self.stdout = None;
+                self.session.output_ended(now, out);
+            }
+        }
+    }
+
+    /// Adds to the transcript and writes it out; one that cannot be written is given up.
+    pub(super) fn transcribe(&mut self, add: impl FnOnce(&mut Transcript)) {
+        if let Some(transcript) = &mut self.transcript {
+            add(transcript);
+            if let Err(error) = transcript.flush() {
+                self.shared.view().transcript_lost = Some(error.to_string());
+                self.transcript = None;
+            }
+        }
+    }
+
+    pub(super) fn resume(&mut self, poller: &Descriptor, id: u64) {
+        if let (true, Some(stdout)) = (self.paused, &self.stdout) {
+            self.paused = false;
+            let _ = epoll::add(
+                poller,
+                stdout,
+                EventData::new_u64(token(id, End::Stdout)),
+                EventFlags::IN,
+            );
+        }
+    }
+
+    pub(super) fn read_stderr(&mut self, buffer: &mut [u8], out: &mut Vec<Action>) {
+        let Some(stderr) = &self.stderr else { return };
+        match rustix::io::read(stderr, &mut *buffer) {
+            Ok(read) if read > 0 => self.shared.note_stderr(&buffer[..read]),
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            Ok(_) | Err(_) => {
+                self.stderr = None;
+                self.session.stderr_ended(out);
+            }
+        }
+    }
+
+    /// Writes what the agent takes now; the rest waits for epoll. Never blocks.
+    pub(super) fn flush(&mut self, poller: &Descriptor, id: u64) {
+        let Some(stdin) = &self.stdin else { return };
+        while !self.unwritten.is_empty() {
+            let (front, _) = self.unwritten.as_slices();
+            match rustix::net::send(stdin, front, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+                Ok(written) => drop(self.unwritten.drain(..written)),
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => {
+                    if !self.waits_to_write {
+                        self.waits_to_write = true;
+                        let _ = epoll::add(
+                            poller,
+                            stdin,
+                            EventData::new_u64(token(id, End::Stdin)),
+                            EventFlags::OUT,
+                        );
+                    }
+                    return;
+                }
+                // The agent closed its input; its exit or silence tells the rest.
+                Err(_) => self.unwritten.clear(),
+            }
+        }
+        if self.waits_to_write {
+            self.waits_to_write = false;
+            let _ = epoll::delete(poller, stdin.as_fd());
+        }
+        if self.close_after_write {
+            let _ = rustix::net::shutdown(stdin, Shutdown::Write);
+            self.stdin = None;
+        }
+    }
+}
+
+/// What epoll gives back: the agent's number and which of its ends.
+fn token(id: u64, end: End) -> u64 {
+    id << 2 | end as u64
+}

@@ -1,0 +1,37 @@
+"""The wake-up of an event loop: no end is lost, whenever it comes."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from vespera_agent_spawner import State, backends
+
+
+def test_an_end_that_comes_while_the_owner_reads_is_told() -> None:
+    if backends.rust_problem() is not None:
+        pytest.skip("the bridge belongs to the Rust backend")
+    module = importlib.import_module("vespera_agent_spawner.backends._loop_bridge")
+    session: Any = SimpleNamespace(state=State.DRAINING)
+    seen: list[State] = []
+
+    def news() -> None:
+        seen.append(session.state)
+        session.state = State.ENDED  # the reactor's thread is faster
+
+    async def main() -> bool:
+        bridge = module.LoopBridge(asyncio.get_running_loop())
+        native, rung = bridge.native, SimpleNamespace(take=lambda: [1], fileno=bridge.native.fileno)
+        bridge.native = rung
+        bridge.add(1, session, news)
+        for _ in range(2):
+            bridge._ring()
+        assert native.take() == []
+        return bool(bridge.closed)
+
+    assert asyncio.run(main())
+    assert seen == [State.DRAINING, State.ENDED]
