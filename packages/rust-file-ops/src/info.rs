@@ -1,10 +1,8 @@
 //! Responsible for telling what a path is.
 
-use std::path::Path;
-
 use vespera_error::Result;
 
-use crate::error::failed;
+use crate::place::Place;
 
 /// What a path leads to, symlinks followed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,8 +14,8 @@ pub struct FileInfo {
 }
 
 /// Look at `path` without opening it, so a FIFO or device is safe to ask about.
-pub fn get_file_info(path: &Path) -> Result<FileInfo> {
-    let metadata = std::fs::metadata(path).map_err(failed("stat", path))?;
+pub fn get_file_info<'a>(place: impl Into<Place<'a>>) -> Result<FileInfo> {
+    let metadata = place.into().metadata()?;
     Ok(FileInfo {
         size: metadata.len(),
         is_file: metadata.is_file(),
