@@ -7,7 +7,7 @@
 //! it leads to is replaced, the link stays. All of it is done in one open directory, so that a
 //! symlink put into the path meanwhile changes nothing.
 
-use std::ffi::OsString;
+use std::ffi::{CStr, CString, OsString};
 use std::fs::{File, Metadata};
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
@@ -15,13 +15,17 @@ use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, openat, readlinkat, renameat, unlinkat};
+use rustix::fs::{
+    AtFlags, CWD, Mode, OFlags, XattrFlags, fgetxattr, flistxattr, fsetxattr, openat, readlinkat,
+    renameat, unlinkat,
+};
 use rustix::io::Errno;
 use vespera_error::Result;
 
 use crate::error::{changed, failed};
 use crate::open::{is_a_directory, kind_is, require_regular};
 use crate::place::Place;
+use crate::root::LOOK;
 use crate::temporary;
 
 /// As many as Linux follows before it says ELOOP.
@@ -48,7 +52,8 @@ pub(crate) fn replace(
     let remove = || {
         let _ = unlinkat(&target.directory, temporary.as_os_str(), AtFlags::empty());
     };
-    let filled = fill(&file, content, old.as_ref()).map_err(failed("replace", path));
+    let attributes = old.as_ref().map_or_else(Vec::new, |_| target.attributes());
+    let filled = fill(&file, content, old.as_ref(), &attributes).map_err(failed("replace", path));
     let ready = filled.and_then(|()| match (read, target.look(path)) {
         (None, _) => Ok(()),
         (Some(read), Ok(Some(now))) if same(read, &now) => Ok(()),
@@ -74,6 +79,12 @@ pub(crate) fn same(one: &Metadata, other: &Metadata) -> bool {
     let facts = |of: &Metadata| (of.dev(), of.ino(), of.len(), of.mtime(), of.mtime_nsec());
     facts(one) == facts(other)
 }
+
+/// Name and value of an extended attribute.
+type Attribute = (CString, Vec<u8>);
+
+/// Linux allows neither a list of names nor a value to be longer.
+const MAX_ATTRIBUTES: usize = 1 << 16;
 
 /// The directory of the file to replace, open, and its name there.
 struct Target {
@@ -101,8 +112,32 @@ impl Target {
         Err(failed("replace", place.path())(Errno::LOOP.into()))
     }
 
+    /// The extended attributes, ACLs among them. One that may not be read cannot be kept.
+    fn attributes(&self) -> Vec<Attribute> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let Ok(file) = openat(&self.directory, self.name.as_os_str(), flags, Mode::empty()) else {
+            return Vec::new();
+        };
+        let mut names = vec![0; MAX_ATTRIBUTES];
+        let length = flistxattr(&file, &mut names).unwrap_or(0);
+        let mut found = Vec::new();
+        if length == 0 {
+            return found;
+        }
+        let mut value = vec![0; MAX_ATTRIBUTES];
+        for name in names[..length].split_inclusive(|&byte| byte == 0) {
+            let Ok(name) = CStr::from_bytes_with_nul(name) else {
+                continue;
+            };
+            if let Ok(size) = fgetxattr(&file, name, &mut value) {
+                found.push((name.to_owned(), value[..size].to_vec()));
+            }
+        }
+        found
+    }
+
     fn look(&self, path: &Path) -> Result<Option<Metadata>> {
-        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let flags = LOOK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let found = match openat(&self.directory, self.name.as_os_str(), flags, Mode::empty()) {
             Err(Errno::NOENT) => return Ok(None),
             outcome => outcome
@@ -156,15 +191,25 @@ fn open_directory(place: Place<'_>, shown: &Path) -> Result<OwnedFd> {
     }
     let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
     let opened = match openat(CWD, place.path(), flags | OFlags::RDONLY, Mode::empty()) {
-        Err(Errno::ACCESS) => openat(CWD, place.path(), flags | OFlags::PATH, Mode::empty()),
+        Err(Errno::ACCESS) => openat(CWD, place.path(), flags | LOOK, Mode::empty()),
         outcome => outcome,
     };
     opened.map_err(|errno| failed("replace", shown)(errno.into()))
 }
 
-fn fill(mut file: &File, content: &[u8], old: Option<&Metadata>) -> io::Result<()> {
+fn fill(
+    mut file: &File,
+    content: &[u8],
+    old: Option<&Metadata>,
+    attributes: &[Attribute],
+) -> io::Result<()> {
     file.write_all(content)?;
+    for (name, value) in attributes {
+        // Some belong to the system alone (labels, capabilities): kept where we may.
+        let _ = fsetxattr(file, name.as_c_str(), value, XattrFlags::empty());
+    }
     // After the content: a write would clear set-id bits, and until now the file was private.
+    // After an ACL too, whose mask is the mode's group bits.
     if let Some(old) = old {
         keep_owner_and_mode(file, old)?;
     }

@@ -44,7 +44,7 @@ mod _native {
     #[pymodule_export]
     use crate::python::{
         Root, append_file, build_info, count_replacements, edit, get_file_info, glob_files,
-        hash_file, read_file, read_file_lines, read_file_string, write_file, write_file_atomic,
-        write_file_string,
+        hash_file, list_directory, read_file, read_file_lines, read_file_string, write_file,
+        write_file_atomic, write_file_string,
     };
 }

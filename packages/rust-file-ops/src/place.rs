@@ -42,6 +42,17 @@ pub(crate) enum Kind {
     Other,
 }
 
+impl Kind {
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::File => "file",
+            Self::Directory => "directory",
+            Self::Symlink => "symlink",
+            Self::Other => "other",
+        }
+    }
+}
+
 impl<'a, P: AsRef<Path> + ?Sized> From<&'a P> for Place<'a> {
     fn from(path: &'a P) -> Self {
         Self::new(None, path.as_ref())

@@ -185,6 +185,16 @@ pub(crate) fn count_replacements(
     run(py, || crate::edit::count(at(root, &path), old))
 }
 
+#[pyfunction]
+#[pyo3(signature = (path, root=None))]
+pub(crate) fn list_directory(
+    py: Python<'_>,
+    path: PathBuf,
+    root: Option<&Root>,
+) -> PyResult<Vec<(OsString, &'static str)>> {
+    run(py, || crate::info::list_directory(at(root, &path)))
+}
+
 /// The hexadecimal hash; `algorithm` is "blake3" or "sha256", checked by the Python half.
 #[pyfunction]
 #[pyo3(signature = (path, algorithm, root=None))]

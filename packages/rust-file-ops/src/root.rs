@@ -25,9 +25,9 @@ const MAX_SYMLINKS: usize = 40;
 const MAX_RACES: usize = 1000;
 /// Looking at a thing without opening it. Without `O_PATH` it is opened, but never waited for.
 #[cfg(target_os = "linux")]
-const LOOK: OFlags = OFlags::PATH;
+pub(crate) const LOOK: OFlags = OFlags::PATH;
 #[cfg(not(target_os = "linux"))]
-const LOOK: OFlags = OFlags::NONBLOCK;
+pub(crate) const LOOK: OFlags = OFlags::NONBLOCK;
 
 /// An open directory that paths stay beneath, wherever it is moved to.
 #[derive(Debug)]

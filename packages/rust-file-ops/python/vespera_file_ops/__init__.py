@@ -24,6 +24,7 @@ from vespera_file_ops.api import (
     get_file_info,
     glob_files,
     hash_file,
+    list_directory,
     multi_edit_file,
     preview_edit,
     read_file,
@@ -45,12 +46,13 @@ from vespera_file_ops.errors import (
     ReadOnlyWorkspace,
     StringNotFound,
 )
-from vespera_file_ops.results import EditResult, FileInfo, Position
+from vespera_file_ops.results import DirectoryEntry, EditResult, FileInfo, Position
 
 __all__ = [
     "RUST_FILE_OPS_AVAILABLE",
     "AmbiguousMatch",
     "ContentChanged",
+    "DirectoryEntry",
     "EditError",
     "EditResult",
     "EncodingError",
@@ -74,6 +76,7 @@ __all__ = [
     "get_file_info",
     "glob_files",
     "hash_file",
+    "list_directory",
     "multi_edit_file",
     "preview_edit",
     "read_file",

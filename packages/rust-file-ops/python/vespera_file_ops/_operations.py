@@ -20,7 +20,7 @@ from vespera_file_ops._arguments import (
     as_wanted,
 )
 from vespera_file_ops.errors import ReadOnlyWorkspace
-from vespera_file_ops.results import EditResult, FileInfo, Position
+from vespera_file_ops.results import DirectoryEntry, EditResult, FileInfo, Position
 
 __all__ = ["Operations", "Raw", "RawOutcome", "WorkspaceOperations"]
 
@@ -51,6 +51,7 @@ class Raw(Protocol):
         root: Any = None,
     ) -> RawOutcome: ...
     def count_replacements(self, path: str, old: str, root: Any = None) -> int: ...
+    def list_directory(self, path: str, root: Any = None) -> list[tuple[str, str]]: ...
     def hash_file(self, path: str, algorithm: str, root: Any = None) -> str: ...
 
 
@@ -143,6 +144,11 @@ class Operations:
         """Return how often ``old`` stands in the file, places that overlap counted once."""
         name = as_path(path)
         return self._raw.count_replacements(name, as_wanted(old), self._root)
+
+    def list_directory(self, path: FilePath) -> list[DirectoryEntry]:
+        """Return the entries of a directory, sorted by the bytes of their names."""
+        found = self._raw.list_directory(as_path(path), self._root)
+        return [DirectoryEntry(name, kind) for name, kind in found]
 
     def hash_file(self, path: FilePath, algorithm: str = "sha256") -> str:
         """Return the hash of the content in hexadecimal digits."""

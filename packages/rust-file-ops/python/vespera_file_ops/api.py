@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from vespera_file_ops._arguments import FilePath
 from vespera_file_ops._operations import WorkspaceOperations
 from vespera_file_ops.backends import BackendName, choose
-from vespera_file_ops.results import EditResult, FileInfo
+from vespera_file_ops.results import DirectoryEntry, EditResult, FileInfo
 
 __all__ = [
     "Workspace",
@@ -25,6 +25,7 @@ __all__ = [
     "get_file_info",
     "glob_files",
     "hash_file",
+    "list_directory",
     "multi_edit_file",
     "preview_edit",
     "read_file",
@@ -184,6 +185,14 @@ def preview_edit(
 def count_replacements(path: FilePath, old: str) -> int:
     """Return how often ``old`` stands in the file, places that overlap counted once."""
     return _chosen.count_replacements(path, old)
+
+
+def list_directory(path: FilePath) -> list[DirectoryEntry]:
+    """Return the entries of a directory, sorted by the bytes of their names.
+
+    Symlinks are told as such and not followed; an entry that vanishes meanwhile is left out.
+    """
+    return _chosen.list_directory(path)
 
 
 def hash_file(path: FilePath, algorithm: str = "sha256") -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["EditResult", "FileInfo", "Position"]
+__all__ = ["DirectoryEntry", "EditResult", "FileInfo", "Position"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +34,15 @@ class EditResult:
     """Bytes of the file afterwards."""
     mtime_ns: int
     """Time of change of the file as it is now: good as ``expect`` of the next edit."""
+
+
+@dataclass(frozen=True, slots=True)
+class DirectoryEntry:
+    """A name in a directory."""
+
+    name: str
+    kind: str
+    """``"file"``, ``"directory"``, ``"symlink"`` (not followed) or ``"other"``."""
 
 
 @dataclass(frozen=True, slots=True)

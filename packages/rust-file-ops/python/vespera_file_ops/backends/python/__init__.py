@@ -15,6 +15,7 @@ __all__ = [
     "get_file_info",
     "glob_files",
     "hash_file",
+    "list_directory",
     "multi_edit_file",
     "preview_edit",
     "read_file",
@@ -41,6 +42,7 @@ file_info = _plain.file_info
 get_file_info = _plain.get_file_info
 glob_files = _plain.glob_files
 hash_file = _plain.hash_file
+list_directory = _plain.list_directory
 multi_edit_file = _plain.multi_edit_file
 preview_edit = _plain.preview_edit
 read_file = _plain.read_file

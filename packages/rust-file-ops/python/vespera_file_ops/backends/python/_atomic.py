@@ -12,6 +12,7 @@ import contextlib
 import errno
 import os
 import stat
+import sys
 
 from vespera_file_ops.backends.python._naming import naming
 from vespera_file_ops.backends.python._open import require_regular
@@ -37,7 +38,8 @@ def replace(place: Place, content: bytes, read: os.stat_result | None = None) ->
             old = _look(path, directory, name)
             temporary, descriptor = create(directory, name, private=old is not None)
             try:
-                _fill(descriptor, content, old)
+                attributes = [] if old is None else _attributes(directory, name)
+                _fill(descriptor, content, old, attributes)
                 if read is not None:
                     now = _look(path, directory, name)
                     if now is None or not _same(read, now):
@@ -107,9 +109,40 @@ def _look(path: str, directory: int, name: str) -> os.stat_result | None:
     return status
 
 
-def _fill(descriptor: int, content: bytes, old: os.stat_result | None) -> None:
+def _attributes(directory: int, name: str) -> list[tuple[str, bytes]]:
+    """The extended attributes, ACLs among them. One that may not be read cannot be kept."""
+    found: list[tuple[str, bytes]] = []
+    if sys.platform != "linux":
+        return found
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        descriptor = os.open(name, flags, dir_fd=directory)
+    except OSError:
+        return found
+    try:
+        with contextlib.suppress(OSError):
+            for attribute in os.listxattr(descriptor):
+                with contextlib.suppress(OSError):
+                    found.append((attribute, os.getxattr(descriptor, attribute)))
+    finally:
+        os.close(descriptor)
+    return found
+
+
+def _fill(
+    descriptor: int,
+    content: bytes,
+    old: os.stat_result | None,
+    attributes: list[tuple[str, bytes]],
+) -> None:
     write_all(descriptor, content)
+    if sys.platform == "linux":
+        for name, value in attributes:
+            # Some belong to the system alone (labels, capabilities): kept where we may.
+            with contextlib.suppress(OSError):
+                os.setxattr(descriptor, name, value)
     # After the content: a write would clear set-id bits, and until now the file was private.
+    # After an ACL too, whose mask is the mode's group bits.
     if old is not None and hasattr(os, "fchmod"):
         _keep_owner_and_mode(descriptor, old)
     os.fsync(descriptor)

@@ -9,6 +9,7 @@ from vespera_file_ops.backends.python._hash import hash_file
 from vespera_file_ops.backends.python._place import Root
 from vespera_file_ops.backends.python._read import (
     get_file_info,
+    list_directory,
     read_file,
     read_file_lines,
     read_file_string,
@@ -23,6 +24,7 @@ __all__ = [
     "get_file_info",
     "glob_files",
     "hash_file",
+    "list_directory",
     "read_file",
     "read_file_lines",
     "read_file_string",

@@ -16,6 +16,7 @@ from vespera_file_ops.errors import EncodingError, FileTooLarge
 __all__ = [
     "decoded",
     "get_file_info",
+    "list_directory",
     "read_all",
     "read_file",
     "read_file_lines",
@@ -57,6 +58,21 @@ def get_file_info(path: str, root: Root | None = None) -> tuple[int, bool, bool]
     with naming(path):
         status = Place(path, root).stat()
     return status.st_size, stat.S_ISREG(status.st_mode), stat.S_ISDIR(status.st_mode)
+
+
+def list_directory(path: str, root: Root | None = None) -> list[tuple[str, str]]:
+    """The names in a directory and what they stand for, sorted by bytes."""
+    with naming(path):
+        found = [(entry.name, _kind(entry)) for entry in Place(path, root).entries()]
+    return sorted(found, key=lambda pair: os.fsencode(pair[0]))
+
+
+def _kind(entry: os.DirEntry[str]) -> str:
+    if entry.is_symlink():
+        return "symlink"
+    if entry.is_dir(follow_symlinks=False):
+        return "directory"
+    return "file" if entry.is_file(follow_symlinks=False) else "other"
 
 
 def read_all(place: Place) -> tuple[bytes, os.stat_result]:
