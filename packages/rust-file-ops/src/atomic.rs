@@ -4,70 +4,177 @@
 //! The new content goes to a temporary file beside the target (a rename is atomic only within
 //! one file system), is forced to disk, and takes the target's name; then the directory is forced
 //! to disk too, or a power failure could undo the rename. A symlink is written through: the file
-//! it leads to is replaced, the link stays.
+//! it leads to is replaced, the link stays. All of it is done in one open directory, so that a
+//! symlink put into the path meanwhile changes nothing.
 
-use std::ffi::OsString;
-use std::fs::{File, Metadata, OpenOptions};
-use std::hash::{BuildHasher, Hasher};
+use std::ffi::{CStr, CString, OsString};
+use std::fs::{File, Metadata};
 use std::io::{self, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{
+    AtFlags, CWD, Mode, OFlags, XattrFlags, fgetxattr, flistxattr, fsetxattr, openat, readlinkat,
+    renameat, unlinkat,
+};
+use rustix::io::Errno;
 use vespera_error::Result;
 
-use crate::error::failed;
-use crate::open::{is_a_directory, require_regular};
+use crate::error::{changed, failed};
+use crate::open::{is_a_directory, kind_is, require_regular};
+use crate::place::Place;
+use crate::root::LOOK;
+use crate::temporary;
 
 /// As many as Linux follows before it says ELOOP.
 const MAX_SYMLINKS: usize = 40;
 
-/// Replace the content of `path`, which is created when missing. Mode and, where the system
-/// allows it, owner stay as they were.
-pub fn write_file_atomic(path: &Path, content: &[u8]) -> Result<()> {
-    let target = follow_symlinks(path)?;
-    let old = match std::fs::symlink_metadata(&target) {
-        Ok(metadata) => {
-            require_regular(path, &metadata)?;
-            Some(metadata)
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-        Err(error) => return Err(failed("replace", path)(error)),
+/// Replace the content of the file, which is created when missing. Mode, extended attributes
+/// (ACLs are among them) and, where the system allows it, owner stay as they were.
+pub fn write_file_atomic<'a>(place: impl Into<Place<'a>>, content: &[u8]) -> Result<()> {
+    replace(place.into(), content, None).map(drop)
+}
+
+/// Replace the content, unless the file is no longer the one that `read` describes. Gives the
+/// metadata of the new file.
+pub(crate) fn replace(
+    place: Place<'_>,
+    content: &[u8],
+    read: Option<&Metadata>,
+) -> Result<Metadata> {
+    let path = place.path();
+    let target = Target::find(place)?;
+    let old = target.look(path)?;
+    let (temporary, file) = temporary::create(&target.directory, &target.name, old.is_none())
+        .map_err(failed("replace", path))?;
+    let remove = || {
+        let _ = unlinkat(&target.directory, temporary.as_os_str(), AtFlags::empty());
     };
-    if old.is_none() && names_a_directory(&target) {
-        return Err(failed("replace", path)(is_a_directory()));
-    }
-    let directory = parent_of(&target);
-    let (temporary, file) =
-        create_beside(&directory, old.is_none()).map_err(failed("replace", path))?;
-    let outcome = fill(file, content, old.as_ref())
-        .and_then(|()| std::fs::rename(&temporary, &target))
-        .inspect_err(|_| {
-            let _ = std::fs::remove_file(&temporary);
-        })
-        .and_then(|()| sync_directory(&directory));
-    outcome.map_err(failed("replace", path))
+    let attributes = old.as_ref().map_or_else(Vec::new, |_| target.attributes());
+    let filled = fill(&file, content, old.as_ref(), &attributes).map_err(failed("replace", path));
+    let ready = filled.and_then(|()| match (read, target.look(path)) {
+        (None, _) => Ok(()),
+        (Some(read), Ok(Some(now))) if same(read, &now) => Ok(()),
+        (Some(_), Ok(_)) => Err(changed(path, "it was written while it was edited")),
+        (Some(_), Err(error)) => Err(error),
+    });
+    let renamed = ready.and_then(|()| {
+        renameat(
+            &target.directory,
+            temporary.as_os_str(),
+            &target.directory,
+            target.name.as_os_str(),
+        )
+        .map_err(|errno| failed("replace", path)(errno.into()))
+    });
+    renamed.inspect_err(|_| remove())?;
+    sync_directory(&target.directory).map_err(failed("replace", path))?;
+    file.metadata().map_err(failed("replace", path))
 }
 
-/// Where the symlinks at the end of `path` lead. Those in the middle are left to the kernel.
-fn follow_symlinks(path: &Path) -> Result<PathBuf> {
-    let mut target = path.to_path_buf();
-    for _ in 0..=MAX_SYMLINKS {
-        match std::fs::read_link(&target) {
-            Ok(next) => target = parent_of(&target).join(next),
-            // Not a link, or nothing there yet: this is the file to replace.
-            Err(_) => return Ok(target),
+/// True while nobody has written the file since `one` was taken.
+pub(crate) fn same(one: &Metadata, other: &Metadata) -> bool {
+    let facts = |of: &Metadata| (of.dev(), of.ino(), of.len(), of.mtime(), of.mtime_nsec());
+    facts(one) == facts(other)
+}
+
+/// Name and value of an extended attribute.
+type Attribute = (CString, Vec<u8>);
+
+/// Linux allows neither a list of names nor a value to be longer.
+const MAX_ATTRIBUTES: usize = 1 << 16;
+
+/// The directory of the file to replace, open, and its name there.
+struct Target {
+    directory: OwnedFd,
+    name: OsString,
+}
+
+impl Target {
+    /// Follow the symlinks at the end of the path; those in the middle are the kernel's.
+    fn find(place: Place<'_>) -> Result<Self> {
+        let mut path = place.path().to_path_buf();
+        for _ in 0..=MAX_SYMLINKS {
+            let Some(name) = file_name(&path) else {
+                return Err(no_file_name(place, &path));
+            };
+            let directory = open_directory(place.at(&parent_of(&path)), place.path())?;
+            match readlinkat(&directory, name.as_os_str(), Vec::new()) {
+                Ok(next) => {
+                    path = parent_of(&path).join(OsString::from_vec(next.into_bytes()));
+                }
+                // Not a link, or nothing there yet: this is the file to replace.
+                Err(_) => return Ok(Self { directory, name }),
+            }
         }
+        Err(failed("replace", place.path())(Errno::LOOP.into()))
     }
-    Err(failed("replace", path)(too_many_links()))
+
+    /// The extended attributes, ACLs among them. One that may not be read cannot be kept.
+    fn attributes(&self) -> Vec<Attribute> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let Ok(file) = openat(&self.directory, self.name.as_os_str(), flags, Mode::empty()) else {
+            return Vec::new();
+        };
+        let mut names = vec![0; MAX_ATTRIBUTES];
+        let length = flistxattr(&file, &mut names).unwrap_or(0);
+        let mut found = Vec::new();
+        if length == 0 {
+            return found;
+        }
+        let mut value = vec![0; MAX_ATTRIBUTES];
+        for name in names[..length].split_inclusive(|&byte| byte == 0) {
+            let Ok(name) = CStr::from_bytes_with_nul(name) else {
+                continue;
+            };
+            if let Ok(size) = fgetxattr(&file, name, &mut value) {
+                found.push((name.to_owned(), value[..size].to_vec()));
+            }
+        }
+        found
+    }
+
+    fn look(&self, path: &Path) -> Result<Option<Metadata>> {
+        let flags = LOOK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let found = match openat(&self.directory, self.name.as_os_str(), flags, Mode::empty()) {
+            Err(Errno::NOENT) => return Ok(None),
+            outcome => outcome
+                .map_err(io::Error::from)
+                .and_then(|descriptor| {
+                    let file = File::from(descriptor);
+                    let metadata = file.metadata()?;
+                    Ok(metadata)
+                })
+                .map_err(failed("replace", path))?,
+        };
+        require_regular(path, &found)?;
+        Ok(Some(found))
+    }
 }
 
-/// True for `name/`, `.` and `..`: names that only a directory can have.
-fn names_a_directory(path: &Path) -> bool {
-    let ends_with_separator = path
-        .as_os_str()
-        .as_encoded_bytes()
-        .last()
-        .is_some_and(|&last| last == b'/');
-    ends_with_separator || path.file_name().is_none() && !path.as_os_str().is_empty()
+/// The last name, unless it is one that only a directory can have (`name/`, `.`, `..`).
+fn file_name(path: &Path) -> Option<OsString> {
+    let bytes = path.as_os_str().as_encoded_bytes();
+    if bytes.last() == Some(&b'/') || bytes.ends_with(b"/.") || bytes == b"." {
+        return None;
+    }
+    path.file_name().map(ToOwned::to_owned)
+}
+
+fn no_file_name(place: Place<'_>, path: &Path) -> vespera_error::Error {
+    let missing = place.at(path).metadata();
+    match missing {
+        Ok(metadata) => match require_regular(place.path(), &metadata) {
+            Err(error) => error,
+            Ok(()) => failed("replace", place.path())(Errno::NOTDIR.into()),
+        },
+        Err(error) if kind_is(&error, io::ErrorKind::NotFound) && !path.as_os_str().is_empty() => {
+            failed("replace", place.path())(is_a_directory())
+        }
+        Err(error) => error,
+    }
 }
 
 fn parent_of(path: &Path) -> PathBuf {
@@ -77,45 +184,39 @@ fn parent_of(path: &Path) -> PathBuf {
     }
 }
 
-/// A new file with a name of its own. One that replaces another starts private, since the other's
-/// mode, which may be tighter than the umask, is set only once the content is there.
-fn create_beside(directory: &Path, default_mode: bool) -> io::Result<(PathBuf, File)> {
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    if !default_mode {
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+/// One may write in a directory without the right to read it: then it cannot be forced to disk.
+fn open_directory(place: Place<'_>, shown: &Path) -> Result<OwnedFd> {
+    if let Some(root) = place.root() {
+        return root.open_directory(place.path(), shown);
     }
-    loop {
-        let temporary = directory.join(temporary_name());
-        match options.open(&temporary) {
-            Ok(file) => return Ok((temporary, file)),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(error),
-        }
-    }
+    let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let opened = match openat(CWD, place.path(), flags | OFlags::RDONLY, Mode::empty()) {
+        Err(Errno::ACCESS) => openat(CWD, place.path(), flags | LOOK, Mode::empty()),
+        outcome => outcome,
+    };
+    opened.map_err(|errno| failed("replace", shown)(errno.into()))
 }
 
-/// Short, so that a target whose name has the full 255 bytes works too; hidden from `*`.
-fn temporary_name() -> OsString {
-    // The standard library's hash keys are random per process and differ per call.
-    let random = std::hash::RandomState::new().build_hasher().finish();
-    format!(".vespera-{random:016x}.tmp").into()
-}
-
-fn fill(mut file: File, content: &[u8], old: Option<&Metadata>) -> io::Result<()> {
+fn fill(
+    mut file: &File,
+    content: &[u8],
+    old: Option<&Metadata>,
+    attributes: &[Attribute],
+) -> io::Result<()> {
     file.write_all(content)?;
+    for (name, value) in attributes {
+        // Some belong to the system alone (labels, capabilities): kept where we may.
+        let _ = fsetxattr(file, name.as_c_str(), value, XattrFlags::empty());
+    }
     // After the content: a write would clear set-id bits, and until now the file was private.
+    // After an ACL too, whose mask is the mode's group bits.
     if let Some(old) = old {
-        keep_owner_and_mode(&file, old)?;
+        keep_owner_and_mode(file, old)?;
     }
     file.sync_all()
 }
 
-#[cfg(unix)]
 fn keep_owner_and_mode(file: &File, old: &Metadata) -> io::Result<()> {
-    use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
-
     let new = file.metadata()?;
     let mut mode = old.mode() & 0o7777;
     let foreign = (new.uid(), new.gid()) != (old.uid(), old.gid());
@@ -126,37 +227,11 @@ fn keep_owner_and_mode(file: &File, old: &Metadata) -> io::Result<()> {
     file.set_permissions(std::fs::Permissions::from_mode(mode))
 }
 
-#[cfg(not(unix))]
-fn keep_owner_and_mode(file: &File, old: &Metadata) -> io::Result<()> {
-    file.set_permissions(old.permissions())
-}
-
-/// Some file systems cannot sync a directory, and one may write in a directory without the right
-/// to read it: both have done what they can.
-#[cfg(unix)]
-fn sync_directory(directory: &Path) -> io::Result<()> {
-    let handle = match File::open(directory) {
-        Ok(handle) => handle,
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(()),
-        Err(error) => return Err(error),
-    };
-    match handle.sync_all() {
-        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Ok(()),
-        outcome => outcome,
+/// Some file systems cannot sync a directory, and one may lack the right to read it: both have
+/// done what they can.
+fn sync_directory(directory: &OwnedFd) -> io::Result<()> {
+    match rustix::fs::fsync(directory) {
+        Err(Errno::INVAL | Errno::BADF) | Ok(()) => Ok(()),
+        Err(errno) => Err(errno.into()),
     }
-}
-
-#[cfg(not(unix))]
-fn sync_directory(_: &Path) -> io::Result<()> {
-    Ok(())
-}
-
-#[cfg(unix)]
-fn too_many_links() -> io::Error {
-    io::Error::from_raw_os_error(libc::ELOOP)
-}
-
-#[cfg(not(unix))]
-fn too_many_links() -> io::Error {
-    io::Error::other("too many levels of symbolic links")
 }

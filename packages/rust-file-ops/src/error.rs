@@ -38,6 +38,17 @@ pub(crate) fn too_large(path: &Path, size: u64) -> Error {
         .with("size", size)
 }
 
+/// Somebody else has written the file; `reason` says how that was seen.
+pub(crate) fn changed(path: &Path, reason: &str) -> Error {
+    let message = format!(
+        "{}: {reason}; nothing was written, read it again and repeat the edit",
+        path.display()
+    );
+    Error::new(ErrorCode::ContentChanged, message)
+        .with("path", path.to_string_lossy())
+        .with("reason", reason)
+}
+
 /// The glob pattern means nothing, for this reason.
 pub(crate) fn bad_pattern(pattern: &OsStr, reason: String) -> Error {
     Error::new(

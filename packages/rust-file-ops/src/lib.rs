@@ -19,11 +19,16 @@
 //! ```
 
 pub mod atomic;
+pub mod edit;
 mod error;
 pub mod glob;
+pub mod hash;
 pub mod info;
 mod open;
+pub mod place;
 pub mod read;
+pub mod root;
+mod temporary;
 pub mod write;
 
 #[cfg(feature = "python")]
@@ -38,7 +43,8 @@ pub use vespera_error::{Error, Result};
 mod _native {
     #[pymodule_export]
     use crate::python::{
-        append_file, build_info, get_file_info, glob_files, read_file, read_file_lines,
-        read_file_string, write_file, write_file_atomic, write_file_string,
+        Root, append_file, build_info, count_replacements, edit, get_file_info, glob_files,
+        hash_file, list_directory, read_file, read_file_lines, read_file_string, write_file,
+        write_file_atomic, write_file_string,
     };
 }

@@ -4,48 +4,47 @@
 //! so the path is looked at first. It may be swapped between the look and the open: hence
 //! `O_NONBLOCK`, and a second look at what was really opened.
 
-use std::fs::{File, Metadata, OpenOptions};
+use std::fs::{File, Metadata};
 use std::io;
 use std::path::Path;
 
 use vespera_error::{Error, Result};
 
 use crate::error::{FileKind, failed, not_regular};
+use crate::place::{Access, Creation, Place};
 
 /// Open an existing regular file for reading; its metadata comes with it.
-pub(crate) fn open_for_reading(path: &Path) -> Result<(File, Metadata)> {
-    let metadata = std::fs::metadata(path).map_err(failed("open", path))?;
-    require_regular(path, &metadata)?;
-    open_checked(path, OpenOptions::new().read(true))
+pub(crate) fn open_for_reading(place: Place<'_>) -> Result<(File, Metadata)> {
+    require_regular(place.path(), &place.metadata()?)?;
+    open_checked(place, Access::Read, Creation::Existing)
 }
 
 /// Open a regular file for writing without truncating it. The flag tells whether it is new.
-pub(crate) fn open_for_writing(path: &Path, append: bool) -> Result<(File, Metadata, bool)> {
-    let mut options = OpenOptions::new();
-    if append {
-        options.append(true);
+pub(crate) fn open_for_writing(place: Place<'_>, append: bool) -> Result<(File, Metadata, bool)> {
+    let access = if append {
+        Access::Append
     } else {
-        options.write(true);
-    }
-    match std::fs::metadata(path) {
+        Access::Write
+    };
+    match place.metadata() {
         Ok(metadata) => {
-            require_regular(path, &metadata)?;
-            let (file, metadata) = open_checked(path, &mut options)?;
+            require_regular(place.path(), &metadata)?;
+            let (file, metadata) = open_checked(place, access, Creation::Existing)?;
             Ok((file, metadata, false))
         }
-        Err(missing) if missing.kind() == io::ErrorKind::NotFound => {
+        Err(missing) if kind_is(&missing, io::ErrorKind::NotFound) => {
             // O_EXCL tells "made by us" from "made by somebody else just now", but it does not
             // follow a dangling symlink: then, and in that race, open it the plain way.
-            match open_checked(path, options.clone().create_new(true)) {
+            match open_checked(place, access, Creation::New) {
                 Ok((file, metadata)) => Ok((file, metadata, true)),
                 Err(error) if kind_is(&error, io::ErrorKind::AlreadyExists) => {
-                    let (file, metadata) = open_checked(path, options.create(true))?;
+                    let (file, metadata) = open_checked(place, access, Creation::OrNew)?;
                     Ok((file, metadata, false))
                 }
                 Err(other) => Err(other),
             }
         }
-        Err(other) => Err(failed("open", path)(other)),
+        Err(other) => Err(other),
     }
 }
 
@@ -60,18 +59,16 @@ pub(crate) fn require_regular(path: &Path, metadata: &Metadata) -> Result<()> {
     Err(not_regular(path, kind_of(metadata)))
 }
 
-fn kind_is(error: &Error, kind: io::ErrorKind) -> bool {
+pub(crate) fn kind_is(error: &Error, kind: io::ErrorKind) -> bool {
     error
         .io_failure()
         .is_some_and(|failure| failure.io_error().kind() == kind)
 }
 
-fn open_checked(path: &Path, options: &mut OpenOptions) -> Result<(File, Metadata)> {
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::custom_flags(options, libc::O_NONBLOCK | libc::O_NOCTTY);
-    let file = options.open(path).map_err(failed("open", path))?;
-    let metadata = file.metadata().map_err(failed("open", path))?;
-    require_regular(path, &metadata)?;
+fn open_checked(place: Place<'_>, access: Access, creation: Creation) -> Result<(File, Metadata)> {
+    let file = place.open(access, creation)?;
+    let metadata = file.metadata().map_err(failed("open", place.path()))?;
+    require_regular(place.path(), &metadata)?;
     Ok((file, metadata))
 }
 

@@ -18,61 +18,214 @@ use pyo3::types::{PyBytes, PyDict};
 use vespera_error::Error;
 
 use crate::NotRegular;
+use crate::edit::{Edit, Expect, Position};
+use crate::hash::Algorithm;
+use crate::place::Place;
 
 #[pyfunction]
-pub(crate) fn read_file(py: Python<'_>, path: PathBuf) -> PyResult<Bound<'_, PyBytes>> {
-    let content = run(py, || crate::read::read_file(&path))?;
+#[pyo3(signature = (path, root=None))]
+pub(crate) fn read_file<'py>(
+    py: Python<'py>,
+    path: PathBuf,
+    root: Option<&Root>,
+) -> PyResult<Bound<'py, PyBytes>> {
+    let content = run(py, || crate::read::read_file(at(root, &path)))?;
     Ok(PyBytes::new(py, &content))
 }
 
 #[pyfunction]
-pub(crate) fn read_file_string(py: Python<'_>, path: PathBuf) -> PyResult<String> {
-    run(py, || crate::read::read_file_string(&path))
+#[pyo3(signature = (path, root=None))]
+pub(crate) fn read_file_string(
+    py: Python<'_>,
+    path: PathBuf,
+    root: Option<&Root>,
+) -> PyResult<String> {
+    run(py, || crate::read::read_file_string(at(root, &path)))
 }
 
 #[pyfunction]
-pub(crate) fn read_file_lines(py: Python<'_>, path: PathBuf) -> PyResult<Vec<String>> {
-    run(py, || crate::read::read_file_lines(&path))
+#[pyo3(signature = (path, root=None))]
+pub(crate) fn read_file_lines(
+    py: Python<'_>,
+    path: PathBuf,
+    root: Option<&Root>,
+) -> PyResult<Vec<String>> {
+    run(py, || crate::read::read_file_lines(at(root, &path)))
 }
 
 #[pyfunction]
-pub(crate) fn write_file(py: Python<'_>, path: PathBuf, content: &[u8]) -> PyResult<()> {
-    run(py, || crate::write::write_file(&path, content))
+#[pyo3(signature = (path, content, root=None))]
+pub(crate) fn write_file(
+    py: Python<'_>,
+    path: PathBuf,
+    content: &[u8],
+    root: Option<&Root>,
+) -> PyResult<()> {
+    run(py, || crate::write::write_file(at(root, &path), content))
 }
 
 #[pyfunction]
-pub(crate) fn write_file_string(py: Python<'_>, path: PathBuf, content: &str) -> PyResult<()> {
-    run(py, || crate::write::write_file(&path, content.as_bytes()))
-}
-
-#[pyfunction]
-pub(crate) fn append_file(py: Python<'_>, path: PathBuf, content: &str) -> PyResult<()> {
-    run(py, || crate::write::append_file(&path, content.as_bytes()))
-}
-
-#[pyfunction]
-pub(crate) fn write_file_atomic(py: Python<'_>, path: PathBuf, content: &str) -> PyResult<()> {
+#[pyo3(signature = (path, content, root=None))]
+pub(crate) fn write_file_string(
+    py: Python<'_>,
+    path: PathBuf,
+    content: &str,
+    root: Option<&Root>,
+) -> PyResult<()> {
     run(py, || {
-        crate::atomic::write_file_atomic(&path, content.as_bytes())
+        crate::write::write_file(at(root, &path), content.as_bytes())
     })
 }
 
 #[pyfunction]
+#[pyo3(signature = (path, content, root=None))]
+pub(crate) fn append_file(
+    py: Python<'_>,
+    path: PathBuf,
+    content: &str,
+    root: Option<&Root>,
+) -> PyResult<()> {
+    run(py, || {
+        crate::write::append_file(at(root, &path), content.as_bytes())
+    })
+}
+
+#[pyfunction]
+#[pyo3(signature = (path, content, root=None))]
+pub(crate) fn write_file_atomic(
+    py: Python<'_>,
+    path: PathBuf,
+    content: &str,
+    root: Option<&Root>,
+) -> PyResult<()> {
+    run(py, || {
+        crate::atomic::write_file_atomic(at(root, &path), content.as_bytes())
+    })
+}
+
+#[pyfunction]
+#[pyo3(signature = (directory, pattern, root=None))]
 pub(crate) fn glob_files(
     py: Python<'_>,
     directory: PathBuf,
     pattern: OsString,
+    root: Option<&Root>,
 ) -> PyResult<Vec<OsString>> {
     run(py, || {
-        let found = crate::glob::glob_files(&directory, &pattern)?;
+        let found = crate::glob::glob_files(at(root, &directory), &pattern)?;
         Ok(found.into_iter().map(PathBuf::into_os_string).collect())
     })
 }
 
 #[pyfunction]
-pub(crate) fn get_file_info(py: Python<'_>, path: PathBuf) -> PyResult<(u64, bool, bool)> {
-    let info = run(py, || crate::info::get_file_info(&path))?;
+#[pyo3(signature = (path, root=None))]
+pub(crate) fn get_file_info(
+    py: Python<'_>,
+    path: PathBuf,
+    root: Option<&Root>,
+) -> PyResult<(u64, bool, bool)> {
+    let info = run(py, || crate::info::get_file_info(at(root, &path)))?;
     Ok((info.size, info.is_file, info.is_dir))
+}
+
+/// Whether these edits can be made, and what they do; `write` makes them.
+///
+/// Gives the places of each edit (byte, character, line), the diff, the size afterwards and the
+/// time of change in nanoseconds.
+#[pyfunction]
+#[pyo3(signature = (path, edits, modified_ns, sha256, write, root=None))]
+pub(crate) fn edit(
+    py: Python<'_>,
+    path: PathBuf,
+    edits: Vec<(String, String, bool)>,
+    modified_ns: Option<i128>,
+    sha256: Option<String>,
+    write: bool,
+    root: Option<&Root>,
+) -> PyResult<EditOutcome> {
+    let edits: Vec<Edit> = edits
+        .into_iter()
+        .map(|(old, new, replace_all)| Edit {
+            old,
+            new,
+            replace_all,
+        })
+        .collect();
+    let expect = match (modified_ns, sha256) {
+        (Some(time), _) => Expect::ModifiedNs(time),
+        (None, Some(hash)) => Expect::Sha256(hash),
+        (None, None) => Expect::Anything,
+    };
+    let done = run(py, || {
+        crate::edit::edit(at(root, &path), &edits, &expect, write)
+    })?;
+    let places = |each: Vec<Position>| {
+        each.into_iter()
+            .map(|place| (place.byte, place.character, place.line))
+            .collect()
+    };
+    Ok((
+        done.positions.into_iter().map(places).collect(),
+        done.diff,
+        done.size,
+        done.modified_ns,
+    ))
+}
+
+type EditOutcome = (Vec<Vec<(usize, usize, usize)>>, String, usize, i128);
+
+#[pyfunction]
+#[pyo3(signature = (path, old, root=None))]
+pub(crate) fn count_replacements(
+    py: Python<'_>,
+    path: PathBuf,
+    old: &str,
+    root: Option<&Root>,
+) -> PyResult<usize> {
+    run(py, || crate::edit::count(at(root, &path), old))
+}
+
+#[pyfunction]
+#[pyo3(signature = (path, root=None))]
+pub(crate) fn list_directory(
+    py: Python<'_>,
+    path: PathBuf,
+    root: Option<&Root>,
+) -> PyResult<Vec<(OsString, &'static str)>> {
+    run(py, || crate::info::list_directory(at(root, &path)))
+}
+
+/// The hexadecimal hash; `algorithm` is "blake3" or "sha256", checked by the Python half.
+#[pyfunction]
+#[pyo3(signature = (path, algorithm, root=None))]
+pub(crate) fn hash_file(
+    py: Python<'_>,
+    path: PathBuf,
+    algorithm: &str,
+    root: Option<&Root>,
+) -> PyResult<String> {
+    let algorithm = if algorithm == "blake3" {
+        Algorithm::Blake3
+    } else {
+        Algorithm::Sha256
+    };
+    run(py, || crate::hash::hash_file(at(root, &path), algorithm))
+}
+
+/// An open directory; every path given together with it stays beneath it.
+#[pyclass(frozen, module = "vespera_file_ops._native")]
+pub(crate) struct Root(crate::root::Root);
+
+#[pymethods]
+impl Root {
+    #[new]
+    fn new(py: Python<'_>, path: PathBuf) -> PyResult<Self> {
+        run(py, || crate::root::Root::open(&path)).map(Self)
+    }
+}
+
+fn at<'a>(root: Option<&'a Root>, path: &'a Path) -> Place<'a> {
+    Place::new(root.map(|root| &root.0), path)
 }
 
 /// What was built: a debug build must be able to say so, and a stale one its version.

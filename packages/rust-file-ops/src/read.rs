@@ -2,6 +2,7 @@
 //!
 //! No mmap: a file truncated by somebody else while mapped ends the process with SIGBUS.
 
+use std::fs::{File, Metadata};
 use std::io::Read;
 use std::path::Path;
 
@@ -9,10 +10,17 @@ use vespera_error::Result;
 
 use crate::error::{failed, not_utf8, too_large};
 use crate::open::open_for_reading;
+use crate::place::Place;
 
 /// The whole content of the file.
-pub fn read_file(path: &Path) -> Result<Vec<u8>> {
-    let (file, metadata) = open_for_reading(path)?;
+pub fn read_file<'a>(place: impl Into<Place<'a>>) -> Result<Vec<u8>> {
+    let place = place.into();
+    let (file, metadata) = open_for_reading(place)?;
+    read_all(place.path(), &file, &metadata)
+}
+
+/// All that `file`, which stands at `path`, holds from here on.
+pub(crate) fn read_all(path: &Path, file: &File, metadata: &Metadata) -> Result<Vec<u8>> {
     let mut content = Vec::new();
     // The size is a hint only: `/proc` says 0 and a log grows while it is read. A sparse file may
     // claim any size, and a failed reservation must be an error, not an abort.
@@ -28,12 +36,17 @@ pub fn read_file(path: &Path) -> Result<Vec<u8>> {
 }
 
 /// The whole content as text. A byte order mark stays, as does every line ending.
-pub fn read_file_string(path: &Path) -> Result<String> {
-    String::from_utf8(read_file(path)?)
+pub fn read_file_string<'a>(place: impl Into<Place<'a>>) -> Result<String> {
+    let place = place.into();
+    let path = place.path();
+    String::from_utf8(read_file(place)?)
         .map_err(|error| not_utf8(path, error.utf8_error().valid_up_to()))
 }
 
 /// The lines without their endings (`\n` or `\r\n`). A final newline opens no empty line.
-pub fn read_file_lines(path: &Path) -> Result<Vec<String>> {
-    Ok(read_file_string(path)?.lines().map(str::to_owned).collect())
+pub fn read_file_lines<'a>(place: impl Into<Place<'a>>) -> Result<Vec<String>> {
+    Ok(read_file_string(place)?
+        .lines()
+        .map(str::to_owned)
+        .collect())
 }

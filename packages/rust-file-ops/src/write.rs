@@ -6,16 +6,17 @@
 
 use std::fs::File;
 use std::io::{self, Seek, Write};
-use std::path::Path;
 
 use vespera_error::Result;
 
 use crate::error::failed;
 use crate::open::open_for_writing;
+use crate::place::Place;
 
 /// Make `content` the content of the file, which is created when missing.
-pub fn write_file(path: &Path, content: &[u8]) -> Result<()> {
-    let (mut file, metadata, created) = open_for_writing(path, false)?;
+pub fn write_file<'a>(place: impl Into<Place<'a>>, content: &[u8]) -> Result<()> {
+    let place = place.into();
+    let (mut file, metadata, created) = open_for_writing(place, false)?;
     let outcome = if created {
         file.write_all(content)
     } else {
@@ -24,9 +25,9 @@ pub fn write_file(path: &Path, content: &[u8]) -> Result<()> {
     outcome.map_err(|error| {
         if created {
             // Half a new file is worse than none. The write's own error matters, not this one's.
-            let _ = std::fs::remove_file(path);
+            place.remove();
         }
-        failed("write", path)(error)
+        failed("write", place.path())(error)
     })
 }
 
@@ -34,13 +35,14 @@ pub fn write_file(path: &Path, content: &[u8]) -> Result<()> {
 ///
 /// One `O_APPEND` write, so that several writers do not tear each other's lines. What a full
 /// disk cut short is taken back.
-pub fn append_file(path: &Path, content: &[u8]) -> Result<()> {
-    let (mut file, _, created) = open_for_writing(path, true)?;
+pub fn append_file<'a>(place: impl Into<Place<'a>>, content: &[u8]) -> Result<()> {
+    let place = place.into();
+    let (mut file, _, created) = open_for_writing(place, true)?;
     if let Err(error) = append(&mut file, content) {
         if created && file.metadata().is_ok_and(|metadata| metadata.len() == 0) {
-            let _ = std::fs::remove_file(path);
+            place.remove();
         }
-        return Err(failed("write", path)(error));
+        return Err(failed("write", place.path())(error));
     }
     Ok(())
 }

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
+import struct
 import threading
 from pathlib import Path
 from types import ModuleType
@@ -35,6 +37,45 @@ def test_the_owner_is_kept_where_allowed(ops: ModuleType, tmp_path: Path) -> Non
     status = path.stat()
     assert (status.st_uid, status.st_gid) == (1234, 4321)
     assert stat.S_IMODE(status.st_mode) == 0o2750
+
+
+def has_xattrs(directory: Path) -> bool:
+    try:
+        os.setxattr(directory, "user.probe", b"")
+    except OSError:
+        return False
+    os.removexattr(directory, "user.probe")
+    return True
+
+
+# rw for owner, user 1234 and mask, r for group, none for others, as the kernel keeps it.
+ACL = struct.pack("<I", 2) + b"".join(
+    struct.pack("<HHI", *entry)
+    for entry in (
+        (1, 6, 0xFFFFFFFF),
+        (2, 6, 1234),
+        (4, 4, 0xFFFFFFFF),
+        (16, 6, 0xFFFFFFFF),
+        (32, 0, 0xFFFFFFFF),
+    )
+)
+
+
+def test_extended_attributes_and_acls_are_kept(ops: ModuleType, tmp_path: Path) -> None:
+    if not has_xattrs(tmp_path):
+        pytest.skip("this file system keeps no extended attributes")
+    path = tmp_path / "f"
+    path.write_text("old")
+    os.setxattr(path, "user.origin", b"kept\0whole")
+    os.setxattr(path, "user.empty", b"")
+    with contextlib.suppress(OSError):  # no ACLs here: the rest is still to be kept
+        os.setxattr(path, "system.posix_acl_access", ACL)
+    before = {name: os.getxattr(path, name) for name in os.listxattr(path)}
+    mode = path.stat().st_mode
+    ops.write_file_atomic(path, "new")
+    assert {name: os.getxattr(path, name) for name in os.listxattr(path)} == before
+    assert path.stat().st_mode == mode
+    assert before["user.origin"] == b"kept\0whole"
 
 
 def test_symlinks_are_written_through(ops: ModuleType, tmp_path: Path) -> None:

@@ -49,6 +49,11 @@ def run(code: str, *, backend: str | None = None) -> subprocess.CompletedProcess
 def test_the_signatures_are_identical(ops: ModuleType) -> None:
     assert sorted(KEPT) == sorted(python_backend.__all__)
     for name in KEPT:
+        if name == "Workspace":
+            # A class in the backends and a function of the module: only the arguments are one.
+            arguments = inspect.signature(ops.Workspace).parameters
+            assert arguments == inspect.signature(api.Workspace).parameters
+            continue
         signature = inspect.signature(getattr(ops, name))
         assert signature == inspect.signature(getattr(python_backend, name)), name
         assert signature == inspect.signature(getattr(api, name)), name

@@ -8,7 +8,7 @@ from types import ModuleType
 
 import pytest
 
-from vespera_file_ops.errors import EncodingError, FileOpError, FileTooLarge
+from vespera_file_ops.errors import EncodingError, FileOpError, FileTooLarge, OutsideWorkspace
 
 
 @pytest.mark.parametrize("size", [0, 1, 4096, 3_000_001])
@@ -86,6 +86,29 @@ def test_info_follows_symlinks(ops: ModuleType, tmp_path: Path) -> None:
     assert ops.get_file_info(tmp_path / "fifo") == (0, False, False)
     assert ops.get_file_info("/dev/null")[1:] == (False, False)
     assert isinstance(ops.get_file_info(tmp_path), tuple)
+
+
+def test_a_directory_is_listed_with_kinds(ops: ModuleType, tmp_path: Path) -> None:
+    (tmp_path / "d").mkdir()
+    (tmp_path / "b").write_text("x")
+    (tmp_path / "a").symlink_to("d")
+    os.mkfifo(tmp_path / "c")
+    raw = os.fsencode(tmp_path) + b"/\xff"
+    Path(os.fsdecode(raw)).write_text("x")
+    wanted = [
+        ("a", "symlink"),
+        ("b", "file"),
+        ("c", "other"),
+        ("d", "directory"),
+        (os.fsdecode(b"\xff"), "file"),
+    ]
+    for found in (ops.list_directory(tmp_path), ops.Workspace(tmp_path).list_directory(".")):
+        assert [(entry.name, entry.kind) for entry in found] == wanted
+    with pytest.raises(NotADirectoryError) as caught:
+        ops.list_directory(tmp_path / "b")
+    assert caught.value.filename == str(tmp_path / "b")
+    with pytest.raises(OutsideWorkspace):
+        ops.Workspace(tmp_path).list_directory("..")
 
 
 def test_paths_may_be_text_bytes_or_pathlike(ops: ModuleType, tmp_path: Path) -> None:

@@ -3,11 +3,27 @@
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Sequence
 from typing import TypeAlias
 
-from vespera_file_ops.errors import EncodingError, PatternError
+from vespera_file_ops.errors import EditError, EncodingError, PatternError
 
-__all__ = ["FilePath", "as_bytes", "as_path", "as_pattern", "as_text"]
+__all__ = [
+    "FilePath",
+    "RawEdit",
+    "as_algorithm",
+    "as_bytes",
+    "as_edits",
+    "as_expect",
+    "as_path",
+    "as_pattern",
+    "as_text",
+    "as_wanted",
+]
+
+RawEdit: TypeAlias = tuple[str, str, bool]
+"""Old text, new text, whether all places are meant."""
 
 FilePath: TypeAlias = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 """A path as callers give it. Names that are not UTF-8 may come as bytes."""
@@ -62,3 +78,53 @@ def as_pattern(pattern: object) -> str:
         msg = f"glob pattern {pattern!a}: {reason}"
         raise PatternError(msg, context={"pattern": pattern, "reason": reason}) from error
     return pattern
+
+
+def as_wanted(old: object) -> str:
+    """Return ``old`` if it is text that can stand somewhere."""
+    text = as_text(old)
+    if not text:
+        msg = "the text to look for is empty; give the text that is to be replaced"
+        raise EditError(msg, context={"field": "old"})
+    return text
+
+
+def as_edits(edits: Sequence[Sequence[str | bool]]) -> list[RawEdit]:
+    """Return the edits as triples; refuse those that mean nothing."""
+    raw: list[RawEdit] = []
+    for number, edit in enumerate(edits):
+        if isinstance(edit, str) or len(edit) not in (2, 3):
+            msg = f"edit {number + 1} must be (old, new) or (old, new, replace_all), not {edit!r}"
+            raise TypeError(msg)
+        old, new = as_wanted(edit[0]), as_text(edit[1])
+        if old == new:
+            msg = f"edit {number + 1}: old and new text are the same; nothing would change"
+            raise EditError(msg, context={"edit": number})
+        raw.append((old, new, bool(edit[2]) if len(edit) == 3 else False))
+    if not raw:
+        msg = "no edits given; give at least one (old, new)"
+        raise EditError(msg, context={"field": "edits"})
+    return raw
+
+
+def as_expect(expect: object) -> tuple[int | None, str | None]:
+    """Return the expected time of change in nanoseconds, or the expected SHA-256."""
+    if expect is None:
+        return None, None
+    if isinstance(expect, int) and not isinstance(expect, bool):
+        return expect, None
+    if isinstance(expect, str) and re.fullmatch("[0-9a-fA-F]{64}", expect):
+        return None, expect.lower()
+    msg = (
+        f"expect is {expect!r}; give the SHA-256 as hash_file returns it (64 hexadecimal digits) "
+        "or st_mtime_ns as an int"
+    )
+    raise ValueError(msg)
+
+
+def as_algorithm(algorithm: object) -> str:
+    """Return the name of a hash that both backends have."""
+    if algorithm not in ("sha256", "blake3"):
+        msg = f"algorithm is {algorithm!r}; use 'sha256' or 'blake3'"
+        raise ValueError(msg)
+    return str(algorithm)

@@ -8,14 +8,26 @@ an ``OSError`` subclass with ``errno`` and ``filename``.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from vespera_file_ops._arguments import FilePath
+from vespera_file_ops._operations import WorkspaceOperations
 from vespera_file_ops.backends import BackendName, choose
+from vespera_file_ops.results import DirectoryEntry, EditResult, FileInfo
 
 __all__ = [
+    "Workspace",
     "append_file",
     "backend",
+    "count_replacements",
+    "edit_file",
+    "file_info",
     "get_file_info",
     "glob_files",
+    "hash_file",
+    "list_directory",
+    "multi_edit_file",
+    "preview_edit",
     "read_file",
     "read_file_lines",
     "read_file_string",
@@ -83,7 +95,8 @@ def write_file_atomic(path: FilePath, content: str) -> None:
     """Replace the content so that readers, and a crash, see the old or the new content whole.
 
     A temporary file beside the target (``.vespera-….tmp``) is written, forced to disk and renamed;
-    the directory is forced to disk too. The mode is kept, the owner where the system allows it; a
+    the directory is forced to disk too. What a writer that was killed left there is removed by the
+    next write of the same file. The mode is kept, the owner where the system allows it; a
     symlink is written through. Hard links to the old content keep the old content. It is the
     directory that must be writable.
     """
@@ -114,3 +127,88 @@ def glob_files(directory: FilePath, pattern: str) -> list[str]:
 def get_file_info(path: FilePath) -> tuple[int, bool, bool]:
     """Return ``(size in bytes, is_file, is_dir)``, symlinks followed; nothing is opened."""
     return _chosen.get_file_info(path)
+
+
+def file_info(path: FilePath) -> FileInfo:
+    """Return what the path leads to, symlinks followed; nothing is opened for reading."""
+    return _chosen.file_info(path)
+
+
+def edit_file(
+    path: FilePath,
+    old: str,
+    new: str,
+    *,
+    replace_all: bool = False,
+    expect: str | int | None = None,
+) -> EditResult:
+    r"""Replace ``old`` by ``new`` in a UTF-8 file, atomically.
+
+    ``old`` must stand there exactly once: ``StringNotFound`` shows the nearest lines,
+    ``AmbiguousMatch`` all places (at most 100). With ``replace_all`` every place is replaced, from
+    the start, overlaps counted once. Where the file has ``\r\n`` and ``old`` only ``\n``, the
+    file's line endings are meant, and kept.
+
+    ``expect`` is what the caller knows of the file, its SHA-256 as ``hash_file`` returns it or its
+    ``st_mtime_ns``: another file is ``ContentChanged``. So is one that was written while it was
+    edited. The file is untouched after every error.
+    """
+    return _chosen.edit_file(path, old, new, replace_all=replace_all, expect=expect)
+
+
+def multi_edit_file(
+    path: FilePath,
+    edits: Sequence[tuple[str, str] | tuple[str, str, bool]],
+    *,
+    expect: str | int | None = None,
+) -> EditResult:
+    """Make several edits, ``(old, new)`` or ``(old, new, replace_all)``: all of them or none.
+
+    Each applies to the result of the one before; one replacement of the file follows. ``context``
+    of an error has ``edit``, the index of the one that failed.
+    """
+    return _chosen.multi_edit_file(path, edits, expect=expect)
+
+
+def preview_edit(
+    path: FilePath,
+    old: str,
+    new: str,
+    *,
+    replace_all: bool = False,
+    expect: str | int | None = None,
+) -> EditResult:
+    """Tell what ``edit_file`` would do, with the same errors; nothing is written."""
+    return _chosen.preview_edit(path, old, new, replace_all=replace_all, expect=expect)
+
+
+def count_replacements(path: FilePath, old: str) -> int:
+    """Return how often ``old`` stands in the file, places that overlap counted once."""
+    return _chosen.count_replacements(path, old)
+
+
+def list_directory(path: FilePath) -> list[DirectoryEntry]:
+    """Return the entries of a directory, sorted by the bytes of their names.
+
+    Symlinks are told as such and not followed; an entry that vanishes meanwhile is left out.
+    """
+    return _chosen.list_directory(path)
+
+
+def hash_file(path: FilePath, algorithm: str = "sha256") -> str:
+    """Return the hash of the content, ``"sha256"`` or ``"blake3"``, in hexadecimal digits.
+
+    The Python backend's ``"blake3"`` is right, and very slow.
+    """
+    return _chosen.hash_file(path, algorithm)
+
+
+def Workspace(root: FilePath, read_only: bool = False) -> WorkspaceOperations:
+    """Return every operation of this module on paths beneath ``root``, as methods.
+
+    Paths are relative to the root. One that leads out of it, by ``..``, as an absolute path or
+    through a symlink (also an absolute one that would come back), is ``OutsideWorkspace``, decided
+    by the kernel while it opens the file (``openat2``) or by a walk that follows no symlink, so
+    that no race leaves the root either. With ``read_only`` writing is ``ReadOnlyWorkspace``.
+    """
+    return _chosen.Workspace(root, read_only)

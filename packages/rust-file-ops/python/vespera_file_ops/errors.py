@@ -21,6 +21,7 @@ __all__ = [
     "FileTooLarge",
     "OutsideWorkspace",
     "PatternError",
+    "ReadOnlyWorkspace",
     "StringNotFound",
 ]
 
@@ -107,6 +108,24 @@ class OutsideWorkspace(FileOpError, PermissionError):
     ) -> None:
         super().__init__(message, code=code, context=context)
         self.errno = _errno.EACCES
+        self.strerror = message
+        self.filename = self.context.get("path")
+
+
+class ReadOnlyWorkspace(FileOpError, PermissionError):
+    """A write in a workspace that was opened for reading only; ``errno`` is ``EROFS``."""
+
+    default_code = "read_only_workspace"
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        code: str | None = None,
+        context: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(message, code=code, context=context)
+        self.errno = _errno.EROFS
         self.strerror = message
         self.filename = self.context.get("path")
 

@@ -10,13 +10,13 @@ mod component;
 mod pattern;
 
 use std::ffi::OsStr;
-use std::fs::{DirEntry, ReadDir};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use vespera_error::Result;
+use vespera_error::{Error, ErrorCode, Result};
 
-use crate::error::failed;
+use crate::open::kind_is;
+use crate::place::{Kind, Place as PathPlace};
 use component::{Component, decode};
 use pattern::parse;
 
@@ -25,7 +25,8 @@ use pattern::parse;
 ///
 /// Symlinks to files count as files; symlinked directories below `directory` are not entered.
 /// Directories below it that vanish or may not be read are left out.
-pub fn glob_files(directory: &Path, pattern: &OsStr) -> Result<Vec<PathBuf>> {
+pub fn glob_files<'a>(place: impl Into<PathPlace<'a>>, pattern: &OsStr) -> Result<Vec<PathBuf>> {
+    let place = place.into();
     let patterns = parse(pattern)?;
     let starts = (0..patterns.len())
         .map(|pattern| Place {
@@ -35,17 +36,16 @@ pub fn glob_files(directory: &Path, pattern: &OsStr) -> Result<Vec<PathBuf>> {
         .collect();
     let mut walk = Walk {
         patterns: &patterns,
+        place,
         found: Vec::new(),
         name: Vec::new(),
     };
-    let entries = std::fs::read_dir(directory).map_err(failed("list", directory))?;
     let mut pending = Vec::new();
-    walk.visit(directory, entries, starts, &mut pending)?;
+    walk.visit(place.path(), starts, &mut pending)?;
     while let Some((directory, places)) = pending.pop() {
-        match std::fs::read_dir(&directory) {
-            Ok(entries) => walk.visit(&directory, entries, places, &mut pending)?,
-            Err(error) if may_be_skipped(&error) => {}
-            Err(error) => return Err(failed("list", &directory)(error)),
+        match walk.visit(&directory, places, &mut pending) {
+            Err(error) if !may_be_skipped(&error) => return Err(error),
+            _ => {}
         }
     }
     let mut found = walk.found;
@@ -61,6 +61,7 @@ struct Place {
 }
 
 struct Walk<'a> {
+    place: PathPlace<'a>,
     patterns: &'a [Vec<Component>],
     found: Vec<PathBuf>,
     /// The current name in characters; kept to save an allocation per entry.
@@ -71,31 +72,35 @@ impl Walk<'_> {
     fn visit(
         &mut self,
         directory: &Path,
-        entries: ReadDir,
         places: Vec<Place>,
         pending: &mut Vec<(PathBuf, Vec<Place>)>,
     ) -> Result<()> {
         let places = self.with_zero_depth(places);
-        for entry in entries {
-            let entry = entry.map_err(failed("list", directory))?;
-            let name = entry.file_name();
+        for (name, kind) in self.place.at(directory).list()? {
             decode(name.as_encoded_bytes(), &mut self.name);
             let (file_matches, deeper) = self.step(&places);
-            if !file_matches && deeper.is_empty() {
-                continue;
-            }
-            let Ok(kind) = entry.file_type() else {
-                continue;
-            };
-            if kind.is_dir() {
+            if kind == Kind::Directory {
                 if !deeper.is_empty() {
-                    pending.push((entry.path(), deeper));
+                    pending.push((directory.join(name), deeper));
                 }
-            } else if file_matches && is_file(&entry, kind) {
-                self.found.push(entry.path());
+            } else if file_matches {
+                let path = directory.join(name);
+                if self.is_file(&path, kind) {
+                    self.found.push(path);
+                }
             }
         }
         Ok(())
+    }
+
+    fn is_file(&self, path: &Path, kind: Kind) -> bool {
+        kind == Kind::File
+            || kind == Kind::Symlink
+                && self
+                    .place
+                    .at(path)
+                    .metadata()
+                    .is_ok_and(|leads| leads.is_file())
     }
 
     /// `**` also stands for no directory at all: what follows it may match right here.
@@ -141,17 +146,16 @@ impl Walk<'_> {
     }
 }
 
-fn is_file(entry: &DirEntry, kind: std::fs::FileType) -> bool {
-    kind.is_file()
-        || kind.is_symlink() && std::fs::metadata(entry.path()).is_ok_and(|leads| leads.is_file())
-}
-
 /// A tree changes while it is walked, and one closed directory must not hide the rest.
-fn may_be_skipped(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::PermissionDenied
-    )
+fn may_be_skipped(error: &Error) -> bool {
+    error.code() == ErrorCode::OutsideWorkspace
+        || [
+            io::ErrorKind::NotFound,
+            io::ErrorKind::NotADirectory,
+            io::ErrorKind::PermissionDenied,
+        ]
+        .into_iter()
+        .any(|kind| kind_is(error, kind))
 }
 
 fn bytes(path: &Path) -> &[u8] {

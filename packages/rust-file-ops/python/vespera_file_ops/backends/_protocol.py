@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from vespera_file_ops._arguments import FilePath
+from vespera_file_ops._operations import WorkspaceOperations
+from vespera_file_ops.results import DirectoryEntry, EditResult, FileInfo
 
 __all__ = ["FileOps"]
 
 
 class FileOps(Protocol):
-    """The kept names. Their meaning is documented once, in ``vespera_file_ops.api``."""
+    """The public names. Their meaning is documented once, in ``vespera_file_ops.api``."""
 
     def read_file(self, path: FilePath) -> bytes: ...
     def read_file_string(self, path: FilePath) -> str: ...
@@ -21,3 +24,33 @@ class FileOps(Protocol):
     def write_file_atomic(self, path: FilePath, content: str) -> None: ...
     def glob_files(self, directory: FilePath, pattern: str) -> list[str]: ...
     def get_file_info(self, path: FilePath) -> tuple[int, bool, bool]: ...
+    def file_info(self, path: FilePath) -> FileInfo: ...
+    def edit_file(
+        self,
+        path: FilePath,
+        old: str,
+        new: str,
+        *,
+        replace_all: bool = False,
+        expect: str | int | None = None,
+    ) -> EditResult: ...
+    def multi_edit_file(
+        self,
+        path: FilePath,
+        edits: Sequence[tuple[str, str] | tuple[str, str, bool]],
+        *,
+        expect: str | int | None = None,
+    ) -> EditResult: ...
+    def preview_edit(
+        self,
+        path: FilePath,
+        old: str,
+        new: str,
+        *,
+        replace_all: bool = False,
+        expect: str | int | None = None,
+    ) -> EditResult: ...
+    def count_replacements(self, path: FilePath, old: str) -> int: ...
+    def list_directory(self, path: FilePath) -> list[DirectoryEntry]: ...
+    def hash_file(self, path: FilePath, algorithm: str = "sha256") -> str: ...
+    def Workspace(self, root: FilePath, read_only: bool = False) -> WorkspaceOperations: ...

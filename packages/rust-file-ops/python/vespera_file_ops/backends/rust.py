@@ -1,4 +1,4 @@
-"""Responsible for calling the Rust extension: arguments are checked here, the work is there.
+"""Responsible for the Rust backend: the shared operations over the extension's raw functions.
 
 Importing this module fails with ``ImportError`` where the extension is missing, broken, or left
 over from another version of the package.
@@ -7,14 +7,23 @@ over from another version of the package.
 from __future__ import annotations
 
 from vespera_file_ops import _native
-from vespera_file_ops._arguments import FilePath, as_bytes, as_path, as_pattern, as_text
+from vespera_file_ops._arguments import FilePath
+from vespera_file_ops._operations import Operations, WorkspaceOperations
 from vespera_file_ops._version import __version__
 
 __all__ = [
+    "Workspace",
     "append_file",
     "build_info",
+    "count_replacements",
+    "edit_file",
+    "file_info",
     "get_file_info",
     "glob_files",
+    "hash_file",
+    "list_directory",
+    "multi_edit_file",
+    "preview_edit",
     "read_file",
     "read_file_lines",
     "read_file_string",
@@ -37,46 +46,27 @@ if build_info()["version"] != __version__:
     raise ImportError(_msg)
 
 
-def read_file(path: FilePath) -> bytes:
-    """Return the whole content of a regular file."""
-    return _native.read_file(as_path(path))
+class Workspace(WorkspaceOperations):
+    __doc__ = WorkspaceOperations.__doc__
+
+    def __init__(self, root: FilePath, read_only: bool = False) -> None:
+        super().__init__(_native, root, read_only=read_only)
 
 
-def read_file_string(path: FilePath) -> str:
-    """Return the whole content as text (UTF-8)."""
-    return _native.read_file_string(as_path(path))
-
-
-def read_file_lines(path: FilePath) -> list[str]:
-    """Return the lines without their endings."""
-    return _native.read_file_lines(as_path(path))
-
-
-def write_file(path: FilePath, content: bytes | bytearray | memoryview) -> None:
-    """Write bytes in place."""
-    _native.write_file(as_path(path), as_bytes(content))
-
-
-def write_file_string(path: FilePath, content: str) -> None:
-    """Write text (UTF-8) in place."""
-    _native.write_file_string(as_path(path), as_text(content))
-
-
-def append_file(path: FilePath, content: str) -> None:
-    """Add text (UTF-8) at the end."""
-    _native.append_file(as_path(path), as_text(content))
-
-
-def write_file_atomic(path: FilePath, content: str) -> None:
-    """Replace the content so that it is the old or the new, never a mixture."""
-    _native.write_file_atomic(as_path(path), as_text(content))
-
-
-def glob_files(directory: FilePath, pattern: str) -> list[str]:
-    """Return the files beneath ``directory`` that match ``pattern``, sorted."""
-    return _native.glob_files(as_path(directory), as_pattern(pattern))
-
-
-def get_file_info(path: FilePath) -> tuple[int, bool, bool]:
-    """Return ``(size in bytes, is_file, is_dir)``, symlinks followed."""
-    return _native.get_file_info(as_path(path))
+_plain = Operations(_native)
+append_file = _plain.append_file
+count_replacements = _plain.count_replacements
+edit_file = _plain.edit_file
+file_info = _plain.file_info
+get_file_info = _plain.get_file_info
+glob_files = _plain.glob_files
+hash_file = _plain.hash_file
+list_directory = _plain.list_directory
+multi_edit_file = _plain.multi_edit_file
+preview_edit = _plain.preview_edit
+read_file = _plain.read_file
+read_file_lines = _plain.read_file_lines
+read_file_string = _plain.read_file_string
+write_file = _plain.write_file
+write_file_atomic = _plain.write_file_atomic
+write_file_string = _plain.write_file_string

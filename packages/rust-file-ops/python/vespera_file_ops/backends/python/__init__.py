@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from vespera_file_ops.backends.python._atomic import write_file_atomic
-from vespera_file_ops.backends.python._glob import glob_files
-from vespera_file_ops.backends.python._read import (
-    get_file_info,
-    read_file,
-    read_file_lines,
-    read_file_string,
-)
-from vespera_file_ops.backends.python._write import append_file, write_file, write_file_string
+from vespera_file_ops._arguments import FilePath
+from vespera_file_ops._operations import Operations, WorkspaceOperations
+from vespera_file_ops.backends.python import _raw
 
 __all__ = [
+    "Workspace",
     "append_file",
+    "count_replacements",
+    "edit_file",
+    "file_info",
     "get_file_info",
     "glob_files",
+    "hash_file",
+    "list_directory",
+    "multi_edit_file",
+    "preview_edit",
     "read_file",
     "read_file_lines",
     "read_file_string",
@@ -23,3 +25,29 @@ __all__ = [
     "write_file_atomic",
     "write_file_string",
 ]
+
+
+class Workspace(WorkspaceOperations):
+    __doc__ = WorkspaceOperations.__doc__
+
+    def __init__(self, root: FilePath, read_only: bool = False) -> None:
+        super().__init__(_raw, root, read_only=read_only)
+
+
+_plain = Operations(_raw)
+append_file = _plain.append_file
+count_replacements = _plain.count_replacements
+edit_file = _plain.edit_file
+file_info = _plain.file_info
+get_file_info = _plain.get_file_info
+glob_files = _plain.glob_files
+hash_file = _plain.hash_file
+list_directory = _plain.list_directory
+multi_edit_file = _plain.multi_edit_file
+preview_edit = _plain.preview_edit
+read_file = _plain.read_file
+read_file_lines = _plain.read_file_lines
+read_file_string = _plain.read_file_string
+write_file = _plain.write_file
+write_file_atomic = _plain.write_file_atomic
+write_file_string = _plain.write_file_string

@@ -11,86 +11,138 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import secrets
 import stat
+import sys
 
-from vespera_file_ops._arguments import FilePath, as_path, as_text
 from vespera_file_ops.backends.python._naming import naming
 from vespera_file_ops.backends.python._open import require_regular
+from vespera_file_ops.backends.python._place import MAX_SYMLINKS, Place, Root
+from vespera_file_ops.backends.python._temporary import create
 from vespera_file_ops.backends.python._write import write_all
+from vespera_file_ops.errors import ContentChanged
 
-__all__ = ["write_file_atomic"]
-
-# As many as Linux follows before it says ELOOP.
-_MAX_SYMLINKS = 40
+__all__ = ["changed", "replace", "write_file_atomic"]
 
 
-def write_file_atomic(path: FilePath, content: str) -> None:
+def write_file_atomic(path: str, content: str, root: Root | None = None) -> None:
     """Replace the content so that it is the old or the new, never a mixture."""
-    name = as_path(path)
-    text = as_text(content).encode("utf-8")
-    with naming(name):
-        target = _follow_symlinks(name)
-        old = _status(name, target)
-        directory = os.path.dirname(target) or os.curdir
-        temporary, descriptor = _create_beside(directory, private=old is not None)
+    replace(Place(path, root), content.encode("utf-8"))
+
+
+def replace(place: Place, content: bytes, read: os.stat_result | None = None) -> os.stat_result:
+    """Replace the content, unless the file is no longer the one that ``read`` describes."""
+    path = place.path
+    with naming(path):
+        directory, name = _find(place)
         try:
+            old = _look(path, directory, name)
+            temporary, descriptor = create(directory, name, private=old is not None)
             try:
-                _fill(descriptor, text, old)
+                attributes = [] if old is None else _attributes(directory, name)
+                _fill(descriptor, content, old, attributes)
+                if read is not None:
+                    now = _look(path, directory, name)
+                    if now is None or not _same(read, now):
+                        raise changed(path, "it was written while it was edited")
+                os.replace(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
+                status = os.fstat(descriptor)
+            except BaseException:
+                with contextlib.suppress(OSError):
+                    os.unlink(temporary, dir_fd=directory)
+                raise
             finally:
                 os.close(descriptor)
-            os.replace(temporary, target)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
-            raise
-        _sync_directory(directory)
-
-
-def _follow_symlinks(name: str) -> str:
-    """Where the symlinks at the end lead. Those in the middle are left to the kernel."""
-    target = name
-    for _ in range(_MAX_SYMLINKS + 1):
-        try:
-            following = os.readlink(target)
-        except OSError:
-            # Not a link, or nothing there yet: this is the file to replace.
-            return target
-        target = os.path.join(os.path.dirname(target), following)
-    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), name)
-
-
-def _status(name: str, target: str) -> os.stat_result | None:
-    try:
-        status = os.lstat(target)
-    except FileNotFoundError:
-        if not target:
-            raise
-        if os.path.basename(target) in ("", os.curdir, os.pardir):
-            # Only a directory can have such a name.
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), name) from None
-        return None
-    require_regular(name, status)
+            _sync_directory(directory)
+        finally:
+            os.close(directory)
     return status
 
 
-def _create_beside(directory: str, *, private: bool) -> tuple[str, int]:
-    """A new file with a name of its own. One that replaces another starts private, since the
-    other's mode, which may be tighter than the umask, is set only once the content is there.
+def changed(path: str, reason: str) -> ContentChanged:
+    """Somebody else has written the file; ``reason`` says how that was seen."""
+    msg = f"{path}: {reason}; nothing was written, read it again and repeat the edit"
+    return ContentChanged(msg, context={"path": path, "reason": reason})
+
+
+def _same(one: os.stat_result, other: os.stat_result) -> bool:
+    facts = [(of.st_dev, of.st_ino, of.st_size, of.st_mtime_ns) for of in (one, other)]
+    return facts[0] == facts[1]
+
+
+def _find(place: Place) -> tuple[int, str]:
+    """The directory of the file to replace, open, and its name there. Symlinks at the end are
+    followed; those in the middle are left to whoever opens the directory.
     """
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | getattr(os, "O_BINARY", 0)
-    while True:
-        # Short, so that a target whose name has the full 255 bytes works too.
-        temporary = os.path.join(directory, f".vespera-{secrets.token_hex(8)}.tmp")
+    path = place.path
+    for _ in range(MAX_SYMLINKS + 1):
+        parent, name = os.path.split(path)
+        if name in ("", os.curdir, os.pardir):
+            raise _no_file_name(place, path)
+        directory = place.at(parent or os.curdir).open_directory(place.path)
         try:
-            return temporary, os.open(temporary, flags, 0o600 if private else 0o666)
-        except FileExistsError:
-            continue
+            following = os.readlink(name, dir_fd=directory)
+        except OSError:
+            # Not a link, or nothing there yet: this is the file to replace.
+            return directory, name
+        os.close(directory)
+        path = os.path.join(parent, following)
+    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), place.path)
 
 
-def _fill(descriptor: int, content: bytes, old: os.stat_result | None) -> None:
+def _no_file_name(place: Place, path: str) -> OSError:
+    try:
+        require_regular(place.path, place.at(path).stat())
+    except FileNotFoundError as error:
+        # Only a directory can have such a name.
+        return IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR)) if path else error
+    except OSError as error:
+        return error
+    return NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+
+
+def _look(path: str, directory: int, name: str) -> os.stat_result | None:
+    try:
+        status = os.stat(name, dir_fd=directory, follow_symlinks=False)
+    except FileNotFoundError:
+        return None
+    require_regular(path, status)
+    return status
+
+
+def _attributes(directory: int, name: str) -> list[tuple[str, bytes]]:
+    """The extended attributes, ACLs among them. One that may not be read cannot be kept."""
+    found: list[tuple[str, bytes]] = []
+    if sys.platform != "linux":
+        return found
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        descriptor = os.open(name, flags, dir_fd=directory)
+    except OSError:
+        return found
+    try:
+        with contextlib.suppress(OSError):
+            for attribute in os.listxattr(descriptor):
+                with contextlib.suppress(OSError):
+                    found.append((attribute, os.getxattr(descriptor, attribute)))
+    finally:
+        os.close(descriptor)
+    return found
+
+
+def _fill(
+    descriptor: int,
+    content: bytes,
+    old: os.stat_result | None,
+    attributes: list[tuple[str, bytes]],
+) -> None:
     write_all(descriptor, content)
+    if sys.platform == "linux":
+        for name, value in attributes:
+            # Some belong to the system alone (labels, capabilities): kept where we may.
+            with contextlib.suppress(OSError):
+                os.setxattr(descriptor, name, value)
     # After the content: a write would clear set-id bits, and until now the file was private.
+    # After an ACL too, whose mask is the mode's group bits.
     if old is not None and hasattr(os, "fchmod"):
         _keep_owner_and_mode(descriptor, old)
     os.fsync(descriptor)
@@ -108,18 +160,12 @@ def _keep_owner_and_mode(descriptor: int, old: os.stat_result) -> None:
     os.fchmod(descriptor, mode)
 
 
-def _sync_directory(directory: str) -> None:
-    """Some file systems cannot sync a directory, and one may write in a directory without the
-    right to read it: both have done what they can.
+def _sync_directory(directory: int) -> None:
+    """Some file systems cannot sync a directory, and one may lack the right to read it: both have
+    done what they can.
     """
     try:
-        descriptor = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
-    except PermissionError:
-        return
-    try:
-        os.fsync(descriptor)
+        os.fsync(directory)
     except OSError as error:
-        if error.errno != errno.EINVAL:
+        if error.errno not in (errno.EINVAL, errno.EBADF):
             raise
-    finally:
-        os.close(descriptor)

@@ -7,9 +7,11 @@ only once, whatever the pattern.
 from __future__ import annotations
 
 import os
+import stat
 
-from vespera_file_ops._arguments import FilePath, as_path, as_pattern
 from vespera_file_ops.backends.python._pattern import ANY_DEPTH, Component, parse
+from vespera_file_ops.backends.python._place import Place, Root
+from vespera_file_ops.errors import OutsideWorkspace
 
 __all__ = ["glob_files"]
 
@@ -17,19 +19,20 @@ __all__ = ["glob_files"]
 _Place = tuple[int, int]
 
 
-def glob_files(directory: FilePath, pattern: str) -> list[str]:
+def glob_files(directory: str, pattern: str, root: Root | None = None) -> list[str]:
     """Return the files beneath ``directory`` that match ``pattern``, sorted."""
-    root = as_path(directory)
-    patterns = parse(as_pattern(pattern))
+    patterns = parse(pattern)
     found: list[str] = []
-    pending = [(root, {(number, 0) for number in range(len(patterns))})]
+    pending = [(directory, {(number, 0) for number in range(len(patterns))})]
     while pending:
         where, places = pending.pop()
         try:
-            _visit(patterns, where, places, found, pending)
-        except (FileNotFoundError, NotADirectoryError, PermissionError):
+            _visit(patterns, Place(where, root), places, found, pending)
+        except (FileNotFoundError, NotADirectoryError, PermissionError) as error:
             # A tree changes while it is walked, and one closed directory must not hide the rest.
-            if where is root:
+            if where is directory:
+                if not isinstance(error, OutsideWorkspace):
+                    error.filename = directory
                 raise
     # By bytes, as Rust sorts: escaped bytes would come elsewhere by code point.
     found.sort(key=os.fsencode)
@@ -38,19 +41,20 @@ def glob_files(directory: FilePath, pattern: str) -> list[str]:
 
 def _visit(
     patterns: list[list[Component]],
-    where: str,
+    where: Place,
     places: set[_Place],
     found: list[str],
     pending: list[tuple[str, set[_Place]]],
 ) -> None:
     here = _with_zero_depth(patterns, places)
-    with os.scandir(where) as entries:
-        for entry in entries:
-            file_matches, deeper = _step(patterns, here, entry.name)
-            if deeper and entry.is_dir(follow_symlinks=False):
-                pending.append((entry.path, deeper))
-            elif file_matches and _is_file(entry):
-                found.append(entry.path)
+    for entry in where.entries():
+        file_matches, deeper = _step(patterns, here, entry.name)
+        if deeper and entry.is_dir(follow_symlinks=False):
+            pending.append((os.path.join(where.path, entry.name), deeper))
+        elif file_matches:
+            path = os.path.join(where.path, entry.name)
+            if _is_file(entry, where.at(path)):
+                found.append(path)
 
 
 def _with_zero_depth(patterns: list[list[Component]], places: set[_Place]) -> list[_Place]:
@@ -83,9 +87,11 @@ def _step(
     return file_matches, deeper
 
 
-def _is_file(entry: os.DirEntry[str]) -> bool:
+def _is_file(entry: os.DirEntry[str], place: Place) -> bool:
+    if not entry.is_symlink():
+        return entry.is_file(follow_symlinks=False)
     try:
-        return entry.is_file()
+        return stat.S_ISREG(place.stat().st_mode)
     except OSError:
-        # A symlink that leads round in a circle, or into a closed directory.
+        # It leads round in a circle, out of the root or into a closed directory.
         return False

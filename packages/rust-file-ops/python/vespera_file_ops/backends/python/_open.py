@@ -12,6 +12,8 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from vespera_file_ops.backends.python._place import Place
+
 __all__ = ["open_for_reading", "open_for_writing", "require_regular"]
 
 _FLAGS = (
@@ -23,35 +25,35 @@ _FLAGS = (
 
 
 @contextmanager
-def open_for_reading(path: str) -> Iterator[tuple[int, os.stat_result]]:
+def open_for_reading(place: Place) -> Iterator[tuple[int, os.stat_result]]:
     """Open an existing regular file; yields its descriptor and status."""
-    require_regular(path, os.stat(path))
-    descriptor = os.open(path, os.O_RDONLY | _FLAGS)
+    require_regular(place.path, place.stat())
+    descriptor = place.open(os.O_RDONLY | _FLAGS)
     try:
-        yield descriptor, _checked(path, descriptor)
+        yield descriptor, _checked(place.path, descriptor)
     finally:
         os.close(descriptor)
 
 
 @contextmanager
-def open_for_writing(path: str, *, append: bool) -> Iterator[tuple[int, os.stat_result, bool]]:
+def open_for_writing(place: Place, *, append: bool) -> Iterator[tuple[int, os.stat_result, bool]]:
     """Open a regular file without truncating it; the flag tells whether it is new."""
     flags = os.O_WRONLY | _FLAGS | (os.O_APPEND if append else 0)
     created = False
     try:
-        require_regular(path, os.stat(path))
+        require_regular(place.path, place.stat())
     except FileNotFoundError:
         # O_EXCL tells "made by us" from "made by somebody else just now", but it does not follow
         # a dangling symlink: then, and in that race, open it the plain way.
         try:
-            descriptor = os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o666)
+            descriptor = place.open(flags | os.O_CREAT | os.O_EXCL, 0o666)
             created = True
         except FileExistsError:
-            descriptor = os.open(path, flags | os.O_CREAT, 0o666)
+            descriptor = place.open(flags | os.O_CREAT, 0o666)
     else:
-        descriptor = os.open(path, flags)
+        descriptor = place.open(flags)
     try:
-        yield descriptor, _checked(path, descriptor), created
+        yield descriptor, _checked(place.path, descriptor), created
     finally:
         os.close(descriptor)
 

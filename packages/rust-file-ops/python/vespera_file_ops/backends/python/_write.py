@@ -10,34 +10,33 @@ import contextlib
 import errno
 import os
 
-from vespera_file_ops._arguments import FilePath, as_bytes, as_path, as_text
 from vespera_file_ops.backends.python._naming import naming
 from vespera_file_ops.backends.python._open import open_for_writing
+from vespera_file_ops.backends.python._place import Place, Root
 
 __all__ = ["append_file", "write_all", "write_file", "write_file_string"]
 
 
-def write_file(path: FilePath, content: bytes | bytearray | memoryview) -> None:
+def write_file(path: str, content: bytes, root: Root | None = None) -> None:
     """Write bytes in place."""
-    _write(as_path(path), as_bytes(content))
+    _write(Place(path, root), content)
 
 
-def write_file_string(path: FilePath, content: str) -> None:
+def write_file_string(path: str, content: str, root: Root | None = None) -> None:
     """Write text (UTF-8) in place."""
-    _write(as_path(path), as_text(content).encode("utf-8"))
+    _write(Place(path, root), content.encode("utf-8"))
 
 
-def append_file(path: FilePath, content: str) -> None:
+def append_file(path: str, content: str, root: Root | None = None) -> None:
     """Add text (UTF-8) at the end."""
-    name = as_path(path)
-    text = as_text(content).encode("utf-8")
-    with naming(name), open_for_writing(name, append=True) as (descriptor, _, created):
+    place = Place(path, root)
+    text = content.encode("utf-8")
+    with naming(path), open_for_writing(place, append=True) as (descriptor, _, created):
         try:
             _append(descriptor, text)
         except BaseException:
             if created and os.fstat(descriptor).st_size == 0:
-                with contextlib.suppress(OSError):
-                    os.unlink(name)
+                place.remove()
             raise
 
 
@@ -50,15 +49,14 @@ def write_all(descriptor: int, content: bytes) -> None:
                 written += os.write(descriptor, view[written:])
 
 
-def _write(name: str, content: bytes) -> None:
-    with naming(name), open_for_writing(name, append=False) as (descriptor, status, created):
+def _write(place: Place, content: bytes) -> None:
+    with naming(place.path), open_for_writing(place, append=False) as (descriptor, status, created):
         if created:
             try:
                 write_all(descriptor, content)
             except BaseException:
                 # Half a new file is worse than none.
-                with contextlib.suppress(OSError):
-                    os.unlink(name)
+                place.remove()
                 raise
             return
         try:

@@ -1,0 +1,104 @@
+"""A writer that dies at any system call: old content or new, and what it left is cleaned."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+# The calls that a replace makes; each is a place to die at, every time it is made.
+CALLS = ("openat", "write", "fchmod", "fsync", "flock", "rename", "renameat", "renameat2", "close")
+OLD, NEW = "old\n" * 1000, "new\n" * 2000
+
+# The first write brings every import and cache to rest; the second is the one that is killed.
+CHILD = """
+import importlib, os, sys
+ops = importlib.import_module(sys.argv[1])
+ops.write_file_atomic(sys.argv[3], "x")
+os.unlink(sys.argv[3])
+ops.write_file_atomic(sys.argv[2], "new\\n" * 2000)
+"""
+
+
+def traces() -> bool:
+    strace = shutil.which("strace")
+    if strace is None:
+        return False
+    done = subprocess.run([strace, "-o", os.devnull, "true"], capture_output=True, check=False)
+    return done.returncode == 0
+
+
+def strace(ops: ModuleType, path: Path, log: Path, *options: str) -> int:
+    command = ["strace", "-f", "-o", str(log), *options]
+    child = [sys.executable, "-S", "-c", CHILD, ops.__name__, str(path), f"{log}.warm"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    done = subprocess.run(
+        [*command, *child], capture_output=True, timeout=60, check=False, env=environment
+    )
+    return done.returncode
+
+
+@pytest.mark.skipif(not traces(), reason="needs strace and the right to trace")
+@pytest.mark.timeout(300)
+def test_a_kill_at_every_system_call_leaves_old_or_new(ops: ModuleType, tmp_path: Path) -> None:
+    directory = tmp_path / "work"
+    directory.mkdir()
+    path = directory / "f"
+    path.write_text(OLD)
+    log = tmp_path / "log"
+    assert strace(ops, path, log, "-e", f"trace={','.join(f'?{call}' for call in CALLS)}") == 0
+    assert path.read_text() == NEW
+    lines = [line.split(maxsplit=1)[1] for line in log.read_text().splitlines() if "(" in line]
+    names = [line.partition("(")[0] for line in lines]
+    # Only the calls from the opening of the directory for the real write on.
+    start = min(n for n, line in enumerate(lines) if f'"{directory}"' in line)
+    seen = {"old": 0, "new": 0}
+    for number in range(start, len(names)):
+        name = names[number]
+        if name not in CALLS:
+            continue
+        when = names[: number + 1].count(name)
+        path.write_text(OLD)
+        strace(ops, path, log, "-e", f"inject={name}:signal=KILL:when={when}")
+        content = path.read_text()
+        assert content in (OLD, NEW), f"mixed after a kill at {name} {when}"
+        seen["old" if content == OLD else "new"] += 1
+        ops.write_file_atomic(path, "after")
+        assert os.listdir(directory) == ["f"], f"left after a kill at {name} {when}"
+    assert seen["old"] >= 3
+    assert seen["new"] >= 1
+
+
+def test_the_leftover_of_a_dead_writer_is_cleaned_and_that_of_a_living_one_is_not(
+    ops: ModuleType, tmp_path: Path
+) -> None:
+    """A child stops in the middle of a write, with its temporary file locked."""
+    code = (
+        "import os, signal\n"
+        "from vespera_file_ops.backends.python import _temporary\n"
+        f"directory = os.open({str(tmp_path)!r}, os.O_RDONLY)\n"
+        "_temporary.create(directory, 'f', private=False)\n"
+        "_temporary.create(directory, 'f', private=False)\n"
+        "print('ready', flush=True)\n"
+        "signal.pause()\n"
+    )
+    child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    try:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "ready\n"
+        left = set(os.listdir(tmp_path))
+        assert len(left) == 2
+        ops.write_file_atomic(tmp_path / "f", "one")
+        assert set(os.listdir(tmp_path)) == {*left, "f"}
+    finally:
+        child.send_signal(signal.SIGKILL)
+        child.communicate()
+    ops.write_file_atomic(tmp_path / "f", "two")
+    assert os.listdir(tmp_path) == ["f"]
+    assert (tmp_path / "f").read_text() == "two"

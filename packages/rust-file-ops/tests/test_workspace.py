@@ -1,0 +1,208 @@
+"""A workspace: every operation works beneath its root, and nothing leads out of it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from vespera_file_ops.errors import OutsideWorkspace, ReadOnlyWorkspace
+
+CALLS: dict[str, tuple[Any, ...]] = {
+    "read_file": (),
+    "read_file_string": (),
+    "read_file_lines": (),
+    "get_file_info": (),
+    "file_info": (),
+    "hash_file": (),
+    "count_replacements": ("x",),
+    "preview_edit": ("inner", "x"),
+    "write_file": (b"x",),
+    "write_file_string": ("x",),
+    "append_file": ("x",),
+    "write_file_atomic": ("x",),
+    "edit_file": ("secret", "x"),
+    "multi_edit_file": ([("secret", "x")],),
+}
+WRITERS = [name for name in CALLS if name.startswith(("write", "append", "edit", "multi"))]
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    top = tmp_path / "top"
+    (top / "a" / "b").mkdir(parents=True)
+    (top / "a" / "b" / "f").write_text("inner\n")
+    (tmp_path / "outer").mkdir()
+    (tmp_path / "outer" / "f").write_text("secret")
+    (top / "up").symlink_to("../outer")
+    (top / "upfile").symlink_to("../outer/f")
+    (top / "abs").symlink_to(tmp_path / "outer" / "f")
+    (top / "absin").symlink_to(top / "a")
+    (top / "back").symlink_to("a/../a/b/f")
+    (top / "dangling").symlink_to("../outer/new")
+    return top
+
+
+def test_everything_works_beneath_the_root(ops: ModuleType, root: Path) -> None:
+    space = ops.Workspace(root)
+    assert space.read_file("a/b/f") == b"inner\n"
+    assert space.read_file_lines("back") == ["inner"]
+    assert space.read_file("a/../a/./b/f") == b"inner\n"
+    space.write_file_atomic("a/new", "one\n")
+    space.append_file("a/new", "two\n")
+    space.edit_file("a/new", "two", "2")
+    space.write_file_atomic("back", "through\n")
+    assert (root / "back").is_symlink()
+    assert (root / "a/b/f").read_text() == "through\n"
+    assert (root / "a/new").read_text() == "one\n2\n"
+    assert space.glob_files("a", "**") == ["a/b/f", "a/new"]
+    assert space.file_info("a").is_dir
+    assert space.hash_file("a/new") == ops.hash_file(root / "a/new")
+    space.write_file("fresh", b"x")
+    assert space.get_file_info("fresh") == (1, True, False)
+    assert repr(space) == f"Workspace({str(root)!r}, read_only=False)"
+
+
+@pytest.mark.parametrize("function", CALLS)
+@pytest.mark.parametrize(
+    "path",
+    [
+        "../outer/f",
+        "up/f",
+        "upfile",
+        "abs",
+        "a/../../outer/f",
+        "/etc/passwd",
+        "absin/b/f",
+        "a/b/../../../outer/f",
+    ],
+)
+def test_nothing_leads_out(ops: ModuleType, root: Path, function: str, path: str) -> None:
+    space = ops.Workspace(root)
+    with pytest.raises(OutsideWorkspace) as caught:
+        getattr(space, function)(path, *CALLS[function])
+    assert caught.value.errno == errno.EACCES
+    assert caught.value.code == "outside_workspace"
+    assert caught.value.context == {"path": path, "root": str(root)}
+    assert (root.parent / "outer" / "f").read_text() == "secret"
+    assert os.listdir(root.parent / "outer") == ["f"]
+
+
+@pytest.mark.parametrize("function", ["write_file_string", "append_file", "write_file_atomic"])
+def test_a_dangling_symlink_creates_nothing_outside(
+    ops: ModuleType, root: Path, function: str
+) -> None:
+    with pytest.raises(OutsideWorkspace):
+        getattr(ops.Workspace(root), function)("dangling", "x")
+    assert os.listdir(root.parent / "outer") == ["f"]
+
+
+def test_a_glob_stays_beneath(ops: ModuleType, root: Path) -> None:
+    assert ops.Workspace(root).glob_files(".", "**") == ["./a/b/f", "./back"]
+    with pytest.raises(OutsideWorkspace):
+        ops.Workspace(root).glob_files("up", "*")
+    with pytest.raises(OutsideWorkspace):
+        ops.Workspace(root).glob_files("..", "*")
+
+
+@pytest.mark.parametrize("function", CALLS)
+def test_read_only_refuses_every_writer(ops: ModuleType, root: Path, function: str) -> None:
+    space = ops.Workspace(root, read_only=True)
+    before = (root / "a/b/f").read_bytes()
+    if function not in WRITERS:
+        getattr(space, function)("a/b/f", *CALLS[function])
+        return
+    with pytest.raises(ReadOnlyWorkspace, match="read-only") as caught:
+        getattr(space, function)("a/b/f", *CALLS[function])
+    assert isinstance(caught.value, PermissionError)
+    assert caught.value.errno == errno.EROFS
+    assert (root / "a/b/f").read_bytes() == before
+
+
+def test_a_fifo_and_a_directory_do_not_hang(ops: ModuleType, root: Path) -> None:
+    os.mkfifo(root / "fifo")
+    space = ops.Workspace(root)
+    for function in ("read_file", "hash_file"):
+        with pytest.raises(OSError, match="a FIFO is not a regular file"):
+            getattr(space, function)("fifo")
+        with pytest.raises(IsADirectoryError):
+            getattr(space, function)("a")
+    with pytest.raises(OSError, match="a FIFO is not a regular file"):
+        space.write_file_atomic("fifo", "x")
+    with pytest.raises(FileNotFoundError) as caught:
+        space.read_file("none")
+    assert caught.value.filename == "none"
+
+
+def test_the_root_may_be_moved(ops: ModuleType, root: Path) -> None:
+    space = ops.Workspace(root)
+    root.rename(root.parent / "moved")
+    assert space.read_file("a/b/f") == b"inner\n"
+
+
+NAMES = ["..", ".", "", "a", "b", "f", "up", "absin", "back", "abs", "upfile", "none"]
+
+
+@settings(
+    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(names=st.lists(st.sampled_from(NAMES), max_size=7), slash=st.booleans())
+def test_no_path_reaches_the_secret(
+    ops: ModuleType, root: Path, names: list[str], slash: bool
+) -> None:
+    path = ("/" if slash else "") + "/".join(names)
+    try:
+        found = ops.Workspace(root).read_file(path)
+    except OSError:
+        return
+    assert found == b"inner\n"
+    assert (root / path).resolve() == (root / "a/b/f").resolve()
+
+
+def test_a_racing_symlink_leads_nowhere(ops: ModuleType, root: Path) -> None:
+    """`turn` is by turns a directory within and a symlink out; every call sees only the first."""
+    (root / "inside").mkdir()
+    (root / "inside" / "f").write_text("inner")
+    os.symlink("../outer", root / "link")
+    os.symlink("inside", root / "turn")
+    done = threading.Event()
+    swaps = 0
+
+    def swap() -> None:
+        nonlocal swaps
+        while not done.is_set():
+            for target in ("../outer", "inside"):
+                os.symlink(target, root / "next")
+                os.replace(root / "next", root / "turn")
+            swaps += 1
+
+    thread = threading.Thread(target=swap)
+    thread.start()
+    seen: set[bytes | str] = set()
+    space = ops.Workspace(root)
+    try:
+        for number in range(600):
+            try:
+                seen.add(space.read_file("turn/f"))
+                if number % 6 == 0:
+                    space.write_file_atomic("turn/f", "inner")
+                    space.write_file_string("turn/new", "inner")
+            except OutsideWorkspace:
+                seen.add("refused")
+            except OSError as error:
+                seen.add(errno.errorcode[error.errno or 0])
+    finally:
+        done.set()
+        thread.join()
+    assert swaps
+    assert seen <= {b"inner", "refused", "EAGAIN", "ELOOP", "ENOTDIR"}
+    assert b"inner" in seen
+    assert os.listdir(root.parent / "outer") == ["f"]
+    assert (root.parent / "outer" / "f").read_text() == "secret"
