@@ -216,6 +216,18 @@ def bench_smoke(session: nox.Session) -> None:
 
 
 @nox.session
+def chaos(session: nox.Session) -> None:
+    """Kill hosts, guardians and leashes at random and add it to the ledger; see chaos/README.md.
+
+    `--minutes M --jobs J --seed S`; `--smoke` runs a few hundred trials and records none.
+    """
+    install_pins(session, "test")
+    install_editable(session)
+    cargo(session, "build", "--release", "--quiet", "--package", "vespera-chaos")
+    session.run("python", "chaos/report.py", *(session.posargs or ["--minutes", "1"]))
+
+
+@nox.session
 def demo(session: nox.Session) -> None:
     """Build everything and run `vespera demo`: real agents, a scripted model, no account."""
     install_pins(session, "test")

@@ -18,6 +18,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 NOX = ".venv/bin/nox"
 SESSIONS = ("lint", "typecheck", "test_pure", "build", "bench_smoke")
+CHAOS = [NOX, "-s", "chaos", "--", "--smoke"]
 LIMIT_SECONDS = 3600.0
 
 
@@ -37,6 +38,7 @@ def stages() -> list[tuple[str, list[str]]]:
         ("venv", [sys.executable, "-m", "venv", ".venv"]),
         ("nox", [*pip, "--require-hashes", "--requirement=requirements/nox.txt"]),
         *((name, [NOX, "-s", name]) for name in SESSIONS),
+        ("chaos", CHAOS),
         ("README's test command", readme_test_command()),
     ]
 

@@ -1,19 +1,28 @@
-"""Says what the ledger proves for the guardian's present sources, and runs more trials.
+"""Runs trials of the built harness, adds them to the ledger, and says what the ledger proves.
 
-``report.py --hash`` prints the hash alone.
+``--minutes M`` for each of ``--jobs J`` harnesses from ``--seed S`` on; without ``--minutes`` it
+only reads the ledger. ``--smoke`` runs 300 trials of each kind and records none. ``--hash`` prints
+the hash of the guardian's sources.
 """
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
+import os
+import random
+import subprocess
 import sys
+import tempfile
 from collections import defaultdict
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
-LEDGER = Path(__file__).with_name("ledger.jsonl")
+CHAOS = Path(__file__).parent
+ROOT = CHAOS.parent
+LEDGER = CHAOS / "ledger.jsonl"
 GUARDIAN = ROOT / "packages" / "rust-agent-spawner" / "guardian"
+TARGETS = ("host", "guardian", "leash")
 
 
 def guardian_hash() -> str:
@@ -24,19 +33,45 @@ def guardian_hash() -> str:
     return digest.hexdigest()[:12]
 
 
+def harness() -> str:
+    """The program that `cargo build --release --package vespera-chaos` made."""
+    target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
+    program = target / "release" / "vespera-chaos"
+    if not program.exists():
+        sys.exit(f"{program.name} is not built; `nox -s chaos` builds it")
+    return str(program)
+
+
+def run(seconds: int, trials: int, jobs: int, seed: int, target: str, ledger: Path | None) -> bool:
+    """Run ``jobs`` harnesses at once; whether nothing survived. Each writes a file of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        parts = [Path(folder) / f"{job}.jsonl" for job in range(jobs)]
+        command = [harness(), "run", "--seconds", str(seconds), "--trials", str(trials)]
+        command += ["--target", target, "--hash", guardian_hash()]
+        command += ["--python", sys.executable, str(CHAOS / "host.py")]
+        running = [
+            subprocess.Popen([*command, "--seed", str(seed + job * 10**7), "--ledger", str(part)])
+            for job, part in enumerate(parts)
+        ]
+        codes = [one.wait() for one in running]
+        if ledger is not None:
+            with ledger.open("a", encoding="utf-8") as file:
+                for part in parts:
+                    file.write(part.read_text("utf-8") if part.exists() else "")
+    return not any(codes)
+
+
 def percentile(sorted_values: list[float], part: float) -> float:
     """The value below which ``part`` of the values lie (nearest rank)."""
     return sorted_values[min(len(sorted_values) - 1, int(part * len(sorted_values)))]
 
 
-def main() -> int:
-    """Print one line per kind of kill; 1 if anything survived."""
+def report() -> bool:
+    """Print one line per kind of kill; whether nothing survived."""
     present = guardian_hash()
-    if "--hash" in sys.argv:
-        print(present)
-        return 0
     times: defaultdict[str, list[float]] = defaultdict(list)
     left: defaultdict[str, int] = defaultdict(int)
+    hosts: defaultdict[str, int] = defaultdict(int)
     for line in LEDGER.read_text("utf-8").splitlines() if LEDGER.exists() else ():
         trial = json.loads(line)
         if trial["hash"] == present:
@@ -45,19 +80,43 @@ def main() -> int:
             grace = trial["grace_ms"] if whom == "host" else 0
             times[whom].append(max(0.0, trial["ms"] - grace))
             left[whom] += trial["survivors"] > 0
-    print(f"guardian sources {present}; times are from the kill to nothing left, less the grace")
-    for whom in ("host", "guardian", "leash"):
+            hosts[trial["host"]] += 1
+    print(f"guardian sources {present}; hosts: {dict(hosts)}")
+    print("times are from the kill to nothing left, less the agents' grace")
+    for whom in TARGETS:
         found = sorted(times[whom])
         if not found:
             continue
         # 0 of n: the rule of three (the exact bound is 1 - 0.05 ** (1 / n)).
-        bound = f"<= {300 / len(found):.2g} % at 95 % confidence" if not left[whom] else "LEAKS"
+        bound = "LEAKS" if left[whom] else f"<= {300 / len(found):.2g} % at 95 % confidence"
         print(
             f"{whom:9} {len(found):6} kills, {left[whom]} with survivors ({bound}); "
             f"p50 {percentile(found, 0.5):.0f} ms, p99 {percentile(found, 0.99):.0f} ms, "
             f"longest {found[-1]:.0f} ms"
         )
-    return int(any(left.values()))
+    return not any(left.values())
+
+
+def main() -> int:
+    """Run what was asked for; 1 if anything survived."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--minutes", type=float, default=0.0)
+    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=None)
+    parser.add_argument("--smoke", action="store_true")
+    parser.add_argument("--hash", action="store_true")
+    options = parser.parse_args()
+    if options.hash:
+        print(guardian_hash())
+        return 0
+    seed = random.randrange(1 << 40) if options.seed is None else options.seed
+    if options.smoke:
+        clean_runs = [run(60, 300, 1, seed, target, None) for target in TARGETS]
+        return int(not all(clean_runs))
+    clean = True
+    if options.minutes > 0:
+        clean = run(int(options.minutes * 60), 1 << 62, options.jobs, seed, "mix", LEDGER)
+    return int(not (report() and clean))
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ fn main() {
         _ => {
             eprintln!(
                 "vespera-chaos run --seconds S --trials N --seed N --target host|guardian|leash|mix \
-                 --ledger FILE --hash H [--python PYTHON HOST.PY] [--grace MS] [--agents N]"
+                 --ledger FILE --hash H [--python PYTHON HOST.PY] [--python-in 10] [--grace MS] [--agents N]"
             );
             std::process::exit(2);
         }
@@ -79,6 +79,7 @@ fn run(words: &[String]) {
     let settings = Settings {
         target,
         python,
+        python_in: options.number("--python-in").unwrap_or(10).max(1),
         grace_ms: options.number("--grace"),
         agents: options.number("--agents"),
     };

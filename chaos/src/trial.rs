@@ -23,8 +23,9 @@ pub enum Target {
 #[derive(Debug)]
 pub struct Settings {
     pub target: Option<Target>,
-    /// Interpreter and program of the Python host: one trial in ten.
+    /// Interpreter and program of the Python host, and in one of how many trials it is the host.
     pub python: Option<(String, String)>,
+    pub python_in: u64,
     pub grace_ms: Option<u64>,
     pub agents: Option<u64>,
 }
@@ -50,7 +51,10 @@ pub fn run(seed: u64, settings: &Settings) -> Finding {
         6..8 => Target::Guardian,
         _ => Target::Leash,
     });
-    let python = settings.python.as_ref().filter(|_| random.u8(..10) == 0);
+    let python = settings
+        .python
+        .as_ref()
+        .filter(|_| random.u64(..settings.python_in) == 0);
     let grace_ms = settings
         .grace_ms
         .unwrap_or(if random.bool() { 0 } else { 50 });

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import vespera_agent_spawner as spawner
+from vespera_agent_spawner import AgentConfig
 from vespera_agent_spawner.adapters.locate import find_program
 from vespera_agent_spawner.errors import AgentError
 from vespera_server.demo.surroundings import Surroundings
@@ -108,3 +109,21 @@ def agents(
     crew = Agents(claude, backend, model, place)
     yield crew
     crew.end_all()
+
+
+@pytest.fixture
+def configure(claude: str, model: ScriptedModel, place: Surroundings) -> Callable[..., AgentConfig]:
+    def make(name: str, prompt: str | None, **fields: Any) -> AgentConfig:
+        directory = place.copy_for(name)
+        directory.mkdir(parents=True)
+        return AgentConfig(
+            program=claude,
+            prompt=prompt,
+            working_directory=directory,
+            environment=place.environment(model.base_url),
+            inherit_environment=False,
+            timeouts={"turn": 60, "startup": 60},
+            **fields,
+        )
+
+    return make

@@ -9,30 +9,11 @@ from typing import Any
 import pytest
 
 from vespera_agent_spawner import AgentConfig, Outcome, Supervisor, SupervisorConfig
-from vespera_server.demo.surroundings import Surroundings
 from vespera_server.scripted_model import ModelRequest, Reply, Script, ScriptedModel, Text, ToolUse
 
 pytestmark = pytest.mark.claude
 
 Configure = Callable[..., AgentConfig]
-
-
-@pytest.fixture
-def configure(claude: str, model: ScriptedModel, place: Surroundings) -> Configure:
-    def make(name: str, prompt: str | None, **fields: Any) -> AgentConfig:
-        directory = place.copy_for(name)
-        directory.mkdir(parents=True)
-        return AgentConfig(
-            program=claude,
-            prompt=prompt,
-            working_directory=directory,
-            environment=place.environment(model.base_url),
-            inherit_environment=False,
-            timeouts={"turn": 60, "startup": 60},
-            **fields,
-        )
-
-    return make
 
 
 def supervisor(backend: str) -> Supervisor:
