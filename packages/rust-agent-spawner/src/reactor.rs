@@ -387,6 +387,7 @@ impl Engine {
                         );
                     }
                 }
+                Action::WakeGuardian => agent.guardian.signal(libc::SIGCONT),
                 Action::Leash(signal) => agent.signal_leash(signal),
                 Action::Sweep => self.mailbox.sweep(id, agent.mark.clone()),
                 Action::Finish => finished = true,

@@ -50,6 +50,8 @@ for line in sys.stdin:
             print("spawned", flush=True)
         except spawner.AgentError as error:
             print(repr(error), flush=True)
+    elif word == "end":
+        print(spawner.shutdown_claude_agent("leaver", 0).by, flush=True)
     elif word == "states":
         ids = ("leaver", "orphaner", "stubborn", "stopped")
         print(json.dumps([spawner.agent_status(i).state.value for i in ids]), flush=True)
@@ -164,3 +166,16 @@ def test_the_host_and_one_of_its_own_are_killed(host: Host, seed: int) -> None:
     host.process.kill()
     host.process.wait()
     assert host.nothing_left(), f"seed {seed}: killed {chosen}"
+
+
+def test_a_leash_that_was_stopped_is_made_to_end_its_tree(host: Host) -> None:
+    for leash in host.leashes:
+        os.kill(leash, signal.SIGSTOP)
+    assert host.ask("end") == "kill"
+    assert eventually(lambda: host.ask("states").count("ended") == 1)
+
+
+def test_a_guardian_that_was_stopped_is_made_to_start_agents(host: Host) -> None:
+    os.kill(host.guardian, signal.SIGSTOP)
+    assert host.ask("again") == "spawned"
+    assert host.ask("states").count("ended") == 0

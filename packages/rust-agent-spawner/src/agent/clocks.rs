@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(usize)]
 pub(super) enum Clock {
+    /// The leash's first word.
+    Born,
     /// The answer to `initialize`.
     Startup,
     /// The `result` of the turn in flight.
@@ -32,7 +34,8 @@ pub(super) enum Clock {
     Drain,
 }
 
-const ALL: [Clock; 12] = [
+const ALL: [Clock; 13] = [
+    Clock::Born,
     Clock::Startup,
     Clock::Turn,
     Clock::Interrupted,

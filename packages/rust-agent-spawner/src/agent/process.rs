@@ -283,7 +283,8 @@ impl Guardian {
         ))
     }
 
-    fn signal(&self, number: libc::c_int) {
+    /// Sends a signal to the guardian, if it lives.
+    pub fn signal(&self, number: libc::c_int) {
         if self.is_alive() {
             // SAFETY: plain numbers; our own child that nobody has reaped.
             unsafe { libc::kill(self.pid, number) };

@@ -22,6 +22,9 @@ pub(super) const INTERRUPT_PATIENCE: Duration = Duration::from_secs(5);
 /// still holds must not keep an agent from ending.
 const DRAIN: Duration = Duration::from_millis(500);
 
+/// From the request to the leash's first word; a guardian that was stopped misses it.
+const BORN: Duration = Duration::from_secs(5);
+
 /// The leash's own deadline for force and a margin: then it is asked again, in its own way.
 const REPORT: Duration = Duration::from_secs(6);
 const PRESS: Duration = Duration::from_secs(1);
@@ -40,6 +43,8 @@ pub enum Action {
     Order(Order),
     /// Send this signal to the leash itself, if its socket shows that it is there.
     Leash(i32),
+    /// The guardian may have been stopped: continue it.
+    WakeGuardian,
     /// Nobody owns the tree any more: end what carries its mark, then say so.
     Sweep,
     /// Everything has been said; close what is left.
@@ -130,6 +135,7 @@ impl Session {
     /// A session whose program has been requested.
     pub fn new(shared: Arc<Shared>, timeouts: Timeouts, plan: Plan, now: Instant) -> Self {
         let mut clocks = Clocks::default();
+        clocks.set(Clock::Born, now + BORN);
         clocks.set(Clock::Startup, now + timeouts.startup);
         if let Some(total) = timeouts.total {
             clocks.set(Clock::Total, now + total);
@@ -178,6 +184,7 @@ impl Session {
     pub fn report(&mut self, report: Report, now: Instant, out: &mut Vec<Action>) {
         match report {
             Report::Started { pid, leash } => {
+                self.clocks.clear(Clock::Born);
                 self.shared
                     .change(|view| (view.pid, view.leash) = (pid, leash));
                 match self.plan.adapter.greeting(self.plan.agents.as_ref()) {
@@ -314,6 +321,11 @@ impl Session {
     pub fn tick(&mut self, now: Instant, out: &mut Vec<Action>) {
         while let Some(clock) = self.clocks.take_due(now) {
             match clock {
+                // A slow disk looks the same, so nothing worse than SIGCONT is done.
+                Clock::Born => {
+                    out.push(Action::WakeGuardian);
+                    self.clocks.set(Clock::Born, now + BORN);
+                }
                 Clock::Startup => {
                     let seconds = self.timeouts.startup.as_secs_f64();
                     self.shared

@@ -34,8 +34,8 @@ pub(super) struct Agent {
     stdin: Option<Descriptor>,
     stdout: Option<Descriptor>,
     stderr: Option<Descriptor>,
-    /// Held for its socket: see [`Ends`].
-    _guardian: Arc<Guardian>,
+    /// Held for its socket too: see [`Ends`].
+    pub(super) guardian: Arc<Guardian>,
     pub(super) unwritten: VecDeque<u8>,
     waits_to_write: bool,
     paused: bool,
@@ -61,7 +61,7 @@ impl Agent {
             stdin: Some(ends.stdin),
             stdout: Some(ends.stdout),
             stderr: Some(ends.stderr),
-            _guardian: ends.guardian,
+            guardian: ends.guardian,
             unwritten: VecDeque::new(),
             waits_to_write: false,
             paused: false,
