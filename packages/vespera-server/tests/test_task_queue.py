@@ -143,7 +143,7 @@ def test_unknown_needs_and_ids_in_use_are_refused_by_name(queue: TaskQueue) -> N
         ("task_id", lambda: TaskSpec("")),
         ("task_id", lambda: TaskSpec("a\nb")),
         ("priority", lambda: TaskSpec("a", priority=10**9)),
-        ("needs", lambda: TaskSpec("a", needs="b")),
+        ("needs", lambda: TaskSpec("a", needs="b")),  # type: ignore[arg-type]
     ],
 )
 def test_a_task_that_cannot_work_names_its_field(field: str, make: object) -> None:

@@ -50,7 +50,8 @@ class TaskSpec:
     def __post_init__(self) -> None:
         if not self.task_id or len(self.task_id) > _LONGEST_ID or not self.task_id.isprintable():
             _refuse("task_id", self.task_id, f"use 1 to {_LONGEST_ID} printable characters")
-        if isinstance(self.needs, str):
+        needs: Any = self.needs  # callers without a type checker pass one id, a str of letters
+        if isinstance(needs, str):
             _refuse("needs", self.needs, "give a tuple of task ids")
         if isinstance(self.priority, bool) or not -_PRIORITY <= self.priority <= _PRIORITY:
             _refuse("priority", self.priority, f"use an integer from -{_PRIORITY} to {_PRIORITY}")
