@@ -1,0 +1,350 @@
+"""Responsible for who works on which task: a durable queue with leases in one SQLite file.
+
+Every change is one transaction that holds the write lock from its first read, and every write of
+an owner is fenced by its claim's token: two processes never hold one task. The session id is
+chosen and stored *before* anything can be started with it, so that a crash at any moment leaves
+the id to resume by. It does not run tasks and starts no process.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sqlite3
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterable, Mapping
+from os import PathLike
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from vespera_agent_spawner.errors import ConfigError
+from vespera_agent_spawner.results import Outcome
+from vespera_server.tasks.database import open_database, transaction
+from vespera_server.tasks.errors import (
+    DependencyCycle,
+    LeaseLost,
+    TaskExists,
+    TaskNotFound,
+    UnknownDependency,
+)
+from vespera_server.tasks.graph import find_cycle
+from vespera_server.tasks.records import Claim, Start, TaskEvent, TaskRecord, TaskSpec, TaskState
+
+__all__ = ["TaskQueue"]
+
+_NEXT = """
+SELECT * FROM tasks AS t
+WHERE (t.state = 'pending' OR (t.state = 'running' AND t.lease_until <= :now))
+  AND NOT EXISTS (
+    SELECT 1 FROM dependencies AS d JOIN tasks AS n ON n.id = d.needs
+    WHERE d.task = t.id AND (n.state != 'ended' OR n.outcome != 'completed'))
+ORDER BY t.priority DESC, t.number LIMIT 1
+"""
+
+
+class TaskQueue:
+    """Tasks in the database at ``path``, which is created when it is not there.
+
+    A claim is void ``lease_seconds`` after its last heartbeat. All methods may be called from
+    any thread; each takes milliseconds, longer while another process writes.
+    """
+
+    def __init__(
+        self,
+        path: str | PathLike[str],
+        *,
+        lease_seconds: float = 30.0,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        if not (math.isfinite(lease_seconds) and lease_seconds > 0):
+            remedy = "use a number of seconds above 0"
+            raise ConfigError(
+                f"lease_seconds = {lease_seconds!r}: {remedy}",
+                field="lease_seconds",
+                value=lease_seconds,
+                remedy=remedy,
+            )
+        self._lease = lease_seconds
+        self._clock = clock
+        self._lock = threading.RLock()
+        self._connection = open_database(Path(path))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the database; claims stay valid until their leases end."""
+        with self._lock:
+            self._connection.close()
+
+    def add(self, specs: Iterable[TaskSpec]) -> None:
+        """Add tasks, all or none. They may need each other and tasks already there."""
+        specs = list(specs)
+        with self._lock, transaction(self._connection) as db:
+            for spec in specs:
+                _insert(db, spec)
+            known = {row[0] for row in db.execute("SELECT id FROM tasks")}
+            for spec in specs:
+                for needed in spec.needs:
+                    if needed not in known:
+                        raise UnknownDependency(
+                            f"task {spec.task_id!r} needs {needed!r}, which is no task: "
+                            "add it too, or correct needs",
+                            context={"task_id": spec.task_id, "needs": needed},
+                        )
+            # Old tasks cannot need new ones, so that a circle is among the new ones.
+            if cycle := find_cycle({spec.task_id: spec.needs for spec in specs}):
+                raise DependencyCycle(
+                    f"tasks need each other in a circle: {' -> '.join(cycle)}; "
+                    "take one of these out of needs",
+                    context={"path": cycle},
+                )
+            for spec in specs:
+                db.executemany(
+                    "INSERT OR IGNORE INTO dependencies VALUES (?, ?)",
+                    [(spec.task_id, needed) for needed in spec.needs],
+                )
+                self._note(db, spec.task_id, "added")
+                self._end_if_in_vain(db, spec.task_id)
+
+    def claim(self) -> Claim | None:
+        """The next task whose needs are met, or None when there is none to be had now."""
+        with self._lock, transaction(self._connection) as db:
+            now = self._clock()
+            row = db.execute(_NEXT, {"now": now}).fetchone()
+            if row is None:
+                return None
+            start = Start.STARTED if row["session_id"] is None else Start.RESUMED
+            claim = Claim(
+                task_id=row["id"],
+                config=json.loads(row["config"]),
+                session_id=row["session_id"] or str(uuid.uuid4()),
+                start=start,
+                attempts=row["attempts"] + (start is Start.STARTED),
+                token=uuid.uuid4().hex,
+                lease_until=now + self._lease,
+            )
+            self._hold(db, claim)
+            return claim
+
+    def heartbeat(self, claim: Claim) -> Claim:
+        """Prolong the lease; raises LeaseLost when somebody else has the task."""
+        with self._lock, transaction(self._connection) as db:
+            self._check(db, claim)
+            until = self._clock() + self._lease
+            db.execute("UPDATE tasks SET lease_until = ? WHERE id = ?", (until, claim.task_id))
+            return _with(claim, lease_until=until)
+
+    def restart(self, claim: Claim) -> Claim | None:
+        """Begin again in a fresh session, because the old one cannot be resumed.
+
+        The attempt counts. A task with ``restart=False`` ends ``incomplete`` and None is returned.
+        """
+        with self._lock, transaction(self._connection) as db:
+            row = self._check(db, claim)
+            if not row["restart"]:
+                why = f"session {claim.session_id} cannot be resumed, and restart is false"
+                self._end(db, claim.task_id, "incomplete", None, why, None)
+                return None
+            fresh = _with(
+                claim,
+                session_id=str(uuid.uuid4()),
+                start=Start.RESTARTED,
+                attempts=claim.attempts + 1,
+                lease_until=self._clock() + self._lease,
+            )
+            self._hold(db, fresh)
+            return fresh
+
+    def release(self, claim: Claim) -> None:
+        """Give the task back unfinished; whoever claims it next resumes its session."""
+        with self._lock, transaction(self._connection) as db:
+            self._check(db, claim)
+            db.execute(
+                "UPDATE tasks SET state = 'pending', token = NULL, lease_until = NULL WHERE id = ?",
+                (claim.task_id,),
+            )
+            self._note(db, claim.task_id, "released")
+
+    def finish(
+        self,
+        claim: Claim,
+        outcome: str,
+        *,
+        result: Any = None,
+        error: str | None = None,
+        cost_usd: float | None = None,
+    ) -> None:
+        """End the task. ``result`` is JSON data. What needs a task that did not complete ends
+        ``cancelled``, and so on down the line."""
+        outcome = Outcome(outcome)
+        with self._lock, transaction(self._connection) as db:
+            self._check(db, claim)
+            self._end(db, claim.task_id, outcome, result, error, cost_usd)
+
+    def task(self, task_id: str) -> TaskRecord:
+        """One task as it is now."""
+        with self._lock:
+            row = self._connection.execute(
+                "SELECT * FROM tasks WHERE id = ?", (task_id,)
+            ).fetchone()
+            if row is None:
+                raise TaskNotFound(f"no task {task_id!r} in this queue; tasks() lists them")
+            return self._record(row)
+
+    def tasks(self) -> list[TaskRecord]:
+        """All tasks in the order in which they were added."""
+        with self._lock:
+            rows = self._connection.execute("SELECT * FROM tasks ORDER BY number").fetchall()
+            return [self._record(row) for row in rows]
+
+    def events(self, task_id: str) -> list[TaskEvent]:
+        """What happened to a task, oldest first."""
+        with self._lock:
+            rows = self._connection.execute(
+                "SELECT at, kind, detail FROM events WHERE task = ? ORDER BY number", (task_id,)
+            )
+            return [TaskEvent(at, kind, json.loads(detail)) for at, kind, detail in rows]
+
+    def cost_usd(self) -> float:
+        """What all ended tasks cost together, as far as it is known."""
+        with self._lock:
+            query = "SELECT TOTAL(cost_usd) FROM tasks"
+            return float(self._connection.execute(query).fetchone()[0])
+
+    def _hold(self, db: sqlite3.Connection, claim: Claim) -> None:
+        db.execute(
+            "UPDATE tasks SET state = 'running', session_id = ?, attempts = ?, token = ?, "
+            "lease_until = ? WHERE id = ?",
+            (claim.session_id, claim.attempts, claim.token, claim.lease_until, claim.task_id),
+        )
+        self._note(
+            db, claim.task_id, claim.start, session_id=claim.session_id, attempt=claim.attempts
+        )
+
+    def _check(self, db: sqlite3.Connection, claim: Claim) -> sqlite3.Row:
+        row: sqlite3.Row | None = db.execute(
+            "SELECT * FROM tasks WHERE id = ? AND token = ?", (claim.task_id, claim.token)
+        ).fetchone()
+        if row is None:
+            raise LeaseLost(
+                f"the claim on task {claim.task_id!r} is void: its lease of {self._lease:g} s "
+                "passed and another owner took over, or the task ended; stop working on it",
+                context={"task_id": claim.task_id},
+            )
+        return row
+
+    def _end(
+        self,
+        db: sqlite3.Connection,
+        task_id: str,
+        outcome: str,
+        result: Any,
+        error: str | None,
+        cost_usd: float | None,
+    ) -> None:
+        """Ends the task, then whatever can no longer be done; a list, as lines may be long."""
+        db.execute(
+            "UPDATE tasks SET state = 'ended', token = NULL, lease_until = NULL, outcome = ?, "
+            "result = ?, error = ?, cost_usd = ? WHERE id = ?",
+            (str(outcome), json.dumps(result, allow_nan=False), error, cost_usd, task_id),
+        )
+        self._note(db, task_id, "ended", outcome=str(outcome))
+        if outcome == Outcome.COMPLETED:
+            return
+        failed = [(task_id, str(outcome))]
+        while failed:
+            needed, how = failed.pop()
+            dependents = db.execute(
+                "SELECT d.task FROM dependencies AS d JOIN tasks AS t ON t.id = d.task "
+                "WHERE d.needs = ? AND t.state = 'pending' ORDER BY t.number",
+                (needed,),
+            ).fetchall()
+            for (dependent,) in dependents:
+                self._cancel(db, dependent, needed, how)
+                failed.append((dependent, "cancelled"))
+
+    def _end_if_in_vain(self, db: sqlite3.Connection, task_id: str) -> None:
+        row = db.execute(
+            "SELECT n.id, n.outcome FROM dependencies AS d JOIN tasks AS n ON n.id = d.needs "
+            "WHERE d.task = ? AND n.state = 'ended' AND n.outcome != 'completed'",
+            (task_id,),
+        ).fetchone()
+        state = db.execute("SELECT state FROM tasks WHERE id = ?", (task_id,)).fetchone()[0]
+        if row is not None and state == TaskState.PENDING:
+            why = f"it needs {row[0]!r}, which ended {row[1]}"
+            self._end(db, task_id, "cancelled", None, why, None)
+
+    def _cancel(self, db: sqlite3.Connection, task_id: str, needed: str, how: str) -> None:
+        db.execute(
+            "UPDATE tasks SET state = 'ended', outcome = 'cancelled', error = ? WHERE id = ?",
+            (f"it needs {needed!r}, which ended {how}", task_id),
+        )
+        self._note(db, task_id, "ended", outcome="cancelled")
+
+    def _note(self, db: sqlite3.Connection, task_id: str, kind: str, **detail: Any) -> None:
+        db.execute(
+            "INSERT INTO events (task, at, kind, detail) VALUES (?, ?, ?, ?)",
+            (task_id, self._clock(), str(kind), json.dumps(detail)),
+        )
+
+    def _record(self, row: sqlite3.Row) -> TaskRecord:
+        needs = self._connection.execute(
+            "SELECT needs FROM dependencies WHERE task = ? ORDER BY needs", (row["id"],)
+        )
+        return TaskRecord(
+            task_id=row["id"],
+            config=json.loads(row["config"]),
+            needs=tuple(needed for (needed,) in needs),
+            priority=row["priority"],
+            restart=bool(row["restart"]),
+            state=TaskState(row["state"]),
+            attempts=row["attempts"],
+            session_id=row["session_id"],
+            outcome=row["outcome"],
+            result=None if row["result"] is None else json.loads(row["result"]),
+            error=row["error"],
+            cost_usd=row["cost_usd"],
+        )
+
+
+def _insert(db: sqlite3.Connection, spec: TaskSpec) -> None:
+    try:
+        db.execute(
+            "INSERT INTO tasks (id, config, priority, restart) VALUES (?, ?, ?, ?)",
+            (spec.task_id, _json(spec), spec.priority, int(spec.restart)),
+        )
+    except sqlite3.IntegrityError as error:
+        raise TaskExists(
+            f"task {spec.task_id!r} is in the queue already: choose another id",
+            context={"task_id": spec.task_id},
+        ) from error
+
+
+def _json(spec: TaskSpec) -> str:
+    try:
+        return json.dumps(dict(spec.config), allow_nan=False)
+    except (TypeError, ValueError) as error:
+        remedy = "use JSON data: text, finite numbers, booleans, null, lists, objects"
+        raise ConfigError(
+            f"config of task {spec.task_id!r}: {error}; {remedy}",
+            field="config",
+            value=None,
+            remedy=remedy,
+        ) from error
+
+
+def _with(claim: Claim, **changes: Any) -> Claim:
+    fields: Mapping[str, Any] = {name: getattr(claim, name) for name in Claim.__slots__}
+    return Claim(**{**fields, **changes})
