@@ -14,11 +14,20 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from benchmarks import work
 from benchmarks.programs import PEERS, compiled
 
-TASKS = {"spawn + exit": 0, "one-turn session": 1}
+# Turns of a session, and whether a Python thread of the host computes meanwhile.
+TASKS = {
+    "spawn + exit": (0, False),
+    "spawn + exit, busy": (0, True),
+    "one-turn session": (1, False),
+}
+
+# Beside a program that is not Python, the same load is a process.
+COMPUTE = [sys.executable, "-c", "while True: pass"]
 
 
 @dataclass(frozen=True)
@@ -29,29 +38,38 @@ class Sample:
     cpu: float
 
 
-Measure = Callable[[int, int], Sample]
+Measure = Callable[[int, int, bool], Sample]
 
 
 def peer(command: list[str]) -> Measure:
     """A peer is a program that prints wall and CPU seconds of `sessions` sessions."""
+    is_python = command[0] == sys.executable
 
-    def measure(sessions: int, turns: int) -> Sample:
+    def measure(sessions: int, turns: int, busy: bool) -> Sample:
         line = [*command, str(compiled("instant_cli")), str(sessions), str(work.WIDTH), str(turns)]
-        answer = subprocess.run(line, check=True, capture_output=True, text=True).stdout
+        beside = subprocess.Popen(COMPUTE) if busy and not is_python else None
+        try:
+            line += ["busy"] if busy and is_python else []
+            answer = subprocess.run(line, check=True, capture_output=True, text=True).stdout
+        finally:
+            if beside is not None:
+                beside.kill()
+                beside.wait()
         wall, cpu = (float(text) / sessions for text in answer.split())
         return Sample(wall, cpu)
 
     return measure
 
 
-def ours(impl: work.Impl) -> Measure:
-    """One of our backends, in this process."""
+def ours(impl: work.Impl, way: Callable[[Path, work.Impl, int, int], None]) -> Measure:
+    """One of our backends, in this process, by one of its two faces."""
 
-    def measure(sessions: int, turns: int) -> Sample:
-        before = resource.getrusage(resource.RUSAGE_SELF)
-        began = time.perf_counter()
-        work.sessions(compiled("instant_cli"), impl, sessions, turns)
-        wall = time.perf_counter() - began
+    def measure(sessions: int, turns: int, busy: bool) -> Sample:
+        with work.computing(busy):
+            before = resource.getrusage(resource.RUSAGE_SELF)
+            began = time.perf_counter()
+            way(compiled("instant_cli"), impl, sessions, turns)
+            wall = time.perf_counter() - began
         after = resource.getrusage(resource.RUSAGE_SELF)
         cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
         return Sample(wall / sessions, cpu / sessions)
@@ -64,20 +82,22 @@ def contestants() -> dict[str, Measure]:
     return {
         "C posix_spawn (floor)": peer([str(compiled("floor"))]),
         "asyncio reference": peer([sys.executable, str(PEERS / "asyncio_reference.py")]),
-        "vespera, rust": ours("rust"),
-        "vespera, python": ours("python"),
+        "rust, Supervisor": ours("rust", work.fleet),
+        "rust, threads": ours("rust", work.sessions),
+        "python, Supervisor": ours("python", work.fleet),
+        "python, threads": ours("python", work.sessions),
     }
 
 
-def rounds(turns: int, sessions: int, number: int) -> dict[str, list[Sample]]:
+def rounds(turns: int, busy: bool, sessions: int, number: int) -> dict[str, list[Sample]]:
     """`number` interleaved rounds after one unmeasured round."""
     measures = contestants()
     found: dict[str, list[Sample]] = {name: [] for name in measures}
     for measure in measures.values():
-        measure(min(sessions, work.WIDTH), turns)
+        measure(min(sessions, work.WIDTH), turns, busy)
     for _ in range(number):
         for name, measure in measures.items():
-            found[name].append(measure(sessions, turns))
+            found[name].append(measure(sessions, turns, busy))
     return found
 
 
@@ -114,8 +134,10 @@ def main() -> None:
     print(f"{number} interleaved rounds of {sessions} sessions, {work.WIDTH} at a time")
     head = f"{'work':<18}{'who':<24}{'sess./s':>9}{'x floor':>9}{'spread':>12}{'CPU us':>10}"
     print(f"{head}\n{'-' * len(head)}")
-    for task, turns in TASKS.items():
-        report(task, rounds(turns, sessions, number))
+    for task, (turns, busy) in TASKS.items():
+        # A busy asyncio takes so long that fewer have to do.
+        part = max(work.WIDTH, sessions // 4) if busy else sessions
+        report(task, rounds(turns, busy, part, number))
     print(
         "x floor: sessions/s over the floor's, median of the rounds and its spread; 1 is the floor"
     )

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from pathlib import Path
@@ -32,3 +36,49 @@ def sessions(program: Path, impl: Impl, number: int, turns: int) -> None:
     """Run `number` sessions, WIDTH at a time."""
     with ThreadPoolExecutor(WIDTH) as pool:
         list(pool.map(lambda _: session(program, impl, turns), range(number)))
+
+
+def fleet(program: Path, impl: Impl, number: int, turns: int) -> None:
+    """The same through a Supervisor: `number` sessions, or runs of one turn, WIDTH at a time."""
+    asyncio.run(_fleet(program, impl, number, turns))
+
+
+async def _fleet(program: Path, impl: Impl, number: int, turns: int) -> None:
+    config = spawner.SupervisorConfig(
+        backend=impl, max_agents=WIDTH, max_starting=WIDTH, memory_reserve=0
+    )
+    async with spawner.Supervisor(config) as supervisor:
+        if turns:
+            asked = [spawner.AgentConfig(program=str(program), prompt="hi") for _ in range(number)]
+            for result in await supervisor.run(asked):
+                if result.outcome != "completed":
+                    raise RuntimeError(f"a run ended as {result.outcome}: {result.error}")
+            return
+
+        async def one() -> None:
+            agent = await supervisor.spawn(
+                spawner.AgentConfig(program=str(program), timeouts={"queue": 120})
+            )
+            await agent.shutdown()
+
+        await asyncio.gather(*(one() for _ in range(number)))
+
+
+@contextlib.contextmanager
+def computing(busy: bool) -> Iterator[None]:
+    """A Python thread that computes meanwhile, if wanted."""
+    done = threading.Event()
+
+    def compute() -> None:
+        while not done.is_set():
+            pass
+
+    thread = threading.Thread(target=compute, daemon=True)
+    if busy:
+        thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        if busy:
+            thread.join()

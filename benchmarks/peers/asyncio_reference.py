@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+import threading
 import time
 from asyncio.subprocess import PIPE, Process
 from typing import Any
@@ -55,7 +56,15 @@ async def sessions(program: str, count: int, width: int, turns: int) -> float:
     return time.perf_counter() - began
 
 
+def compute() -> None:
+    """What a busy orchestrator does beside its agents."""
+    while True:
+        pass
+
+
 if __name__ == "__main__":
     numbers = [int(text) for text in sys.argv[2:5]]
+    if "busy" in sys.argv[5:]:
+        threading.Thread(target=compute, daemon=True).start()
     seconds = asyncio.run(sessions(sys.argv[1], *numbers))
     print(f"{seconds:.6f} {time.process_time():.6f}")
