@@ -117,6 +117,15 @@ pub fn spawn(request: &Request<'_>) -> io::Result<Ends> {
     }
 }
 
+/// Whether [`spawn`] will not wait for a guardian to start.
+pub fn is_ready() -> bool {
+    CURRENT.try_lock().is_ok_and(|current| {
+        current
+            .as_ref()
+            .is_some_and(|running| running.rights.pid == std::process::id() && running.is_alive())
+    })
+}
+
 fn is_hangup(error: &io::Error) -> bool {
     matches!(
         error.kind(),

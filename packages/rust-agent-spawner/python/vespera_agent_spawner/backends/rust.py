@@ -6,6 +6,7 @@ Importing this module imports the extension and raises what that raises.
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import os
 import threading
@@ -161,6 +162,12 @@ def _for_engine(config: AgentConfig) -> str:
     return json.dumps(told, ensure_ascii=False).encode("utf-8", "replace").decode("utf-8")
 
 
+@functools.cache
+def _tier() -> str:
+    """The tier without a cgroup; asked once, as the answer takes a look at the guardian."""
+    return _native.containment()[0]
+
+
 def _around(launch: Launch) -> tuple[float, bytes | None, bytes | None]:
     cgroup, transcript = (
         None if path is None else os.fsencode(path) for path in (launch.cgroup, launch.transcript)
@@ -192,7 +199,7 @@ class RustSession:
         self._started_at = time.time() - native.info()["age_seconds"]
         self._turn_began = time.monotonic()
         self._ending = threading.Lock()
-        self._containment = _native.containment()[0] if launch.cgroup is None else "cgroup"
+        self._containment = _tier() if launch.cgroup is None else "cgroup"
         self._exit: ExitStatus | None = None
         self._discard = weakref.finalize(self, launch.discard)
 
