@@ -219,7 +219,8 @@ def bench_smoke(session: nox.Session) -> None:
 def chaos(session: nox.Session) -> None:
     """Kill hosts, guardians and leashes at random and add it to the ledger; see chaos/README.md.
 
-    `--minutes M --jobs J --seed S`; `--smoke` runs a few hundred trials and records none.
+    `--minutes M --jobs J --seed S`; `--systematic` kills at every system call; `--smoke` runs some
+    of all and records none.
     """
     install_pins(session, "test")
     install_editable(session)

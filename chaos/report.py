@@ -1,8 +1,9 @@
 """Runs trials of the built harness, adds them to the ledger, and says what the ledger proves.
 
 ``--minutes M`` for each of ``--jobs J`` harnesses from ``--seed S`` on; without ``--minutes`` it
-only reads the ledger. ``--smoke`` runs 300 trials of each kind and records none. ``--hash`` prints
-the hash of the guardian's sources.
+only reads the ledger. ``--systematic`` kills at every system call instead of at random. ``--smoke``
+runs 300 trials of each kind and the systematic ones, and records none. ``--hash`` prints the hash
+of the guardian's sources.
 """
 
 from __future__ import annotations
@@ -61,6 +62,11 @@ def run(seconds: int, trials: int, jobs: int, seed: int, target: str, ledger: Pa
     return not any(codes)
 
 
+def systematic() -> int:
+    """Kill host, guardian and leash at every system call; 1 if anything survived."""
+    return subprocess.run([harness(), "systematic"], check=False).returncode
+
+
 def percentile(sorted_values: list[float], part: float) -> float:
     """The value below which ``part`` of the values lie (nearest rank)."""
     return sorted_values[min(len(sorted_values) - 1, int(part * len(sorted_values)))]
@@ -74,7 +80,8 @@ def report() -> bool:
     hosts: defaultdict[str, int] = defaultdict(int)
     for line in LEDGER.read_text("utf-8").splitlines() if LEDGER.exists() else ():
         trial = json.loads(line)
-        if trial["hash"] == present:
+        # A host that was killed before its first agent proves little.
+        if trial["hash"] == present and trial["spawned"] > 0:
             whom = trial["kill"].split()[0]
             # Beyond the grace that the agents were given by the one who started them.
             grace = trial["grace_ms"] if whom == "host" else 0
@@ -82,6 +89,7 @@ def report() -> bool:
             left[whom] += trial["survivors"] > 0
             hosts[trial["host"]] += 1
     print(f"guardian sources {present}; hosts: {dict(hosts)}")
+    print("only kills of hosts with at least one agent are counted")
     print("times are from the kill to nothing left, less the agents' grace")
     for whom in TARGETS:
         found = sorted(times[whom])
@@ -103,6 +111,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=0.0)
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--seed", type=int, default=None)
+    parser.add_argument("--systematic", action="store_true")
     parser.add_argument("--smoke", action="store_true")
     parser.add_argument("--hash", action="store_true")
     options = parser.parse_args()
@@ -112,7 +121,9 @@ def main() -> int:
     seed = random.randrange(1 << 40) if options.seed is None else options.seed
     if options.smoke:
         clean_runs = [run(60, 300, 1, seed, target, None) for target in TARGETS]
-        return int(not all(clean_runs))
+        return int(not all(clean_runs)) or systematic()
+    if options.systematic:
+        return systematic()
     clean = True
     if options.minutes > 0:
         clean = run(int(options.minutes * 60), 1 << 62, options.jobs, seed, "mix", LEDGER)

@@ -10,6 +10,7 @@ mod adversary;
 mod figures;
 mod host;
 mod oracle;
+mod systematic;
 mod trial;
 
 use std::fs::OpenOptions;
@@ -23,6 +24,16 @@ fn main() {
         Some("adversary") => adversary::run(words.get(2).map_or("plain", String::as_str)),
         Some("host") => host::run(&words[2..]),
         Some("run") => run(&words[2..]),
+        Some("systematic") => {
+            oracle::become_subreaper();
+            let all = ["host", "guardian", "leash"].map(String::from);
+            let roles = if words.len() > 2 {
+                &words[2..]
+            } else {
+                &all[..]
+            };
+            std::process::exit(i32::from(systematic::run(roles) > 0));
+        }
         Some("figures") => figures::run(&words[2..]),
         _ => {
             eprintln!(
@@ -110,6 +121,7 @@ fn run(words: &[String]) {
                 "host": result.host,
                 "grace_ms": result.grace_ms,
                 "agents": result.agents,
+                "spawned": result.spawned,
                 "survivors": result.survivors.len(),
                 "ms": result.milliseconds,
                 "hash": hash,

@@ -37,6 +37,8 @@ pub struct Finding {
     pub host: &'static str,
     pub grace_ms: u64,
     pub agents: u64,
+    /// How many of them had been started when the kill came.
+    pub spawned: u64,
     pub survivors: Vec<String>,
     pub milliseconds: f64,
     /// The trial itself went wrong, so that it proves nothing.
@@ -69,7 +71,7 @@ pub fn run(seed: u64, settings: &Settings) -> Finding {
     match start(python, &tag, agents, grace_ms, seed) {
         Ok(host) => {
             let mut trial = Trial { host, tag, random };
-            trial.wait_for_moment(agents);
+            finding.spawned = trial.wait_for_moment(agents);
             match target {
                 Target::Host => trial.kill_host(&mut finding),
                 Target::Guardian | Target::Leash => trial.kill_inside(target, &mut finding),
@@ -138,19 +140,35 @@ fn start(
     Ok(Host { child, news })
 }
 
-struct Trial {
+pub struct Trial {
     host: Host,
     tag: String,
     random: fastrand::Rng,
 }
 
 impl Trial {
-    fn pid(&self) -> i32 {
+    /// A Rust host for the systematic kills.
+    pub fn start(tag: &str, agents: u64, grace_ms: u64, finding: &mut Finding) -> Option<Self> {
+        let tag = format!("{tag}-{}-{}", std::process::id(), fastrand::u32(..));
+        match start(None, &tag, agents, grace_ms, 1) {
+            Ok(host) => Some(Self {
+                host,
+                tag,
+                random: fastrand::Rng::with_seed(1),
+            }),
+            Err(error) => {
+                finding.broken = Some(format!("the host did not start: {error}"));
+                None
+            }
+        }
+    }
+
+    pub fn pid(&self) -> i32 {
         self.host.child.id().cast_signed()
     }
 
     /// After so many spawns, and then a little: before the first, in between, or when all run.
-    fn wait_for_moment(&mut self, agents: u64) {
+    fn wait_for_moment(&mut self, agents: u64) -> u64 {
         let spawns = self.random.u64(..=agents);
         let deadline = Instant::now() + Duration::from_secs(10);
         let mut seen = 0;
@@ -159,11 +177,13 @@ impl Trial {
             match self.host.news.recv_timeout(left) {
                 Ok(word) if word == "spawned" => seen += 1,
                 Ok(_) => {}
-                Err(_) => return,
+                Err(_) => return seen,
             }
         }
         let micros = 1 << self.random.u32(..14);
         std::thread::sleep(Duration::from_micros(self.random.u64(..micros)));
+        let meanwhile = self.host.news.try_iter().filter(|word| word == "spawned");
+        seen + meanwhile.count() as u64
     }
 
     fn kill_host(&mut self, finding: &mut Finding) {
@@ -230,8 +250,13 @@ impl Trial {
             oracle::kill(victim, Signal::STOP);
         }
         oracle::kill(victim, Signal::KILL);
-        let killed = Instant::now();
         self.say("pause");
+        self.check_inside(finding);
+    }
+
+    /// Nobody strays, the host can spawn again, and its own death leaves nothing.
+    pub fn check_inside(&mut self, finding: &mut Finding) {
+        let killed = Instant::now();
         let (tag, pid) = (self.tag.clone(), self.pid());
         if oracle::within(DEADLINE, || oracle::strays(&tag, pid).is_empty()).is_none() {
             finding.survivors = names(&oracle::strays(&tag, pid));
@@ -252,13 +277,13 @@ impl Trial {
         finding.milliseconds = milliseconds;
     }
 
-    fn say(&mut self, word: &str) {
+    pub fn say(&mut self, word: &str) {
         if let Some(input) = &mut self.host.child.stdin {
             let _ = writeln!(input, "{word}");
         }
     }
 
-    fn heard(&mut self, wanted: &str) -> bool {
+    pub fn heard(&mut self, wanted: &str) -> bool {
         let deadline = Instant::now() + Duration::from_secs(20);
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -272,7 +297,7 @@ impl Trial {
     }
 
     /// The host is dead: nobody may be left below the harness, and nobody with the tag.
-    fn conclude(&mut self, limit: Duration, finding: &mut Finding) {
+    pub fn conclude(&mut self, limit: Duration, finding: &mut Finding) {
         let took = oracle::within(limit, oracle::childless);
         finding.milliseconds = took.unwrap_or(limit.as_secs_f64() * 1000.0);
         let left = oracle::tagged(&self.tag);
@@ -287,5 +312,15 @@ fn names(found: &[oracle::Process]) -> Vec<String> {
     found
         .iter()
         .map(|process| format!("{} {} {}", process.pid, process.name, process.state as char))
+        .collect()
+}
+
+/// Children of all threads of a process, by their name: whichever thread asked first for an agent
+/// has started the guardian.
+pub fn all_children_named(parent: i32, name: &str) -> Vec<i32> {
+    oracle::processes()
+        .into_iter()
+        .filter(|process| process.parent == parent && process.name == name)
+        .map(|process| process.pid)
         .collect()
 }

@@ -430,6 +430,59 @@ except spawner.SpawnError as error:
     assert "TMPDIR" in told
 
 
+@x86
+@root_only
+def test_a_stranger_with_a_used_number_is_never_hit(agents: Agents, tmp_path: Path) -> None:
+    told = unshared(
+        agents,
+        tmp_path,
+        "",
+        f"""
+sys.path.insert(0, {HERE!r})
+from situations import start_with_pid
+
+def children(pid):
+    return [int(w) for t in os.listdir(f"/proc/{{pid}}/task")
+            for w in open(f"/proc/{{pid}}/task/{{t}}/children").read().split()]
+
+def below(pid):
+    found = children(pid)
+    return found + [one for child in found for one in below(child)]
+
+spawn("a")
+say("a", "leave")
+numbers = set(below(os.getpid()))
+guardian = [pid for pid in numbers if open(f"/proc/{{pid}}/comm").read() == "vespera-guard\\n"]
+agent = spawner.agent_status("a").pid
+spawner.shutdown_claude_agent("a")
+for pid in guardian:
+    os.kill(pid, signal.SIGKILL)
+    # Its host reaps it with the next request.
+    spawn("next"); spawner.shutdown_claude_agent("next")
+strangers = {{}}
+for pid in numbers:
+    try:
+        strangers[pid] = start_with_pid(pid, "sleep", "50")
+    except FileExistsError:
+        pass
+assert agent in strangers, (agent, strangers, numbers)
+spawn("b"); say("b", "orphan"); spawner.shutdown_claude_agent("b", 0)
+spawner.shutdown_claude_agent("a")
+for info in spawner.list_agents():
+    spawner.shutdown_claude_agent(info.agent_id, 0)
+alive = [pid for pid in strangers if os.waitpid(pid, os.WNOHANG) == (0, 0)]
+for pid in strangers:
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+tell(enough=len(strangers) >= (4 if guardian else 2), hit=len(strangers) - len(alive))
+""",
+        "--pid",
+        "--fork",
+        "--mount-proc",
+    )
+    assert told.strip() == '{"enough": true, "hit": 0}'
+
+
 # -- nothing left to use --------------------------------------------------------------------------
 
 

@@ -176,13 +176,17 @@ class PythonBackend:
         if reactor is None:
             return
 
-        async def end_all() -> None:
+        async def end_all(grace: float) -> None:
             living = [live for live in self._live if live.pid is not None]
             work = [session.end(grace) for session in self._sessions]
             work += [session.end(grace) for session in living]
             await asyncio.gather(*work, return_exceptions=True)
 
-        reactor.submit(end_all()).result()
+        try:
+            reactor.submit(end_all(grace)).result()
+        except KeyboardInterrupt:
+            # Ctrl-C for the second time: now, but not without them.
+            reactor.submit(end_all(0.0)).result()
         reactor.stop()
 
     def forget_in_fork(self) -> None:
