@@ -397,6 +397,7 @@ impl Engine {
             self.timers.remove(&(at, id));
         }
         if finished {
+            agent.remove_cgroup();
             self.agents.remove(&id);
             return;
         }

@@ -225,6 +225,24 @@ def test_limits_that_a_cgroup_cannot_keep_are_watched(fleet: Fleet, delegated: P
     assert "limits.memory" in (result.error or "")
 
 
+def parent_of(pid: int | None) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def test_a_killed_leash_leaves_no_cgroup(fleet: Fleet, delegated: Path) -> None:
+    rust_only(fleet)
+
+    async def main() -> None:
+        async with fleet.supervisor(cgroup=str(delegated)) as sup:
+            agent = await sup.spawn(AgentConfig.from_mapping(mapping(fleet, "hang", {})))
+            os.kill(parent_of(agent.pid), signal.SIGKILL)
+            assert (await agent.result()).outcome is Outcome.KILLED
+
+    asyncio.run(main())
+    assert fleet.gone()
+    assert eventually(lambda: not [entry for entry in delegated.iterdir() if entry.is_dir()])
+
+
 @pytest.mark.parametrize("name", ["/nowhere", "/tmp"])
 def test_a_directory_that_is_no_cgroup_is_refused(fleet: Fleet, name: str) -> None:
     with pytest.raises(ConfigError, match="cgroup") as caught:

@@ -457,6 +457,8 @@ agent = spawner.agent_status("a").pid
 spawner.shutdown_claude_agent("a")
 for pid in guardian:
     os.kill(pid, signal.SIGKILL)
+    while open(f"/proc/{{pid}}/stat").read().rpartition(")")[2].split()[0] != "Z":
+        time.sleep(0.001)
     # Its host reaps it with the next request.
     spawn("next"); spawner.shutdown_claude_agent("next")
 strangers = {{}}

@@ -55,6 +55,8 @@ pub struct Ends {
     pub stderr: Descriptor,
     /// Kept as long as the agent: a guardian whose socket ends takes its agents along.
     pub guardian: Arc<Guardian>,
+    /// The agent's own cgroup; empty for none.
+    pub cgroup: Vec<u8>,
 }
 
 /// A running guardian.
@@ -251,6 +253,7 @@ impl Guardian {
             stdout,
             stderr,
             guardian: self,
+            cgroup: request.cgroup.to_vec(),
         })
     }
 

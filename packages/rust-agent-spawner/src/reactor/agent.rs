@@ -11,6 +11,7 @@ use rustix::fd::AsFd;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, Shutdown};
 use std::collections::VecDeque;
+use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 use std::time::Instant;
 use vespera_guardian::Report;
@@ -36,6 +37,7 @@ pub(super) struct Agent {
     stderr: Option<Descriptor>,
     /// Held for its socket too: see [`Ends`].
     pub(super) guardian: Arc<Guardian>,
+    cgroup: Vec<u8>,
     pub(super) unwritten: VecDeque<u8>,
     waits_to_write: bool,
     paused: bool,
@@ -62,11 +64,20 @@ impl Agent {
             stdout: Some(ends.stdout),
             stderr: Some(ends.stderr),
             guardian: ends.guardian,
+            cgroup: ends.cgroup,
             unwritten: VecDeque::new(),
             waits_to_write: false,
             paused: false,
             close_after_write: false,
             timer: None,
+        }
+    }
+
+    /// The leash removes its cgroup; what a killed one left is ours to remove.
+    pub(super) fn remove_cgroup(&self) {
+        if !self.cgroup.is_empty() {
+            let path = std::ffi::OsStr::from_bytes(&self.cgroup);
+            let _ = std::fs::remove_dir(path);
         }
     }
 

@@ -74,10 +74,12 @@ class Sweeper:
 
     def _reap_adopted(self) -> None:
         """Orphans of the tree are ours where the host is PID 1 of a container, or a subreaper."""
-        for pid, _ in self._killed:
-            # ECHILD: somebody else's, as usual. A number that is our child's cannot be another's.
-            with contextlib.suppress(ChildProcessError):
-                os.waitpid(pid, os.WNOHANG)
+        for pid, born in self._killed:
+            # Not the same process: its parent has reaped it, and the number may be another's.
+            if proc.start_time(pid) == born:
+                # ECHILD: somebody else's child, as usual.
+                with contextlib.suppress(ChildProcessError):
+                    os.waitpid(pid, os.WNOHANG)
 
     def _members(self, table: proc.Table) -> list[proc.Process]:
         return table.members(self._leader, self._born, self._tag, frozenset(self._known))
