@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from pathlib import Path
 
 import pytest
 
+import vespera_agent_spawner as spawner
 from fake_agents import FAKE, eventually, traced
 from vespera_agent_spawner import backends
 
@@ -50,6 +52,8 @@ for line in sys.stdin:
             print("spawned", flush=True)
         except spawner.AgentError as error:
             print(repr(error), flush=True)
+    elif word == "where":
+        print(os.path.dirname(spawner.__file__), flush=True)
     elif word == "end":
         print(spawner.shutdown_claude_agent("leaver", 0).by, flush=True)
     elif word == "states":
@@ -70,10 +74,11 @@ def named(pids: list[int], name: str) -> list[int]:
 class Host:
     """A host process with four adversarial agents."""
 
-    def __init__(self, trace: str) -> None:
+    def __init__(self, trace: str, **environment: str) -> None:
         self.trace = trace
         self.process = subprocess.Popen(
             [sys.executable, "-c", HOST, trace],
+            env={**os.environ, **environment},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -179,3 +184,24 @@ def test_a_guardian_that_was_stopped_is_made_to_start_agents(host: Host) -> None
     os.kill(host.guardian, signal.SIGSTOP)
     assert host.ask("again") == "spawned"
     assert host.ask("states").count("ended") == 0
+
+
+def test_an_upgrade_under_a_living_host_breaks_nothing(tmp_path: Path) -> None:
+    """The wheel's files are overwritten and deleted, the guardian is killed: it starts another."""
+    installed = Path(spawner.__file__).parent
+    copy = Path(shutil.copytree(installed, tmp_path / "site" / installed.name))
+    made = Host(f"upgrade-{os.getpid()}", PYTHONPATH=str(tmp_path / "site"))
+    try:
+        assert made.ask("where") == str(copy)
+        for file in copy.rglob("*.so"):
+            # As an installer does it: the running host keeps the old one mapped.
+            file.unlink()
+            file.write_bytes(b"another build")
+        shutil.rmtree(copy)
+        os.kill(made.guardian, signal.SIGKILL)
+        assert eventually(lambda: made.ask("states").count("ended") == 4)
+        assert made.ask("again") == "spawned"
+    finally:
+        made.process.kill()
+        made.process.communicate()
+    assert made.nothing_left()
