@@ -71,7 +71,9 @@ def _explicit(name: str, working_directory: str | None) -> str:
         return str(path)
     exists = path.exists()
     why = "is not an executable file" if exists else "does not exist"
-    remedy = f"make it executable (chmod +x {path})" if exists else _INSTALL
+    remedy = f"make it executable (chmod +x {path})" if exists else "give a path that exists"
+    if not exists and path.name == DEFAULT_PROGRAM:
+        remedy = _INSTALL
     kind = SpawnError if exists else ProgramNotFound
     raise kind(
         f"program '{name}': {path} {why}. Remedy: {remedy}",
