@@ -20,6 +20,9 @@ PREAMBLE = """
 import json, os, signal, sys, threading, time, warnings
 import vespera_agent_spawner as spawner
 
+# A suite that a shell runs in the background has it ignored, and so have its children.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 BACKEND, FAKE, TRACE = sys.argv[1:4]
 
 def spawn(name, how="", **config):
