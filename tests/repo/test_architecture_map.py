@@ -86,7 +86,7 @@ def test_snippet_runs(number: int, scripted: dict[str, str], tmp_path: Path) -> 
 def checkout(folder: Path) -> Path:
     """A copy of the sources: the commands write into the tree that they are run in."""
     folder.mkdir()
-    for name in ("Cargo.toml", "Cargo.lock", "crates", "packages"):
+    for name in ("Cargo.toml", "Cargo.lock", "chaos", "crates", "packages"):
         source = ROOT / name
         if source.is_dir():
             shutil.copytree(
