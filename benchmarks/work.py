@@ -38,30 +38,52 @@ def sessions(program: Path, impl: Impl, number: int, turns: int) -> None:
         list(pool.map(lambda _: session(program, impl, turns), range(number)))
 
 
-def fleet(program: Path, impl: Impl, number: int, turns: int) -> None:
-    """The same through a Supervisor: `number` sessions, or runs of one turn, WIDTH at a time."""
-    asyncio.run(_fleet(program, impl, number, turns))
-
-
-async def _fleet(program: Path, impl: Impl, number: int, turns: int) -> None:
+async def fleet(program: Path, impl: Impl, number: int, turns: int) -> float:
+    """The same through a Supervisor: programs that only start and end (-1), sessions (0), or
+    runs of one turn, WIDTH at a time; returns the CPU seconds that the agents used."""
     config = spawner.SupervisorConfig(
         backend=impl, max_agents=WIDTH, max_starting=WIDTH, memory_reserve=0
     )
     async with spawner.Supervisor(config) as supervisor:
         if turns:
-            asked = [spawner.AgentConfig(program=str(program), prompt="hi") for _ in range(number)]
-            for result in await supervisor.run(asked):
+            raw = turns < 0
+            adapter, prompt = ("raw", None) if raw else ("claude", "hi")
+            asked = [
+                spawner.AgentConfig(adapter=adapter, program=str(program), prompt=prompt)
+                for _ in range(number)
+            ]
+            results = await supervisor.run(asked)
+            for result in results:
                 if result.outcome != "completed":
                     raise RuntimeError(f"a run ended as {result.outcome}: {result.error}")
-            return
+            return sum(result.cpu_seconds or 0.0 for result in results)
 
-        async def one() -> None:
+        async def one() -> float:
             agent = await supervisor.spawn(
                 spawner.AgentConfig(program=str(program), timeouts={"queue": 120})
             )
             await agent.shutdown()
+            return agent.usage().cpu_seconds
 
-        await asyncio.gather(*(one() for _ in range(number)))
+        return sum(await asyncio.gather(*(one() for _ in range(number))))
+
+
+async def listen(program: Path, impl: Impl, environment: dict[str, str], touched: bool) -> float:
+    """One run with a long answer to an iterating consumer, which reads kind and text of each event
+    that is to be `touched`; returns the CPU seconds that the agent used."""
+    config = spawner.SupervisorConfig(backend=impl, memory_reserve=0)
+    asked = spawner.AgentConfig(program=str(program), prompt="hi", environment=environment)
+    seen = characters = 0
+    async with spawner.Supervisor(config) as supervisor:
+        agent = await supervisor.spawn(asked)
+        async for event in agent:
+            seen += 1
+            if touched and event.kind == "assistant":
+                characters += len(event.text or "")
+        await agent.result()
+        if seen < int(environment["INSTANT_MESSAGES"]):
+            raise RuntimeError(f"{seen} events came of {environment['INSTANT_MESSAGES']}")
+        return agent.usage().cpu_seconds
 
 
 @contextlib.contextmanager

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
-import threading
-import time
+import os
 from asyncio.subprocess import PIPE, Process
 from typing import Any
 
@@ -32,9 +30,20 @@ async def send(process: Process, message: dict[str, Any]) -> None:
     await process.stdin.drain()
 
 
+async def start_and_end(program: str) -> None:
+    """A program that says nothing: read up to its end, and wait for it."""
+    process = await asyncio.create_subprocess_exec(program, stdout=PIPE)
+    assert process.stdout is not None
+    await process.stdout.read()
+    if await process.wait():
+        raise ChildProcessError(f"{program} exited with {process.returncode}")
+
+
 async def session(program: str, turns: int, places: asyncio.Semaphore) -> None:
-    """Spawn, initialize, `turns` prompts, EOF, exit."""
+    """Spawn, initialize, `turns` prompts, EOF, exit; with -1 only spawn and exit."""
     async with places:
+        if turns < 0:
+            return await start_and_end(program)
         process = await asyncio.create_subprocess_exec(program, stdin=PIPE, stdout=PIPE)
         assert process.stdin is not None
         initialize = {"subtype": "initialize"}
@@ -48,23 +57,33 @@ async def session(program: str, turns: int, places: asyncio.Semaphore) -> None:
             raise ChildProcessError(f"{program} exited with {process.returncode}")
 
 
-async def sessions(program: str, count: int, width: int, turns: int) -> float:
-    """Run `count` sessions; returns wall seconds."""
+async def sessions(program: str, count: int, width: int, turns: int) -> None:
+    """Run `count` sessions, `width` at a time."""
     places = asyncio.Semaphore(width)
-    began = time.perf_counter()
     await asyncio.gather(*(session(program, turns, places) for _ in range(count)))
-    return time.perf_counter() - began
 
 
-def compute() -> None:
-    """What a busy orchestrator does beside its agents."""
-    while True:
-        pass
+async def listen(program: str, environment: dict[str, str], touched: bool) -> tuple[int, int]:
+    """One prompt whose answer is long; returns how many messages and characters were read.
 
-
-if __name__ == "__main__":
-    numbers = [int(text) for text in sys.argv[2:5]]
-    if "busy" in sys.argv[5:]:
-        threading.Thread(target=compute, daemon=True).start()
-    seconds = asyncio.run(sessions(sys.argv[1], *numbers))
-    print(f"{seconds:.6f} {time.process_time():.6f}")
+    Messages that are not `touched` are not decoded, only told from the last one.
+    """
+    process = await asyncio.create_subprocess_exec(
+        program, stdin=PIPE, stdout=PIPE, limit=1 << 20, env={**os.environ, **environment}
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    await send(process, {"type": "user", "message": {"role": "user", "content": "hi"}})
+    messages = characters = 0
+    while line := await process.stdout.readline():
+        messages += 1
+        if not touched and len(line) > 1000:
+            continue
+        message = json.loads(line)
+        if message["type"] == "assistant":
+            characters += sum(len(block["text"]) for block in message["message"]["content"])
+        elif message["type"] == "result":
+            break
+    process.stdin.close()
+    await process.wait()
+    return messages, characters

@@ -3,6 +3,7 @@
  * usage: floor PROGRAM SESSIONS WIDTH TURNS      prints seconds, then CPU seconds of this process
  *
  * Each session is posix_spawn, initialize, TURNS prompts each read up to its result, EOF, waitpid.
+ * With TURNS -1 the program is one that says nothing: posix_spawn, read up to EOF, waitpid.
  * One poll loop, no thread, no parsing beyond looking for two words: nobody can do less.
  */
 #define _GNU_SOURCE
@@ -46,20 +47,24 @@ static void start(struct session *s, const char *program, int turns)
     posix_spawn_file_actions_t actions;
     char *arguments[] = {(char *)program, NULL};
 
-    if (pipe2(in, O_CLOEXEC) || pipe2(out, O_CLOEXEC))
+    if ((turns >= 0 && pipe2(in, O_CLOEXEC)) || pipe2(out, O_CLOEXEC))
         die("pipe2");
     posix_spawn_file_actions_init(&actions);
-    posix_spawn_file_actions_adddup2(&actions, in[0], 0);
+    if (turns >= 0)
+        posix_spawn_file_actions_adddup2(&actions, in[0], 0);
     posix_spawn_file_actions_adddup2(&actions, out[1], 1);
     if (posix_spawn(&s->pid, program, &actions, NULL, arguments, environ))
         die("posix_spawn");
     posix_spawn_file_actions_destroy(&actions);
-    close(in[0]);
     close(out[1]);
-    s->in = in[1];
+    s->in = -1;
     s->out = out[0];
     s->turns_left = turns;
     s->used = 0;
+    if (turns < 0)
+        return;
+    close(in[0]);
+    s->in = in[1];
     say(s->in, INITIALIZE);
 }
 

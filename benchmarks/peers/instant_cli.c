@@ -1,14 +1,13 @@
 /* Responsible for a CLI that costs nothing: it speaks the stream-json of the Claude CLI and answers
  * at once, so that a benchmark measures the host and the kernel instead of a model.
  *
- * control_request -> control_response; user -> system/init, ten assistant messages, result; EOF -> exit 0.
+ * control_request -> control_response; user -> system/init, assistant messages, result; EOF -> exit 0.
+ * Ten messages of about 450 bytes, or as many of as many bytes as INSTANT_MESSAGES and INSTANT_BYTES say.
  */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-
-#define MESSAGES 10
 
 static char *line;
 static size_t room;
@@ -29,17 +28,45 @@ static int value_of(const char *text, const char *key, char *out, size_t size)
     return 1;
 }
 
+static long number(const char *name, long usual)
+{
+    const char *text = getenv(name);
+    return text ? atol(text) : usual;
+}
+
+/* One message, made once: what is measured is not its making. */
+static char *message_of(const char *session, long bytes)
+{
+    static const char *head =
+        "{\"type\":\"assistant\",\"session_id\":\"%s\",\"parent_tool_use_id\":null,\"message\":{"
+        "\"id\":\"msg_1\",\"type\":\"message\",\"role\":\"assistant\",\"model\":\"instant\",\"content\":["
+        "{\"type\":\"text\",\"text\":\"";
+    static const char *tail =
+        "\"}],\"stop_reason\":null,\"usage\":{\"input_tokens\":10,\"output_tokens\":10}}}\n";
+    long used = snprintf(NULL, 0, head, session);
+    long fill = bytes - used - (long)strlen(tail);
+    char *message = malloc((size_t)used + (fill > 0 ? (size_t)fill : 0) + strlen(tail) + 1);
+    if (!message)
+        exit(1);
+    sprintf(message, head, session);
+    for (long i = 0; i < fill; i++)
+        message[used++] = i % 8 == 7 ? ' ' : (char)('a' + i % 26);
+    strcpy(message + used, tail);
+    return message;
+}
+
 static void answer_turn(const char *session)
 {
+    static char *message;
+    static long messages;
+    if (!message) {
+        message = message_of(session, number("INSTANT_BYTES", 450));
+        messages = number("INSTANT_MESSAGES", 10);
+    }
     printf("{\"type\":\"system\",\"subtype\":\"init\",\"session_id\":\"%s\",\"tools\":[],"
            "\"model\":\"instant\",\"permissionMode\":\"default\",\"cwd\":\"/\"}\n", session);
-    for (int i = 0; i < MESSAGES; i++)
-        printf("{\"type\":\"assistant\",\"session_id\":\"%s\",\"parent_tool_use_id\":null,\"message\":"
-               "{\"id\":\"msg_%d\",\"type\":\"message\",\"role\":\"assistant\",\"model\":\"instant\","
-               "\"content\":[{\"type\":\"text\",\"text\":\"A line of the length that an answer tends to "
-               "have, number %d of ten, with nothing in it that anybody would have to think about."
-               "\"}],\"stop_reason\":null,\"usage\":{\"input_tokens\":10,\"output_tokens\":10}}}\n",
-               session, i, i);
+    for (long i = 0; i < messages; i++)
+        fputs(message, stdout);
     printf("{\"type\":\"result\",\"subtype\":\"success\",\"is_error\":false,\"duration_ms\":1,"
            "\"duration_api_ms\":1,\"num_turns\":1,\"result\":\"done\",\"session_id\":\"%s\","
            "\"total_cost_usd\":0.0,\"usage\":{\"input_tokens\":10,\"output_tokens\":100}}\n", session);

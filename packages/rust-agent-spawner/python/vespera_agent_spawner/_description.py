@@ -56,6 +56,7 @@ def describe(
         backend=info.backend,
         containment=info.containment,
         structured_output=turn["structured_output"] if turn else None,
+        cpu_seconds=session.usage().cpu_seconds if ended else None,
     )
 
 

@@ -132,7 +132,11 @@ class TurnResult(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """One run from start to the end of its process tree. ``duration`` in seconds."""
+    """One run from start to the end of its process tree. ``duration`` in seconds.
+
+    ``cpu_seconds``: what the whole tree used, as far as its owner could reap it; None for a turn
+    of a session and for an agent that never started.
+    """
 
     outcome: Outcome
     result: str | None
@@ -150,3 +154,4 @@ class RunResult:
     backend: str = ""
     containment: str = ""
     structured_output: Any = field(default=None)
+    cpu_seconds: float | None = None

@@ -1,0 +1,117 @@
+"""Responsible for the table of agents: starting, streaming, beside everybody else in one run.
+
+`python -m benchmarks.agents [P1 P2 P3 P4 …] [--rounds N] [--smoke] [--json FILE]`
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from benchmarks.accounting import Cost
+from benchmarks.contestants import measure
+from benchmarks.rounds import CPU, RATE, STREAM, Target, Work, play, report
+
+
+def by(kind: str, *names: str, busy: bool = False) -> Mapping[str, Callable[[int], Cost]]:
+    """Contestants by name, each in a process of its own."""
+
+    def one(name: str) -> Callable[[int], Cost]:
+        return lambda count: measure(name, kind, count, busy=busy)
+
+    return {name: one(name) for name in names}
+
+
+WORKS = (
+    Work(
+        "P1",
+        "start + exit of a static no-op, idle host",
+        "starts",
+        by("noop", "floor", "asyncio", "uvloop", "threads", "python", "rust"),
+        400,
+        (
+            Target("rust", "floor", RATE, 0.8),
+            Target("rust", "asyncio", RATE, 1.5),
+            Target("python", "asyncio", RATE, 1 / 1.2),
+        ),
+    ),
+    Work(
+        "P2",
+        "the same while a Python thread of the host computes",
+        "starts",
+        by("noop", "floor", "asyncio", "python", "rust", busy=True),
+        100,
+        (Target("rust", "floor", RATE, 0.7), Target("rust", "asyncio", RATE, 30)),
+    ),
+    Work(
+        "P3",
+        "one session of one turn: spawn, initialize, 10 messages, exit",
+        "sessions",
+        by("session", "floor", "asyncio", "sdk", "python", "rust"),
+        200,
+        (
+            Target("rust", "sdk", RATE, 4),
+            Target("rust", "sdk", CPU, 1 / 5),
+            Target("python", "asyncio", RATE, 1 / 1.2),
+        ),
+    ),
+    Work(
+        "P4",
+        "events of 450 bytes to an `async for` consumer that reads kind and text",
+        "events",
+        by("events", "asyncio", "sdk", "python", "rust"),
+        50_000,
+        (
+            Target("rust", "sdk", CPU, 0.10),
+            Target("rust", "asyncio", CPU, 0.30),
+            Target("python", "asyncio", CPU, 1.2),
+        ),
+    ),
+    Work(
+        "P4b",
+        "events of 64 KiB that nobody touches",
+        "events",
+        by("big-events", "asyncio", "rust"),
+        10_000,
+        (Target("rust", "", STREAM, 1),),
+        bytes_each=65_536,
+    ),
+)
+
+
+def refuse_debug() -> None:
+    """A debug build measures nothing."""
+    from vespera_agent_spawner import _native
+
+    profile = _native.build_info()["profile"]
+    if profile != "release":
+        sys.exit(f"the extension was built in profile {profile!r}; `nox -s bench` builds a release")
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("keys", nargs="*", help="which works; default: all")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--smoke", action="store_true", help="1 small round: does it work at all")
+    parser.add_argument("--json", type=Path, help="write the rows there")
+    arguments = parser.parse_args()
+    refuse_debug()
+    known = {work.key: work for work in WORKS}
+    if unknown := sorted(set(arguments.keys) - known.keys()):
+        parser.error(f"unknown: {', '.join(unknown)}; known: {', '.join(known)}")
+    rows = []
+    for work in WORKS:
+        if arguments.keys and work.key not in arguments.keys:
+            continue
+        count = max(16, work.count // 20) if arguments.smoke else None
+        rows += report(play(work, 1 if arguments.smoke else arguments.rounds, count))
+    if arguments.json:
+        arguments.json.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

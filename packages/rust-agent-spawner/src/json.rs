@@ -1,0 +1,349 @@
+//! Walks JSON text without building it: checks the grammar and says where values stand.
+//!
+//! Most of a stream is never looked at, so a frame's outermost members are found once, as slices,
+//! and what a consumer does ask for is decoded then. Accepts what Python's `json` accepts from
+//! UTF-8, `NaN` and `Infinity` included: both backends must agree on what a frame is.
+
+/// Containers inside containers; deeper text is refused instead of walked.
+const DEEPEST: u32 = 512;
+
+/// A place in a line: `start..end`. Empty: there is no such value.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Span {
+    start: u32,
+    end: u32,
+}
+
+impl Span {
+    /// The text at this place; `None` where there is no value.
+    pub fn of(self, line: &[u8]) -> Option<&[u8]> {
+        let text = line.get(self.start as usize..self.end as usize)?;
+        (!text.is_empty()).then_some(text)
+    }
+}
+
+/// Calls `each` for every member of the object that `text` is: its raw key (no quotes, escapes
+/// as they stand) and the place of its value. `None` when `text` is not exactly one object.
+pub fn members<'a>(text: &'a [u8], mut each: impl FnMut(&'a [u8], Span)) -> Option<()> {
+    let mut walk = Walk::over(text);
+    walk.space();
+    walk.object(&mut each)?;
+    walk.space();
+    (walk.at == text.len()).then_some(())
+}
+
+/// Calls `each` with every element of the array that `text` is; `None` when it is none.
+pub fn elements<'a>(text: &'a [u8], mut each: impl FnMut(&'a [u8])) -> Option<()> {
+    let mut walk = Walk::over(text);
+    walk.space();
+    walk.expect(b'[')?;
+    walk.sequence(b']', |walk| {
+        let start = walk.at;
+        walk.value()?;
+        each(&text[start..walk.at]);
+        Some(())
+    })
+}
+
+struct Walk<'a> {
+    text: &'a [u8],
+    at: usize,
+    depth: u32,
+}
+
+impl<'a> Walk<'a> {
+    fn over(text: &'a [u8]) -> Self {
+        Self {
+            text,
+            at: 0,
+            depth: 0,
+        }
+    }
+
+    fn peek(&self) -> Option<u8> {
+        self.text.get(self.at).copied()
+    }
+
+    fn expect(&mut self, byte: u8) -> Option<()> {
+        (self.peek()? == byte).then(|| self.at += 1)
+    }
+
+    fn space(&mut self) {
+        while let Some(b' ' | b'\t' | b'\n' | b'\r') = self.peek() {
+            self.at += 1;
+        }
+    }
+
+    fn object(&mut self, each: &mut impl FnMut(&'a [u8], Span)) -> Option<()> {
+        self.expect(b'{')?;
+        self.sequence(b'}', |walk| {
+            let key = walk.string()?;
+            walk.space();
+            walk.expect(b':')?;
+            walk.space();
+            let start = walk.at;
+            walk.value()?;
+            each(key, span(start, walk.at)?);
+            Some(())
+        })
+    }
+
+    /// The inside of a container, its first byte taken, up to and with `close`.
+    fn sequence(
+        &mut self,
+        close: u8,
+        mut item: impl FnMut(&mut Self) -> Option<()>,
+    ) -> Option<()> {
+        self.depth += 1;
+        if self.depth > DEEPEST {
+            return None;
+        }
+        self.space();
+        if self.peek()? == close {
+            self.at += 1;
+        } else {
+            loop {
+                item(self)?;
+                self.space();
+                match self.peek()? {
+                    b',' => self.at += 1,
+                    byte if byte == close => {
+                        self.at += 1;
+                        break;
+                    }
+                    _ => return None,
+                }
+                self.space();
+            }
+        }
+        self.depth -= 1;
+        Some(())
+    }
+
+    fn value(&mut self) -> Option<()> {
+        match self.peek()? {
+            b'"' => self.string().map(drop),
+            // Not one function with a callback: it would have to exist for each depth.
+            b'{' => {
+                self.at += 1;
+                self.sequence(b'}', |walk| {
+                    walk.string()?;
+                    walk.space();
+                    walk.expect(b':')?;
+                    walk.space();
+                    walk.value()
+                })
+            }
+            b'[' => {
+                self.at += 1;
+                self.sequence(b']', Self::value)
+            }
+            b't' => self.word(b"true"),
+            b'f' => self.word(b"false"),
+            b'n' => self.word(b"null"),
+            b'N' => self.word(b"NaN"),
+            b'I' => self.word(b"Infinity"),
+            b'-' if self.text.get(self.at + 1) == Some(&b'I') => self.word(b"-Infinity"),
+            _ => self.number(),
+        }
+    }
+
+    fn word(&mut self, word: &[u8]) -> Option<()> {
+        self.text[self.at..].starts_with(word).then(|| {
+            self.at += word.len();
+        })
+    }
+
+    fn number(&mut self) -> Option<()> {
+        if self.peek()? == b'-' {
+            self.at += 1;
+        }
+        if self.peek()? == b'0' {
+            self.at += 1;
+        } else {
+            self.digits()?;
+        }
+        if self.peek() == Some(b'.') {
+            self.at += 1;
+            self.digits()?;
+        }
+        if let Some(b'e' | b'E') = self.peek() {
+            self.at += 1;
+            if let Some(b'+' | b'-') = self.peek() {
+                self.at += 1;
+            }
+            self.digits()?;
+        }
+        Some(())
+    }
+
+    fn digits(&mut self) -> Option<()> {
+        let start = self.at;
+        while self.peek().is_some_and(|byte| byte.is_ascii_digit()) {
+            self.at += 1;
+        }
+        (self.at > start).then_some(())
+    }
+
+    /// A string; returns what stands between its quotes.
+    fn string(&mut self) -> Option<&'a [u8]> {
+        self.expect(b'"')?;
+        let start = self.at;
+        loop {
+            self.at += plain(&self.text[self.at..]);
+            match self.peek()? {
+                b'"' => {
+                    self.at += 1;
+                    return Some(&self.text[start..self.at - 1]);
+                }
+                b'\\' => self.escape()?,
+                _ => return None,
+            }
+        }
+    }
+
+    fn escape(&mut self) -> Option<()> {
+        match self.text.get(self.at + 1)? {
+            b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => self.at += 2,
+            b'u' => {
+                let digits = self.text.get(self.at + 2..self.at + 6)?;
+                if !digits.iter().all(u8::is_ascii_hexdigit) {
+                    return None;
+                }
+                self.at += 6;
+            }
+            _ => return None,
+        }
+        Some(())
+    }
+}
+
+fn span(start: usize, end: usize) -> Option<Span> {
+    Some(Span {
+        start: u32::try_from(start).ok()?,
+        end: u32::try_from(end).ok()?,
+    })
+}
+
+const fn is_plain(byte: u8) -> bool {
+    byte >= 0x20 && byte != b'"' && byte != b'\\'
+}
+
+/// How many bytes from the start are nothing but text of a string: whole blocks first, which the
+/// compiler turns into vector instructions.
+fn plain(text: &[u8]) -> usize {
+    const BLOCK: usize = 32;
+    let mut at = 0;
+    while let Some(block) = text.get(at..at + BLOCK) {
+        let special = block
+            .iter()
+            .fold(0_u8, |found, byte| found | u8::from(!is_plain(*byte)));
+        if special != 0 {
+            break;
+        }
+        at += BLOCK;
+    }
+    at + text[at..]
+        .iter()
+        .position(|byte| !is_plain(*byte))
+        .unwrap_or(text.len() - at)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::Value;
+
+    fn seen(text: &str) -> Option<Vec<(String, String)>> {
+        let mut found = Vec::new();
+        members(text.as_bytes(), |key, span| {
+            let value = span.of(text.as_bytes()).expect("a value has text");
+            found.push((
+                String::from_utf8_lossy(key).into_owned(),
+                String::from_utf8_lossy(value).into_owned(),
+            ));
+        })?;
+        Some(found)
+    }
+
+    #[test]
+    fn members_are_found_with_their_text() {
+        let text = " {\"a\" : [1, {\"type\":\"no\"}] , \"b\\\"c\":\"x\\u00e9\\\\\",\"d\":{}}\r ";
+        let expected = [
+            ("a", "[1, {\"type\":\"no\"}]"),
+            ("b\\\"c", "\"x\\u00e9\\\\\""),
+            ("d", "{}"),
+        ];
+        let found = seen(text).expect("an object");
+        let found: Vec<_> = found
+            .iter()
+            .map(|(key, value)| (&**key, &**value))
+            .collect();
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn exactly_the_texts_that_a_parser_takes_are_taken() {
+        let long = format!("{{\"a\":\"{}\"}}", "x".repeat(200));
+        for text in [
+            "{}",
+            "{\"a\":1}",
+            "{\"a\":-0.5e+3,\"b\":[[],[{}]],\"c\":null}",
+            "{\"a\":01}",
+            "{\"a\":1.}",
+            "{\"a\":.5}",
+            "{\"a\":+1}",
+            "{\"a\":1e}",
+            "{\"a\":}",
+            "{\"a\" 1}",
+            "{\"a\":1,}",
+            "{\"a\":[1,]}",
+            "{a:1}",
+            "{\"a\":tru}",
+            "{\"a\":\"\\x\"}",
+            "{\"a\":\"\\u12g4\"}",
+            "{\"a\":\"\t\"}",
+            "{\"a\":\"\u{7f}\u{2028}\u{85}\"}",
+            "{\"a\":1} x",
+            "{\"a\":1}{}",
+            "[1]",
+            "\"x\"",
+            "",
+            "{",
+            "{\"a\":\"",
+            "{\"a\":[}",
+            &long,
+            &long[..150],
+        ] {
+            let parses = serde_json::from_str::<Value>(text).is_ok_and(|value| value.is_object());
+            assert_eq!(seen(text).is_some(), parses, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_only_python_takes_is_taken_and_depth_is_bounded() {
+        assert!(seen("{\"a\":[NaN,Infinity,-Infinity]}").is_some());
+        let nested = |depth: usize| {
+            format!("{{\"a\":{}{}}}", "[".repeat(depth), "]".repeat(depth))
+        };
+        assert!(seen(&nested(500)).is_some());
+        assert!(seen(&nested(100_000)).is_none());
+    }
+
+    #[test]
+    fn elements_of_an_array_are_found() {
+        let mut found = Vec::new();
+        elements(b" [1, {\"a\":[2]}, \"x\"]", |text| found.push(text)).expect("an array");
+        assert_eq!(found, [&b"1"[..], b"{\"a\":[2]}", b"\"x\""]);
+        assert!(elements(b"{}", |_| ()).is_none());
+    }
+
+    #[test]
+    fn a_string_ends_wherever_its_quote_stands() {
+        for length in 0..100 {
+            let text = "y".repeat(length);
+            let line = format!("{{\"k\":\"{text}\"}}");
+            assert_eq!(seen(&line).expect("an object")[0].1, format!("\"{text}\""));
+        }
+    }
+}
