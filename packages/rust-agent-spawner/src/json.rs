@@ -4,6 +4,8 @@
 //! and what a consumer does ask for is decoded then. Accepts what Python's `json` accepts from
 //! UTF-8, `NaN` and `Infinity` included: both backends must agree on what a frame is.
 
+use std::borrow::Cow;
+
 /// Containers inside containers; deeper text is refused instead of walked.
 const DEEPEST: u32 = 512;
 
@@ -15,11 +17,27 @@ pub struct Span {
 }
 
 impl Span {
+    /// As [`Span::of`], of a line that is known to be text.
+    pub fn within(self, line: &str) -> Option<&str> {
+        let text = line.get(self.start as usize..self.end as usize)?;
+        (!text.is_empty()).then_some(text)
+    }
+
     /// The text at this place; `None` where there is no value.
     pub fn of(self, line: &[u8]) -> Option<&[u8]> {
         let text = line.get(self.start as usize..self.end as usize)?;
         (!text.is_empty()).then_some(text)
     }
+}
+
+/// What a string says; `None` when `text` is no string, or one with half a surrogate pair, which
+/// no Rust string can hold.
+pub fn string(text: &[u8]) -> Option<Cow<'_, str>> {
+    let inside = text.strip_prefix(b"\"")?.strip_suffix(b"\"")?;
+    if memchr::memchr(b'\\', inside).is_some() {
+        return serde_json::from_slice::<String>(text).ok().map(Cow::Owned);
+    }
+    std::str::from_utf8(inside).ok().map(Cow::Borrowed)
 }
 
 /// Calls `each` for every member of the object that `text` is: its raw key (no quotes, escapes
@@ -89,11 +107,7 @@ impl<'a> Walk<'a> {
     }
 
     /// The inside of a container, its first byte taken, up to and with `close`.
-    fn sequence(
-        &mut self,
-        close: u8,
-        mut item: impl FnMut(&mut Self) -> Option<()>,
-    ) -> Option<()> {
+    fn sequence(&mut self, close: u8, mut item: impl FnMut(&mut Self) -> Option<()>) -> Option<()> {
         self.depth += 1;
         if self.depth > DEEPEST {
             return None;
@@ -323,9 +337,7 @@ mod tests {
     #[test]
     fn what_only_python_takes_is_taken_and_depth_is_bounded() {
         assert!(seen("{\"a\":[NaN,Infinity,-Infinity]}").is_some());
-        let nested = |depth: usize| {
-            format!("{{\"a\":{}{}}}", "[".repeat(depth), "]".repeat(depth))
-        };
+        let nested = |depth: usize| format!("{{\"a\":{}{}}}", "[".repeat(depth), "]".repeat(depth));
         assert!(seen(&nested(500)).is_some());
         assert!(seen(&nested(100_000)).is_none());
     }

@@ -13,6 +13,7 @@ pub mod config;
 pub mod descriptor;
 pub mod error;
 pub mod handle;
+pub mod json;
 pub mod metrics;
 pub mod oom;
 pub mod reactor;

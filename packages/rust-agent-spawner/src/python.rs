@@ -218,7 +218,10 @@ impl PySession {
         } else {
             self.handle.take_events(limit)?
         };
-        Ok(events.into_iter().map(PyEvent::new).collect())
+        Ok(events
+            .into_iter()
+            .map(|event| PyEvent::new(py, event))
+            .collect())
     }
 
     /// Events that wait, that were dropped, and bytes that went to disk.
@@ -322,8 +325,9 @@ impl PySession {
         dict.set_item("turns", view.turns)?;
         dict.set_item("cost_usd", view.total_cost_usd)?;
         dict.set_item("outcome", view.outcome)?;
-        dict.set_item("events", view.events)?;
-        dict.set_item("output_bytes", view.output_bytes)?;
+        let (events, output_bytes) = self.handle.shared().counts();
+        dict.set_item("events", events)?;
+        dict.set_item("output_bytes", output_bytes)?;
         dict.set_item(
             "age_seconds",
             Instant::now()

@@ -389,6 +389,8 @@ class _Events(AsyncIterator[Event]):
         return self
 
     async def __anext__(self) -> Event:
+        if self._batch:
+            return self._batch.pop()
         agent = self._agent
         while not self._batch:
             agent._bell.clear()

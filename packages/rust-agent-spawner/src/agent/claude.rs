@@ -4,9 +4,10 @@
 //! pass through; nothing is guessed from where a key stands in a line.
 
 use super::adapter::Adapter;
+use super::details::Spans;
 use super::session::Action;
+use crate::json::{self, Span};
 use serde::Deserialize;
-use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -118,27 +119,31 @@ impl Kind {
     }
 }
 
+/// The text of a value inside a frame, not looked into.
+#[derive(Clone, Copy, Debug)]
+pub struct Raw<'a>(&'a str);
+
+impl<'a> Raw<'a> {
+    /// The JSON text.
+    pub const fn get(self) -> &'a str {
+        self.0
+    }
+}
+
 /// The fields of a frame that decisions depend on.
-#[derive(Debug, Deserialize)]
+#[derive(Debug)]
 pub struct Envelope<'a> {
-    #[serde(borrow, rename = "type")]
     pub kind: Cow<'a, str>,
-    #[serde(borrow, default)]
     pub subtype: Option<Cow<'a, str>>,
-    #[serde(borrow, default)]
     pub session_id: Option<Cow<'a, str>>,
-    #[serde(borrow, default)]
     pub request_id: Option<Cow<'a, str>>,
-    #[serde(borrow, default)]
-    pub request: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    pub response: Option<&'a RawValue>,
-    #[serde(borrow, default)]
+    pub request: Option<Raw<'a>>,
+    pub response: Option<Raw<'a>>,
     pub new_conversation_id: Option<Cow<'a, str>>,
-    #[serde(borrow, default)]
     pub task_id: Option<Cow<'a, str>>,
-    #[serde(borrow, default)]
-    pub patch: Option<&'a RawValue>,
+    pub patch: Option<Raw<'a>>,
+    /// Where the fields that a consumer asks for stand.
+    pub spans: Spans,
 }
 
 impl Envelope<'_> {
@@ -197,7 +202,37 @@ pub struct Verdict {
 
 /// Reads a line; `None` when it is not a JSON object with a `type`.
 pub fn envelope(line: &[u8]) -> Option<Envelope<'_>> {
-    serde_json::from_slice(line).ok()
+    let text = std::str::from_utf8(line).ok()?;
+    let mut spans = Spans::default();
+    let [
+        mut request_id,
+        mut response,
+        mut new_conversation_id,
+        mut task_id,
+        mut patch,
+    ] = [Span::default(); 5];
+    json::members(line, |key, value| match key {
+        b"request_id" => request_id = value,
+        b"response" => response = value,
+        b"new_conversation_id" => new_conversation_id = value,
+        b"task_id" => task_id = value,
+        b"patch" => patch = value,
+        _ => spans.note(key, value),
+    })?;
+    let word = |span: Span| json::string(span.of(line)?);
+    let raw = |span: Span| span.within(text).filter(|text| *text != "null").map(Raw);
+    Some(Envelope {
+        kind: word(spans.kind)?,
+        subtype: word(spans.subtype),
+        session_id: word(spans.session_id),
+        request_id: word(request_id),
+        request: raw(spans.request),
+        response: raw(response),
+        new_conversation_id: word(new_conversation_id),
+        task_id: word(task_id),
+        patch: raw(patch),
+        spans,
+    })
 }
 
 /// True for a `control_request` that asks whether a tool may be used.
@@ -307,7 +342,7 @@ pub fn user(prompt: &str, uuid: &str) -> Vec<u8> {
 /// The answer to something the CLI asks while nobody in the host handles it: permissions are
 /// denied, anything else is an error. `request_id` belongs inside `response`; outside, the CLI
 /// waits two minutes.
-pub fn refuse(request_id: &str, request: Option<&RawValue>) -> Vec<u8> {
+pub fn refuse(request_id: &str, request: Option<Raw<'_>>) -> Vec<u8> {
     let ask = request.and_then(|raw| serde_json::from_str::<Ask<'_>>(raw.get()).ok());
     let response = match ask.as_ref().map(|ask| ask.subtype.as_ref()) {
         Some("can_use_tool") => json!({
@@ -384,9 +419,8 @@ mod tests {
 
     #[test]
     fn a_refusal_carries_the_id_inside() {
-        let request =
-            RawValue::from_string(r#"{"subtype":"can_use_tool","input":{}}"#.into()).expect("json");
-        let value: Value = serde_json::from_slice(&refuse("r1", Some(&request))).expect("json");
+        let request = Raw(r#"{"subtype":"can_use_tool","input":{}}"#);
+        let value: Value = serde_json::from_slice(&refuse("r1", Some(request))).expect("json");
         assert_eq!(value["response"]["request_id"], "r1");
         assert_eq!(value["response"]["response"]["behavior"], "deny");
         let value: Value = serde_json::from_slice(&refuse("r2", None)).expect("json");

@@ -2,9 +2,11 @@
 
 use super::claude::{self, Kind};
 use super::clocks::Clock;
-use super::queue::Pushed;
+use super::details::Spans;
+use super::queue::{Event, Pushed};
 use super::session::{Action, INTERRUPT_PATIENCE, Session};
 use super::shared::{Failure, State, TurnEnd};
+use bytes::Bytes;
 use std::time::{Duration, Instant};
 
 /// A run that has started background tasks is over after this much silence.
@@ -18,30 +20,19 @@ const NOT_KEPT: usize = 256;
 
 impl Session {
     /// One whole line of output.
-    pub fn line(&mut self, line: &[u8], now: Instant, out: &mut Vec<Action>) {
+    pub fn line(&mut self, line: &Bytes, now: Instant, out: &mut Vec<Action>) {
         let Some(frame) = self.plan.adapter.frame(line) else {
             if self.plan.adapter.runs_to_exit() {
                 self.note_output(line, now);
             }
-            self.publish(Kind::Output, line, line.len(), out);
+            self.publish(Kind::Output, line, line.len(), Spans::default(), out);
             return;
         };
         let kind = frame.known_kind();
-        {
-            let mut view = self.shared.view();
-            if kind == Kind::Reset {
-                if let Some(id) = &frame.new_conversation_id {
-                    view.session_id = id.to_string();
-                }
-            } else if let Some(id) = frame.session_id.as_deref()
-                && !id.is_empty()
-                && view.session_id != id
-            {
-                id.clone_into(&mut view.session_id);
-            }
-            if matches!(kind, Kind::Assistant | Kind::StreamEvent) {
-                view.first_output.get_or_insert(now);
-            }
+        self.note_identity(kind, &frame);
+        if !self.spoke && matches!(kind, Kind::Assistant | Kind::StreamEvent) {
+            self.spoke = true;
+            self.shared.view().first_output.get_or_insert(now);
         }
         match kind {
             Kind::ControlResponse => {
@@ -61,11 +52,25 @@ impl Session {
         }
         self.rearm_idle(now);
         // Kept before the result is told: whoever hears of the end finds all events.
-        self.publish(kind, line, line.len(), out);
+        self.publish(kind, line, line.len(), frame.spans, out);
         if kind == Kind::Result {
             self.result(line, now, out);
         } else if self.clocks.is_set(Clock::Quiet) {
             self.clocks.set(Clock::Quiet, now + QUIET);
+        }
+    }
+
+    /// Follows the session's id. It hardly ever changes, and each line would take the lock.
+    fn note_identity(&mut self, kind: Kind, frame: &claude::Envelope<'_>) {
+        let id = match kind {
+            Kind::Reset => frame.new_conversation_id.as_deref(),
+            _ => frame.session_id.as_deref(),
+        };
+        if let Some(id) = id.filter(|id| !id.is_empty())
+            && self.said_id != id
+        {
+            id.clone_into(&mut self.said_id);
+            id.clone_into(&mut self.shared.view().session_id);
         }
     }
 
@@ -85,21 +90,30 @@ impl Session {
 
     /// A line that was too long to keep: its head tells what it was, and the stream lives on.
     pub fn oversize(&mut self, head: &[u8], length: usize, out: &mut Vec<Action>) {
-        self.publish(
-            Kind::Oversize,
-            &head[..head.len().min(NOT_KEPT)],
-            length,
-            out,
-        );
+        let head = Bytes::copy_from_slice(&head[..head.len().min(NOT_KEPT)]);
+        self.publish(Kind::Oversize, &head, length, Spans::default(), out);
     }
 
-    fn publish(&mut self, kind: Kind, raw: &[u8], length: usize, out: &mut Vec<Action>) {
-        self.shared.view().events += 1;
+    fn publish(
+        &mut self,
+        kind: Kind,
+        raw: &Bytes,
+        length: usize,
+        spans: Spans,
+        out: &mut Vec<Action>,
+    ) {
+        self.shared.note_event();
         crate::metrics::count_event(kind);
         if !self.shared.is_listening() {
             return;
         }
-        let pushed = self.shared.queue().push(kind, raw, length as u64);
+        let pushed = self.shared.queue().push(Event {
+            kind,
+            raw: raw.clone(),
+            length: length as u64,
+            received_at: self.received_at,
+            spans,
+        });
         self.shared.tell();
         if pushed == Pushed::OverLimit {
             self.kill(super::OUTPUT_LIMIT, out);
@@ -239,6 +253,9 @@ impl Session {
     }
 
     fn rearm_idle(&mut self, now: Instant) {
+        if self.timeouts.idle.is_none() {
+            return;
+        }
         let in_turn = self.shared.view().state == State::InTurn;
         match self.idle().1 {
             Some(limit) if in_turn && self.timed_out.is_none() => {

@@ -1,181 +1,195 @@
 //! What an event says, read from its line when somebody asks.
+//!
+//! The line was walked once when it came; [`Spans`] are what is left of that. A value that is not
+//! of the kind that a field has is as good as absent.
 
-use serde::Deserialize;
-use serde_json::value::RawValue;
+use crate::json::{self, Span};
 use std::borrow::Cow;
 
-/// The fields that a consumer reads most, without building the whole frame.
-#[derive(Debug, Default, PartialEq)]
-pub struct Details {
-    pub kind: String,
-    pub subtype: Option<String>,
-    pub session_id: Option<String>,
-    pub uuid: Option<String>,
-    pub parent_tool_use_id: Option<String>,
-    /// The text blocks of a message, joined; the delta of a partial one; a result's text.
-    pub text: Option<String>,
-    /// The first tool that a message uses or that permission is asked for.
-    pub tool_name: Option<String>,
-    pub is_error: bool,
+/// Where the fields that a consumer reads most stand in a frame's line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Spans {
+    pub kind: Span,
+    pub subtype: Span,
+    pub session_id: Span,
+    pub uuid: Span,
+    pub parent_tool_use_id: Span,
+    pub message: Span,
+    pub event: Span,
+    pub request: Span,
+    pub result: Span,
+    pub is_error: Span,
 }
 
-#[derive(Deserialize)]
-struct Frame<'a> {
-    #[serde(borrow, rename = "type")]
-    kind: Cow<'a, str>,
-    #[serde(borrow, default)]
-    subtype: Option<Cow<'a, str>>,
-    #[serde(borrow, default)]
-    session_id: Option<Cow<'a, str>>,
-    #[serde(borrow, default)]
-    uuid: Option<Cow<'a, str>>,
-    #[serde(borrow, default)]
-    parent_tool_use_id: Option<Cow<'a, str>>,
-    #[serde(borrow, default)]
-    message: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    event: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    request: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    result: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    is_error: Option<&'a RawValue>,
-}
-
-#[derive(Deserialize)]
-struct Message<'a> {
-    #[serde(borrow, default)]
-    content: Option<&'a RawValue>,
-}
-
-#[derive(Deserialize)]
-struct Block<'a> {
-    #[serde(borrow, default, rename = "type")]
-    kind: Cow<'a, str>,
-    #[serde(borrow, default)]
-    text: Option<Cow<'a, str>>,
-    #[serde(borrow, default)]
-    name: Option<Cow<'a, str>>,
-    #[serde(default)]
-    is_error: Option<bool>,
-}
-
-#[derive(Deserialize)]
-struct Partial<'a> {
-    #[serde(borrow, default)]
-    delta: Option<Block<'a>>,
-}
-
-#[derive(Deserialize)]
-struct Ask<'a> {
-    #[serde(borrow, default)]
-    subtype: Option<Cow<'a, str>>,
-    #[serde(borrow, default)]
-    tool_name: Option<Cow<'a, str>>,
-}
-
-/// Reads a line; `None` when it is no frame.
-pub fn read(line: &[u8]) -> Option<Details> {
-    let frame: Frame<'_> = serde_json::from_slice(line).ok()?;
-    let own = |text: Option<Cow<'_, str>>| text.map(Cow::into_owned);
-    let mut details = Details {
-        kind: frame.kind.into_owned(),
-        subtype: own(frame.subtype),
-        session_id: own(frame.session_id),
-        uuid: own(frame.uuid),
-        parent_tool_use_id: own(frame.parent_tool_use_id),
-        is_error: frame.is_error.is_some_and(|raw| raw.get() == "true"),
-        ..Details::default()
-    };
-    if let Some(raw) = frame.result {
-        details.text = serde_json::from_str(raw.get()).ok();
+impl Spans {
+    /// A member of the frame; the last one of a name counts.
+    pub fn note(&mut self, key: &[u8], value: Span) {
+        let place = match key {
+            b"type" => &mut self.kind,
+            b"subtype" => &mut self.subtype,
+            b"session_id" => &mut self.session_id,
+            b"uuid" => &mut self.uuid,
+            b"parent_tool_use_id" => &mut self.parent_tool_use_id,
+            b"message" => &mut self.message,
+            b"event" => &mut self.event,
+            b"request" => &mut self.request,
+            b"result" => &mut self.result,
+            b"is_error" => &mut self.is_error,
+            _ => return,
+        };
+        *place = value;
     }
-    if let Some(raw) = frame.event
-        && let Ok(partial) = serde_json::from_str::<Partial<'_>>(raw.get())
-    {
-        details.text = partial.delta.and_then(|delta| own(delta.text));
-    }
-    if let Some(raw) = frame.request
-        && let Ok(ask) = serde_json::from_str::<Ask<'_>>(raw.get())
-    {
-        details.tool_name = own(ask.tool_name);
-        details.subtype = details.subtype.or_else(|| own(ask.subtype));
-    }
-    if let Some(raw) = frame.message
-        && let Ok(message) = serde_json::from_str::<Message<'_>>(raw.get())
-        && let Some(content) = message.content
-    {
-        read_content(content, &mut details);
-    }
-    Some(details)
 }
 
-fn read_content(content: &RawValue, details: &mut Details) {
-    if let Ok(text) = serde_json::from_str::<String>(content.get()) {
-        details.text = Some(text);
-        return;
+/// The string at a place of the line.
+pub fn word(line: &[u8], place: Span) -> Option<Cow<'_, str>> {
+    json::string(place.of(line)?)
+}
+
+/// The frame's subtype, or that of the request in it.
+pub fn subtype<'a>(line: &'a [u8], spans: &Spans) -> Option<Cow<'a, str>> {
+    word(line, spans.subtype).or_else(|| inner_word(spans.request.of(line)?, b"subtype"))
+}
+
+/// The text blocks of a message, joined; a result's text; the delta of a partial message.
+pub fn text<'a>(line: &'a [u8], spans: &Spans) -> Option<Cow<'a, str>> {
+    let content = content(line, spans);
+    if let Some(whole) = content.and_then(json::string) {
+        return Some(whole);
     }
-    let blocks: Vec<Block<'_>> = serde_json::from_str(content.get()).unwrap_or_default();
-    for block in blocks {
-        match &*block.kind {
-            "text" => {
-                if let Some(text) = block.text {
-                    details.text.get_or_insert_default().push_str(&text);
-                }
-            }
-            "tool_use" if details.tool_name.is_none() => {
-                details.tool_name = block.name.map(Cow::into_owned);
-            }
-            "tool_result" => details.is_error |= block.is_error.unwrap_or(false),
-            _ => {}
+    let mut joined: Option<Cow<'a, str>> = None;
+    each_block(content, b"text", |block| {
+        let text = block.text.and_then(json::string);
+        joined = match (joined.take(), text) {
+            (Some(so_far), Some(text)) => Some(so_far + text),
+            (so_far, text) => so_far.or(text),
+        };
+    });
+    joined
+        .or_else(|| word(line, spans.result))
+        .or_else(|| inner_word(inner(spans.event.of(line)?, b"delta")?, b"text"))
+}
+
+/// The first tool that a message uses, or that permission is asked for.
+pub fn tool_name<'a>(line: &'a [u8], spans: &Spans) -> Option<Cow<'a, str>> {
+    let mut name = None;
+    let mut found = false;
+    each_block(content(line, spans), b"tool_use", |block| {
+        if !std::mem::replace(&mut found, true) {
+            name = block.name.and_then(json::string);
         }
+    });
+    if found {
+        return name;
     }
+    inner_word(spans.request.of(line)?, b"tool_name")
+}
+
+/// Whether the frame, or a tool's result in it, tells of an error.
+pub fn is_error(line: &[u8], spans: &Spans) -> bool {
+    let mut failed = spans.is_error.of(line) == Some(b"true");
+    each_block(content(line, spans), b"tool_result", |block| {
+        failed |= block.is_error == Some(b"true");
+    });
+    failed
+}
+
+/// The fields of a message's block, as JSON text.
+#[derive(Default)]
+struct Block<'a> {
+    text: Option<&'a [u8]>,
+    name: Option<&'a [u8]>,
+    is_error: Option<&'a [u8]>,
+}
+
+fn content<'a>(line: &'a [u8], spans: &Spans) -> Option<&'a [u8]> {
+    inner(spans.message.of(line)?, b"content")
+}
+
+fn each_block<'a>(content: Option<&'a [u8]>, kind: &[u8], mut each: impl FnMut(Block<'a>)) {
+    let walked = content.and_then(|content| {
+        json::elements(content, |element| {
+            let mut block = Block::default();
+            let mut found = None;
+            let walked = json::members(element, |key, value| match key {
+                b"type" => found = value.of(element).and_then(json::string),
+                b"text" => block.text = value.of(element),
+                b"name" => block.name = value.of(element),
+                b"is_error" => block.is_error = value.of(element),
+                _ => {}
+            });
+            if walked.is_some() && found.is_some_and(|found| found.as_bytes() == kind) {
+                each(block);
+            }
+        })
+    });
+    // No content, or content of another kind, has no blocks.
+    let _ = walked;
+}
+
+fn inner<'a>(object: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+    let mut place = Span::default();
+    json::members(object, |key, value| {
+        if key == name {
+            place = value;
+        }
+    })?;
+    place.of(object)
+}
+
+fn inner_word<'a>(object: &'a [u8], name: &[u8]) -> Option<Cow<'a, str>> {
+    json::string(inner(object, name)?)
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::claude::envelope;
     use super::*;
+
+    fn spans(line: &str) -> Spans {
+        envelope(line.as_bytes()).expect("a frame").spans
+    }
+
+    fn text_of(line: &str) -> Option<String> {
+        text(line.as_bytes(), &spans(line)).map(Cow::into_owned)
+    }
 
     #[test]
     fn a_message_tells_text_and_tool() {
-        let line = br#"{"uuid":"u","message":{"role":"assistant","content":[
+        let line = r#"{"uuid":"u","message":{"role":"assistant","content":[
             {"type":"thinking","thinking":"hm"},{"type":"text","text":"a\u2028b"},
             {"type":"tool_use","name":"Bash","input":{}},{"type":"text","text":"c"}]},
             "parent_tool_use_id":null,"session_id":"s","type":"assistant"}"#;
-        let details = read(line).expect("a frame");
-        assert_eq!(details.text.as_deref(), Some("a\u{2028}bc"));
-        assert_eq!(details.tool_name.as_deref(), Some("Bash"));
-        assert_eq!(
-            (details.kind.as_str(), details.uuid.as_deref()),
-            ("assistant", Some("u"))
-        );
-        assert!(!details.is_error);
+        let found = spans(line);
+        assert_eq!(text_of(line).as_deref(), Some("a\u{2028}bc"));
+        let tool = tool_name(line.as_bytes(), &found);
+        assert_eq!(tool.as_deref(), Some("Bash"));
+        assert_eq!(word(line.as_bytes(), found.uuid).as_deref(), Some("u"));
+        assert_eq!(word(line.as_bytes(), found.parent_tool_use_id), None);
+        assert!(!is_error(line.as_bytes(), &found));
     }
 
     #[test]
     fn results_deltas_asks_and_tool_errors_are_read() {
-        let text = |line: &str| read(line.as_bytes()).expect("a frame");
+        let done = r#"{"type":"result","result":"done","is_error":true}"#;
+        assert_eq!(text_of(done).as_deref(), Some("done"));
+        assert!(is_error(done.as_bytes(), &spans(done)));
+        let delta = r#"{"type":"stream_event","event":{"delta":{"type":"text_delta","text":"x"}}}"#;
+        assert_eq!(text_of(delta).as_deref(), Some("x"));
+        let ask =
+            r#"{"type":"control_request","request":{"subtype":"can_use_tool","tool_name":"Bash"}}"#;
+        let found = spans(ask);
+        let tool = tool_name(ask.as_bytes(), &found);
+        assert_eq!(tool.as_deref(), Some("Bash"));
         assert_eq!(
-            text(r#"{"type":"result","result":"done","is_error":true}"#)
-                .text
-                .as_deref(),
-            Some("done")
+            subtype(ask.as_bytes(), &found).as_deref(),
+            Some("can_use_tool")
         );
-        assert!(text(r#"{"type":"result","is_error":true}"#).is_error);
-        let delta =
-            text(r#"{"type":"stream_event","event":{"delta":{"type":"text_delta","text":"x"}}}"#);
-        assert_eq!(delta.text.as_deref(), Some("x"));
-        let ask = text(
-            r#"{"type":"control_request","request":{"subtype":"can_use_tool","tool_name":"Bash"}}"#,
-        );
-        assert_eq!(ask.tool_name.as_deref(), Some("Bash"));
-        let failed = text(
-            r#"{"type":"user","message":{"content":[{"type":"tool_result","is_error":true}]}}"#,
-        );
-        assert!(failed.is_error);
-        let plain = text(r#"{"type":"user","message":{"content":"hello"}}"#);
-        assert_eq!(plain.text.as_deref(), Some("hello"));
-        assert!(read(b"no").is_none());
+        let failed =
+            r#"{"type":"user","message":{"content":[{"type":"tool_result","is_error":true}]}}"#;
+        assert!(is_error(failed.as_bytes(), &spans(failed)));
+        let plain = r#"{"type":"user","message":{"content":"hello"}}"#;
+        assert_eq!(text_of(plain).as_deref(), Some("hello"));
+        assert_eq!(text_of(r#"{"type":"user","message":7,"result":[]}"#), None);
     }
 }

@@ -32,22 +32,22 @@ pub const OUTPUT_LIMIT: &str = "its undelivered events are more than limits.outp
 pub fn deliver(
     session: &mut Session,
     transcript: Option<&mut Transcript>,
-    line: &Line<'_>,
+    line: Line<'_>,
     now: Instant,
     out: &mut Vec<Action>,
 ) {
     match line {
         Line::Whole(bytes) => {
             if let Some(transcript) = transcript {
-                transcript.note(Voice::Agent, bytes);
+                transcript.note(Voice::Agent, &bytes);
             }
-            session.line(bytes, now, out);
+            session.line(&bytes, now, out);
         }
         Line::Oversize { length, head } => {
             if let Some(transcript) = transcript {
-                transcript.note_oversize(*length, head);
+                transcript.note_oversize(length, head);
             }
-            session.oversize(head, *length, out);
+            session.oversize(head, length, out);
         }
     }
 }

@@ -4,6 +4,8 @@
 //! `DropOldest` forgets and counts, `Block` tells the reactor to stop reading.
 
 use super::claude::Kind;
+use super::details::Spans;
+use bytes::Bytes;
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
@@ -25,24 +27,26 @@ pub enum Overflow {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Event {
     pub kind: Kind,
-    pub raw: Vec<u8>,
+    /// Often a slice of what one read gave: who keeps it long copies it.
+    pub raw: Bytes,
     /// Length of the line in bytes: more than `raw` for an oversize one.
     pub length: u64,
     pub received_at: SystemTime,
+    /// Where the frame's fields stand in `raw`.
+    pub spans: Spans,
 }
 
-#[derive(Debug)]
-enum Place {
-    Memory(Vec<u8>),
-    File { at: u64, length: usize },
+/// Where an event on disk has its bytes; its `raw` is empty meanwhile.
+#[derive(Clone, Copy, Debug)]
+struct Spilled {
+    at: u64,
+    length: usize,
 }
 
 #[derive(Debug)]
 struct Entry {
-    kind: Kind,
-    place: Place,
-    length: u64,
-    received_at: SystemTime,
+    event: Event,
+    spilled: Option<Spilled>,
 }
 
 /// What a push did beyond keeping the event.
@@ -99,27 +103,22 @@ impl Queue {
     }
 
     /// Keeps an event.
-    pub fn push(&mut self, kind: Kind, raw: &[u8], length: u64) -> Pushed {
-        let received_at = SystemTime::now();
-        let over = self.in_memory + raw.len() > IN_MEMORY;
-        let place = if over && self.overflow == Overflow::Spill {
-            match self.spill(raw) {
-                Ok(Some(place)) => place,
+    pub fn push(&mut self, mut event: Event) -> Pushed {
+        let over = self.in_memory + event.raw.len() > IN_MEMORY;
+        let mut spilled = None;
+        if over && self.overflow == Overflow::Spill {
+            match self.spill(&event.raw) {
+                Ok(Some(place)) => spilled = Some(place),
                 Ok(None) | Err(_) => return Pushed::OverLimit,
             }
+            event.raw = Bytes::new();
         } else {
             if over && self.overflow == Overflow::DropOldest {
-                self.forget(raw.len());
+                self.forget(event.raw.len());
             }
-            self.in_memory += raw.len();
-            Place::Memory(raw.to_vec())
-        };
-        self.entries.push_back(Entry {
-            kind,
-            place,
-            length,
-            received_at,
-        });
+            self.in_memory += event.raw.len();
+        }
+        self.entries.push_back(Entry { event, spilled });
         Pushed::Kept
     }
 
@@ -127,14 +126,12 @@ impl Queue {
         while self.in_memory + wanted > IN_MEMORY
             && let Some(oldest) = self.entries.pop_front()
         {
-            if let Place::Memory(bytes) = oldest.place {
-                self.in_memory -= bytes.len();
-            }
+            self.in_memory -= oldest.event.raw.len();
             self.dropped += 1;
         }
     }
 
-    fn spill(&mut self, raw: &[u8]) -> io::Result<Option<Place>> {
+    fn spill(&mut self, raw: &[u8]) -> io::Result<Option<Spilled>> {
         if self.written + raw.len() as u64 > self.limit {
             return Ok(None);
         }
@@ -147,7 +144,7 @@ impl Queue {
         }
         self.written += raw.len() as u64;
         self.spilled += raw.len() as u64;
-        Ok(Some(Place::File {
+        Ok(Some(Spilled {
             at,
             length: raw.len(),
         }))
@@ -160,29 +157,17 @@ impl Queue {
     pub fn take(&mut self, limit: usize) -> io::Result<Vec<Event>> {
         let count = limit.min(self.entries.len());
         let mut events = Vec::with_capacity(count);
-        for _ in 0..count {
-            let Some(entry) = self.entries.pop_front() else {
-                break;
-            };
-            let raw = match entry.place {
-                Place::Memory(bytes) => {
-                    self.in_memory -= bytes.len();
-                    bytes
+        for Entry { mut event, spilled } in self.entries.drain(..count) {
+            if let Some(Spilled { at, length }) = spilled {
+                let mut bytes = vec![0; length];
+                if let Some(file) = &self.file {
+                    file.read_exact_at(&mut bytes, at)?;
                 }
-                Place::File { at, length } => {
-                    let mut bytes = vec![0; length];
-                    if let Some(file) = &self.file {
-                        file.read_exact_at(&mut bytes, at)?;
-                    }
-                    bytes
-                }
-            };
-            events.push(Event {
-                kind: entry.kind,
-                raw,
-                length: entry.length,
-                received_at: entry.received_at,
-            });
+                event.raw = bytes.into();
+            } else {
+                self.in_memory -= event.raw.len();
+            }
+            events.push(event);
         }
         if self.entries.is_empty() {
             // An emptied file gives its blocks back, and the next burst starts from zero.
@@ -231,6 +216,16 @@ fn private_file() -> io::Result<File> {
 mod tests {
     use super::*;
 
+    fn event(first: u8, size: usize) -> Event {
+        Event {
+            kind: Kind::Other,
+            raw: vec![first; size].into(),
+            length: size as u64,
+            received_at: SystemTime::UNIX_EPOCH,
+            spans: Spans::default(),
+        }
+    }
+
     fn taken(queue: &mut Queue) -> Vec<u8> {
         let events = queue.take(usize::MAX).expect("a working disk");
         events.iter().map(|event| event.raw[0]).collect()
@@ -240,10 +235,7 @@ mod tests {
     fn events_over_the_bound_wait_on_disk_in_order() {
         let mut queue = Queue::new(Overflow::Spill, 1 << 30);
         for number in 0..12_u8 {
-            assert_eq!(
-                queue.push(Kind::Other, &vec![number; 1 << 20], 1 << 20),
-                Pushed::Kept
-            );
+            assert_eq!(queue.push(event(number, 1 << 20)), Pushed::Kept);
         }
         assert_eq!(queue.spilled, 8 << 20);
         assert_eq!(taken(&mut queue), (0..12).collect::<Vec<u8>>());
@@ -254,19 +246,16 @@ mod tests {
     fn more_than_the_limit_on_disk_is_refused() {
         let mut queue = Queue::new(Overflow::Spill, 1 << 20);
         for _ in 0..5 {
-            assert_eq!(queue.push(Kind::Other, &vec![0; 1 << 20], 0), Pushed::Kept);
+            assert_eq!(queue.push(event(0, 1 << 20)), Pushed::Kept);
         }
-        assert_eq!(
-            queue.push(Kind::Other, &vec![0; 1 << 20], 0),
-            Pushed::OverLimit
-        );
+        assert_eq!(queue.push(event(0, 1 << 20)), Pushed::OverLimit);
     }
 
     #[test]
     fn the_oldest_are_dropped_and_counted() {
         let mut queue = Queue::new(Overflow::DropOldest, 0);
         for number in 0..6_u8 {
-            queue.push(Kind::Other, &vec![number; 1 << 20], 0);
+            queue.push(event(number, 1 << 20));
         }
         assert_eq!(queue.dropped, 2);
         assert_eq!(taken(&mut queue), [2, 3, 4, 5]);
@@ -276,7 +265,7 @@ mod tests {
     fn block_says_when_it_is_full_and_loses_nothing() {
         let mut queue = Queue::new(Overflow::Block, 0);
         for number in 0..5_u8 {
-            queue.push(Kind::Other, &vec![number; 1 << 20], 0);
+            queue.push(event(number, 1 << 20));
         }
         assert!(queue.is_full());
         assert_eq!(taken(&mut queue), [0, 1, 2, 3, 4]);

@@ -12,7 +12,7 @@ use crate::oom;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 use vespera_guardian::{Breach, EndedBy, Order, Report};
 
 /// After an interrupt, this long for the `result` before the tree is ended.
@@ -59,6 +59,17 @@ pub struct Idle {
     pub mcp: Option<Duration>,
     pub subagent: Option<Duration>,
     pub permission: Option<Duration>,
+}
+
+impl Idle {
+    /// True when silence is never too long.
+    pub const fn is_none(&self) -> bool {
+        self.model.is_none()
+            && self.tool.is_none()
+            && self.mcp.is_none()
+            && self.subagent.is_none()
+            && self.permission.is_none()
+    }
 }
 
 /// The limits on time.
@@ -129,6 +140,12 @@ pub struct Session {
     pub(super) had_tasks: bool,
     pub(super) tools: BTreeMap<String, String>,
     pub(super) asking: HashSet<String>,
+    /// When what is being delivered was read.
+    pub(super) received_at: SystemTime,
+    /// The session's id as the CLI said it last.
+    pub(super) said_id: String,
+    /// The model has said something.
+    pub(super) spoke: bool,
 }
 
 impl Session {
@@ -164,6 +181,9 @@ impl Session {
             had_tasks: false,
             tools: BTreeMap::new(),
             asking: HashSet::new(),
+            received_at: SystemTime::now(),
+            said_id: String::new(),
+            spoke: false,
         }
     }
 
@@ -173,6 +193,11 @@ impl Session {
             self.clocks.set(Clock::Report, now + REPORT);
         }
         self.clocks.next()
+    }
+
+    /// Output was read at this moment; its lines follow.
+    pub fn received(&mut self) {
+        self.received_at = SystemTime::now();
     }
 
     /// Time passed in which nobody could act: deadlines wait as long.

@@ -3,7 +3,7 @@
 use super::queue::{Overflow, Queue};
 use crate::bridge::Bridge;
 use std::borrow::Cow;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use vespera_guardian::{EndedBy, Stage};
@@ -149,8 +149,6 @@ pub struct View {
     /// Processes that outlived force, each described.
     pub survivors: Vec<String>,
     pub stderr: Vec<u8>,
-    pub events: u64,
-    pub output_bytes: u64,
     /// Seconds from the start to the first frame of the model.
     pub first_output: Option<Instant>,
     /// The last line that was not empty, of a program that says nothing but lines.
@@ -168,7 +166,12 @@ pub struct View {
 pub struct Shared {
     view: Mutex<View>,
     changed: Condvar,
+    /// Threads in `wait`: a wake-up that nobody waits for costs a system call all the same.
+    waiting: AtomicUsize,
     queue: Mutex<Queue>,
+    /// Lines read and bytes read: counted apart, since each line would take the lock.
+    events: AtomicU64,
+    output_bytes: AtomicU64,
     /// Whether anybody takes events; without a listener none is kept.
     listening: AtomicBool,
     /// The event loop that is told of news, and the agent's number there.
@@ -212,8 +215,6 @@ impl Shared {
                 reason: None,
                 survivors: Vec::new(),
                 stderr: Vec::new(),
-                events: 0,
-                output_bytes: 0,
                 first_output: None,
                 last_line: Vec::new(),
                 transcript_lost: None,
@@ -221,6 +222,9 @@ impl Shared {
                 answers: Vec::new(),
             }),
             changed: Condvar::new(),
+            waiting: AtomicUsize::new(0),
+            events: AtomicU64::new(0),
+            output_bytes: AtomicU64::new(0),
         }
     }
 
@@ -232,7 +236,10 @@ impl Shared {
     /// Changes the view and wakes whoever waits for it.
     pub fn change<T>(&self, change: impl FnOnce(&mut View) -> T) -> T {
         let value = change(&mut self.view());
-        self.changed.notify_all();
+        // Whoever waits counted itself under the lock that was just held.
+        if self.waiting.load(Ordering::Acquire) > 0 {
+            self.changed.notify_all();
+        }
         self.tell();
         value
     }
@@ -276,14 +283,36 @@ impl Shared {
         mut ready: impl FnMut(&mut View) -> Option<T>,
     ) -> Option<T> {
         let mut value = None;
+        let view = self.view();
+        self.waiting.fetch_add(1, Ordering::AcqRel);
         let (_guard, _) = self
             .changed
-            .wait_timeout_while(self.view(), limit, |view| {
+            .wait_timeout_while(view, limit, |view| {
                 value = ready(view);
                 value.is_none()
             })
             .unwrap_or_else(PoisonError::into_inner);
+        self.waiting.fetch_sub(1, Ordering::AcqRel);
         value
+    }
+
+    /// One more line was read.
+    pub fn note_event(&self) {
+        self.events.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// So many bytes of output were read.
+    pub fn note_output(&self, count: usize) {
+        self.output_bytes.fetch_add(count as u64, Ordering::Relaxed);
+        crate::metrics::EVENT_BYTES.add(count as u64);
+    }
+
+    /// Lines and bytes read so far.
+    pub fn counts(&self) -> (u64, u64) {
+        (
+            self.events.load(Ordering::Relaxed),
+            self.output_bytes.load(Ordering::Relaxed),
+        )
     }
 
     /// Keeps the last bytes of stderr.

@@ -1,13 +1,15 @@
 //! Events as Python sees them, and the bridge that wakes an event loop.
 
 use crate::agent::claude::Kind;
-use crate::agent::details::{self, Details};
+use crate::agent::details::{self, Spans};
 use crate::agent::queue::Event;
 use crate::bridge::Bridge;
+use crate::json::Span;
+use bytes::Bytes;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyBytes, PyTuple};
-use std::sync::{Arc, OnceLock};
+use pyo3::types::{PyBytes, PyDict, PyString, PyTuple};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 /// Wakes one event loop; watch its descriptor for reading.
@@ -35,84 +37,181 @@ impl PyBridge {
     }
 }
 
+/// An event's line: Python's own bytes, or a buffer that nothing else shares.
+enum Raw {
+    Python(Py<PyBytes>),
+    Buffer(Bytes, PyOnceLock<Py<PyBytes>>),
+}
+
+/// A line of this size may have a buffer of its own, which is then not copied unless asked for.
+const LARGE: usize = 16 * 1024;
+
 /// One event of an agent: a line of its output, read when asked.
 #[pyclass(frozen, name = "Event", module = "vespera_agent_spawner._native")]
 pub(crate) struct PyEvent {
-    event: Event,
-    details: OnceLock<Details>,
+    kind: Kind,
+    raw: Raw,
+    length: u64,
+    received_at: SystemTime,
+    spans: Spans,
+    text: PyOnceLock<Py<PyAny>>,
     data: PyOnceLock<Py<PyAny>>,
 }
 
 impl PyEvent {
-    pub(crate) fn new(event: Event) -> Self {
+    /// An event that pins no other: the slice of a shared buffer is copied, into what `raw` gives.
+    pub(crate) fn new(py: Python<'_>, event: Event) -> Self {
+        let raw = if event.raw.len() >= LARGE && event.raw.is_unique() {
+            Raw::Buffer(event.raw, PyOnceLock::new())
+        } else {
+            Raw::Python(PyBytes::new(py, &event.raw).unbind())
+        };
         Self {
-            event,
-            details: OnceLock::new(),
+            kind: event.kind,
+            raw,
+            length: event.length,
+            received_at: event.received_at,
+            spans: event.spans,
+            text: PyOnceLock::new(),
             data: PyOnceLock::new(),
         }
     }
 
-    fn details(&self) -> &Details {
-        self.details.get_or_init(|| match self.event.kind {
-            Kind::Oversize | Kind::Output => Details {
-                text: Some(String::from_utf8_lossy(&self.event.raw).into_owned()),
-                ..Details::default()
-            },
-            _ => details::read(&self.event.raw).unwrap_or_default(),
+    fn line<'a>(&'a self, py: Python<'a>) -> &'a [u8] {
+        match &self.raw {
+            Raw::Python(bytes) => bytes.as_bytes(py),
+            Raw::Buffer(bytes, _) => bytes,
+        }
+    }
+
+    fn bytes<'py>(&self, py: Python<'py>) -> &Bound<'py, PyBytes> {
+        match &self.raw {
+            Raw::Python(bytes) => bytes,
+            Raw::Buffer(bytes, python) => {
+                python.get_or_init(py, || PyBytes::new(py, bytes).unbind())
+            }
+        }
+        .bind(py)
+    }
+
+    fn word<'py>(&self, py: Python<'py>, place: Span) -> Option<Bound<'py, PyString>> {
+        details::word(self.line(py), place).map(|text| PyString::new(py, &text))
+    }
+
+    fn name(&self, py: Python<'_>) -> Py<PyString> {
+        match known_name(py, self.kind) {
+            Some(name) => name.clone_ref(py),
+            None => self
+                .word(py, self.spans.kind)
+                .map_or_else(|| PyString::intern(py, "other").unbind(), Bound::unbind),
+        }
+    }
+
+    /// The same event of the Python backend, for lines that say what no Rust string can hold.
+    fn twin<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let (class, arguments) = self.__reduce__(py)?;
+        class.call1(arguments)
+    }
+
+    /// JSON may escape half a surrogate pair, and a Python string may hold one.
+    fn is_odd(&self, py: Python<'_>) -> bool {
+        let line = self.line(py);
+        memchr::memmem::find(line, b"\\u").is_some_and(|at| {
+            [&b"\\ud"[..], b"\\uD"]
+                .iter()
+                .any(|half| memchr::memmem::find(&line[at..], half).is_some())
         })
     }
+
+    fn is_frame(&self) -> bool {
+        !matches!(self.kind, Kind::Oversize | Kind::Output)
+    }
+}
+
+/// The kinds' names, made once: most events are told apart by them.
+fn known_name(py: Python<'_>, kind: Kind) -> Option<&'static Py<PyString>> {
+    static NAMES: PyOnceLock<Vec<Option<Py<PyString>>>> = PyOnceLock::new();
+    NAMES
+        .get_or_init(py, || {
+            Kind::ALL
+                .iter()
+                .map(|kind| kind.name().map(|name| PyString::intern(py, name).unbind()))
+                .collect()
+        })
+        .get(kind as usize)?
+        .as_ref()
+}
+
+/// What decodes a frame: `orjson.loads` where it is installed, else `json.loads`.
+fn loads(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
+    static LOADS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let loads = LOADS.get_or_try_init(py, || {
+        let module = py.import("vespera_agent_spawner.events")?;
+        module.getattr("_decode").map(Bound::unbind)
+    })?;
+    Ok(loads.bind(py))
 }
 
 #[pymethods]
 impl PyEvent {
     #[getter]
-    fn kind(&self) -> &str {
-        match self.event.kind.name() {
-            Some(name) => name,
-            None => &self.details().kind,
-        }
+    fn kind(&self, py: Python<'_>) -> Py<PyString> {
+        self.name(py)
     }
 
     #[getter]
-    fn subtype(&self) -> Option<&str> {
-        self.details().subtype.as_deref()
+    fn subtype<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyString>> {
+        details::subtype(self.line(py), &self.spans).map(|text| PyString::new(py, &text))
     }
 
     #[getter]
-    fn session_id(&self) -> Option<&str> {
-        self.details().session_id.as_deref()
+    fn session_id<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyString>> {
+        self.word(py, self.spans.session_id)
     }
 
     #[getter]
-    fn uuid(&self) -> Option<&str> {
-        self.details().uuid.as_deref()
+    fn uuid<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyString>> {
+        self.word(py, self.spans.uuid)
     }
 
     #[getter]
-    fn text(&self) -> Option<&str> {
-        self.details().text.as_deref()
+    fn text(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        let text = self.text.get_or_try_init(py, || {
+            let line = self.line(py);
+            if !self.is_frame() {
+                let text = String::from_utf8_lossy(line);
+                return Ok(PyString::new(py, &text).into_any().unbind());
+            }
+            if self.is_odd(py) {
+                return Ok::<_, PyErr>(self.twin(py)?.getattr("text")?.unbind());
+            }
+            Ok(match details::text(line, &self.spans) {
+                Some(text) => PyString::new(py, &text).into_any().unbind(),
+                None => py.None(),
+            })
+        })?;
+        Ok(text.clone_ref(py))
     }
 
     #[getter]
-    fn tool_name(&self) -> Option<&str> {
-        self.details().tool_name.as_deref()
+    fn tool_name<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyString>> {
+        details::tool_name(self.line(py), &self.spans).map(|text| PyString::new(py, &text))
     }
 
     #[getter]
-    fn parent_tool_use_id(&self) -> Option<&str> {
-        self.details().parent_tool_use_id.as_deref()
+    fn parent_tool_use_id<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyString>> {
+        self.word(py, self.spans.parent_tool_use_id)
     }
 
     #[getter]
-    fn is_error(&self) -> bool {
-        self.details().is_error
+    fn is_error(&self, py: Python<'_>) -> bool {
+        details::is_error(self.line(py), &self.spans)
     }
 
     /// Unix seconds.
     #[getter]
     fn received_at(&self) -> f64 {
-        self.event
-            .received_at
+        self.received_at
             .duration_since(SystemTime::UNIX_EPOCH)
             .unwrap_or_default()
             .as_secs_f64()
@@ -121,23 +220,29 @@ impl PyEvent {
     /// Bytes of the whole line.
     #[getter]
     fn length(&self) -> u64 {
-        self.event.length
+        self.length
     }
 
     #[getter]
     fn raw<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
-        PyBytes::new(py, &self.event.raw)
+        self.bytes(py).clone()
     }
 
     /// The whole frame as a dict, built on first use.
     #[getter]
     fn data(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         let built = self.data.get_or_try_init(py, || {
+            let raw = self.bytes(py);
+            if self.is_frame()
+                && let Ok(decoded) = loads(py)?.call1((raw,))
+                && decoded.is_instance_of::<PyDict>()
+            {
+                return Ok(decoded.unbind());
+            }
             let decode = py
                 .import("vespera_agent_spawner.events")?
                 .getattr("decode")?;
-            let decoded = decode.call1((self.kind(), PyBytes::new(py, &self.event.raw)))?;
-            Ok::<_, PyErr>(decoded.unbind())
+            Ok::<_, PyErr>(decode.call1((self.name(py), raw))?.unbind())
         })?;
         Ok(built.clone_ref(py))
     }
@@ -151,10 +256,10 @@ impl PyEvent {
             .import("vespera_agent_spawner.events")?
             .getattr("PythonEvent")?;
         let arguments = (
-            self.kind(),
-            PyBytes::new(py, &self.event.raw),
+            self.name(py),
+            self.bytes(py),
             self.received_at(),
-            self.event.length,
+            self.length,
         )
             .into_pyobject(py)?;
         Ok((class, arguments))
@@ -164,7 +269,12 @@ impl PyEvent {
         py.import("vespera_agent_spawner.events")?
             .call_method1(
                 "describe",
-                (self.kind(), self.subtype(), self.text(), self.tool_name()),
+                (
+                    self.name(py),
+                    self.subtype(py),
+                    self.text(py)?,
+                    self.tool_name(py),
+                ),
             )?
             .extract()
     }

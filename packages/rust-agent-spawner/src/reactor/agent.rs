@@ -2,10 +2,11 @@
 //! written to them. Nothing here waits.
 
 use crate::agent::process::{Ends, Guardian};
-use crate::agent::stream::Framer;
+use crate::agent::stream::{Framer, Line};
 use crate::agent::transcript::Transcript;
 use crate::agent::{Action, Session, Shared, deliver};
 use crate::descriptor::Descriptor;
+use bytes::Bytes;
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::fd::AsFd;
 use rustix::io::Errno;
@@ -22,6 +23,13 @@ enum End {
     Stdin = 1,
     Stdout = 2,
     Stderr = 3,
+}
+
+/// How many bytes of output were read, and to where.
+#[derive(Clone, Copy)]
+enum Read {
+    InPlace(usize),
+    Buffered(usize),
 }
 
 /// One agent and its descriptors.
@@ -139,22 +147,35 @@ impl Agent {
         out: &mut Vec<Action>,
     ) {
         let Some(stdout) = &self.stdout else { return };
-        match rustix::io::read(stdout, &mut *buffer) {
-            Ok(0) => {
+        let read = match self.framer.long() {
+            Some(long) => {
+                long.reserve(buffer.len());
+                rustix::io::read(stdout, rustix::buffer::spare_capacity(long)).map(Read::InPlace)
+            }
+            None => rustix::io::read(stdout, &mut *buffer).map(Read::Buffered),
+        };
+        match read {
+            Ok(Read::InPlace(0) | Read::Buffered(0)) => {
                 let (session, transcript) = (&mut self.session, &mut self.transcript);
                 self.framer
-                    .finish(|line| deliver(session, transcript.as_mut(), &line, now, out));
+                    .finish(|line| deliver(session, transcript.as_mut(), line, now, out));
                 self.transcribe(|_| ());
                 self.stdout = None;
                 self.session.output_ended(now, out);
             }
             Ok(read) => {
-                self.shared.view().output_bytes += read as u64;
-                crate::metrics::EVENT_BYTES.add(read as u64);
+                let (Read::InPlace(count) | Read::Buffered(count)) = read;
+                self.shared.note_output(count);
                 let (session, transcript) = (&mut self.session, &mut self.transcript);
-                self.framer.push(&buffer[..read], |line| {
-                    deliver(session, transcript.as_mut(), &line, now, out);
-                });
+                session.received();
+                let each = |line: Line<'_>| deliver(session, transcript.as_mut(), line, now, out);
+                match read {
+                    Read::InPlace(count) => self.framer.appended(count, each),
+                    Read::Buffered(count) => {
+                        self.framer
+                            .push(Bytes::copy_from_slice(&buffer[..count]), each);
+                    }
+                }
                 if self.shared.queue().is_full() {
                     self.paused = true;
                     let _ = epoll::delete(poller, stdout);
