@@ -50,7 +50,7 @@ class LivePythonSession:
         reactor: Reactor,
         config: AgentConfig,
         launch: Launch,
-        news: Callable[[], None],
+        news: Callable[[], bool],
         *,
         listening: bool,
     ) -> None:
@@ -285,8 +285,9 @@ class LivePythonSession:
             return Usage(rss=0, cpu_seconds=0.0, processes=0, open_files=0)
         return proc.tree_usage(talk.pid, talk.sweeper.tag)
 
-    def heard(self) -> None:
+    def heard(self) -> bool:
         self._told = False
+        return True
 
     def listen(self, listening: bool) -> None:
         self._queue.listen(listening)
