@@ -7,6 +7,7 @@ hundred characters; so the sets are made here, and written out for ``re``.
 
 from __future__ import annotations
 
+import bisect
 import functools
 import sys
 import unicodedata
@@ -18,6 +19,7 @@ __all__ = [
     "complement",
     "digits",
     "folded",
+    "has",
     "same_letters",
     "spaces",
     "union",
@@ -112,12 +114,19 @@ def same_letters(character: str) -> tuple[str, ...]:
     return tuple(map(chr, sorted(family))) if family else (character,)
 
 
+def has(ranges: Ranges, code: int) -> bool:
+    """Whether the character is in the set."""
+    at = bisect.bisect_right(ranges, (code, sys.maxunicode)) - 1
+    return at >= 0 and ranges[at][0] <= code <= ranges[at][1]
+
+
+@functools.lru_cache
 def folded(ranges: Ranges) -> Ranges:
     """The set, and what is in it when case does not count."""
     more = [
         (other, other)
         for code, family in _families().items()
-        if any(low <= code <= high for low, high in ranges)
+        if has(ranges, code)
         for other in family
     ]
     return union(ranges, more)

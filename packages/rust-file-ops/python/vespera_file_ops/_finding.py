@@ -32,7 +32,6 @@ __all__ = [
 ]
 
 T = TypeVar("T")
-T_co = TypeVar("T_co", covariant=True)
 
 Case: TypeAlias = Literal["sensitive", "ignore", "smart"]
 """Whether case counts; ``"smart"``: only if the pattern has a capital letter."""
@@ -224,10 +223,10 @@ def _has_line_feed(node: Node) -> bool:
     return any(isinstance(leaf, _Literal) and leaf.character == "\n" for leaf in _leaves(node))
 
 
-class RawFinding(Protocol[T_co]):
+class RawFinding(Protocol[T]):
     """What a backend gives results by: lists of them, until None."""
 
-    def next_batch(self) -> list[T_co] | None: ...
+    def next_batch(self) -> list[T] | None: ...
     def problems(self) -> tuple[list[tuple[int, str]], int]: ...
     def close(self) -> None: ...
 

@@ -47,6 +47,13 @@ pub(crate) struct Stream<B: Weight + Send + 'static> {
     wake: Box<dyn Fn() + Send + Sync>,
 }
 
+/// What is there for the consumer.
+enum Polled<B> {
+    Batch(B),
+    Nothing,
+    End,
+}
+
 /// What the threads put their batches into.
 pub(crate) struct Shared<B> {
     state: Mutex<State<B>>,
@@ -176,21 +183,23 @@ impl<B: Weight + Send + 'static> Stream<B> {
     }
 
     /// The next batch, `None` at the end. `interrupted` is asked while it waits.
-    pub(crate) fn next<E: From<Error>>(
+    pub(crate) fn next<E>(
         &self,
+        failed: impl Fn(Error) -> E,
         mut interrupted: impl FnMut() -> std::result::Result<(), E>,
     ) -> std::result::Result<Option<B>, E> {
-        self.require_owner()?;
+        self.require_owner().map_err(&failed)?;
         loop {
-            if let Some(end) = self.poll()? {
-                return Ok(end);
+            match self.poll().map_err(&failed)? {
+                Polled::Batch(batch) => return Ok(Some(batch)),
+                Polled::End => return Ok(None),
+                Polled::Nothing => interrupted()?,
             }
-            interrupted()?;
         }
     }
 
-    /// What is there within a moment: a batch, or `Some(None)` at the end.
-    pub(crate) fn poll(&self) -> Result<Option<Option<B>>> {
+    /// What is there within a moment.
+    fn poll(&self) -> Result<Polled<B>> {
         let mut state = self.shared.lock();
         if state.waiting.is_empty() && state.working > 0 && !self.is_stopped() {
             self.shared.hungry.store(true, Ordering::Relaxed);
@@ -201,21 +210,25 @@ impl<B: Weight + Send + 'static> Stream<B> {
                 .unwrap_or_else(PoisonError::into_inner);
         }
         if self.is_stopped() {
-            return Ok(Some(None));
+            return Ok(Polled::End);
         }
         if let Some(batch) = state.waiting.pop_front() {
             state.weight -= batch.weight();
             if state.weight <= MAX_WAITING {
                 self.shared.room.notify_all();
             }
-            return Ok(Some(Some(batch)));
+            return Ok(Polled::Batch(batch));
         }
         if state.panicked {
             return Err(Error::internal(
                 "a thread of this search failed; please report it with the arguments",
             ));
         }
-        Ok((state.working == 0).then_some(None))
+        Ok(if state.working == 0 {
+            Polled::End
+        } else {
+            Polled::Nothing
+        })
     }
 
     pub(crate) fn problems(&self) -> Result<(Vec<Problem>, usize)> {
@@ -250,7 +263,7 @@ impl<B: Weight + Send + 'static> Stream<B> {
         }
     }
 
-    pub(crate) fn require_owner(&self) -> Result<()> {
+    fn require_owner(&self) -> Result<()> {
         if getpid() == self.owner {
             return Ok(());
         }
