@@ -199,6 +199,7 @@ def bench(session: nox.Session) -> None:
     install_editable(session, profile="release")
     session.run("asv", "check", "--environment=existing:python")
     session.run("python", "-m", "benchmarks.table", *session.posargs)
+    session.run("python", "-m", "benchmarks.files", *session.posargs)
 
 
 @nox.session
@@ -213,6 +214,7 @@ def bench_smoke(session: nox.Session) -> None:
         "asv", "run", "--environment=existing:python", "--quick", "--dry-run", "--show-stderr"
     )
     session.run("python", "-m", "benchmarks.table", "--smoke")
+    session.run("python", "-m", "benchmarks.files", "--smoke")
 
 
 @nox.session

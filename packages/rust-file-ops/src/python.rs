@@ -169,8 +169,8 @@ type InfoOutcome = (u64, &'static str, u32, i128, bool, u64, u64, u64, u32, u32)
 
 /// Whether these edits can be made, and what they do; `write` makes them.
 ///
-/// Gives the places of each edit (byte, character, line), the diff, the size afterwards and the
-/// time of change in nanoseconds.
+/// Gives the places of each edit (byte, character, line), the diff, the size afterwards, the time of
+/// change in nanoseconds, and whether the diff is all there.
 #[pyfunction]
 #[pyo3(signature = (path, edits, modified_ns, sha256, write, root=None, encoding=None))]
 #[expect(
@@ -210,10 +210,11 @@ pub(crate) fn edit(
         done.diff,
         done.size,
         done.modified_ns,
+        done.diff_complete,
     ))
 }
 
-type EditOutcome = (Vec<Vec<(usize, usize, usize)>>, String, usize, i128);
+type EditOutcome = (Vec<Vec<(usize, usize, usize)>>, String, usize, i128, bool);
 
 #[pyfunction]
 #[pyo3(signature = (path, old, root=None, encoding=None))]

@@ -106,6 +106,23 @@ def test_edits_that_mean_nothing(ops: ModuleType, file: Path) -> None:
         ops.multi_edit_file(file, [("a",)])
 
 
+def test_a_very_long_diff_is_cut(ops: ModuleType, file: Path) -> None:
+    file.write_text("ä" * 700_000 + "needle" + "\n")
+    result = ops.edit_file(file, "needle", "x")
+    assert not result.diff_complete
+    head = f"--- {file}\n+++ {file}\n@@ -1 +1 @@\n-"
+    assert result.diff.startswith(head)
+    assert set(result.diff[len(head) :]) == {"ä"}
+    assert (1 << 20) - 1 <= len(result.diff.encode()) <= 1 << 20
+    file.write_text("".join(f"{number}\n" for number in range(200_000)))
+    edits = [("0\n", "!\n", True), ("5\n", "?\n", True)]
+    wanted = python.preview_multi_edit(file, edits)
+    many = ops.multi_edit_file(file, edits)
+    assert (many.diff, many.diff_complete) == (wanted.diff, False)
+    assert len(many.diff) == 1 << 20
+    assert ops.edit_file(file, "\n123\n", "\nnew\n").diff_complete
+
+
 def test_line_endings_are_kept(ops: ModuleType, file: Path) -> None:
     file.write_bytes(b"a\r\nb\r\nc\r\n")
     ops.edit_file(file, "a\nb\n", "x\ny\n")

@@ -42,8 +42,9 @@ WRITERS = frozenset(
 )
 """The operations that change files: a read-only workspace refuses them."""
 
-RawOutcome = tuple[list[list[tuple[int, int, int]]], str, int, int]
-"""Places of each edit, diff, size afterwards, time of change in nanoseconds."""
+RawOutcome = tuple[list[list[tuple[int, int, int]]], str, int, int, bool]
+"""Places of each edit, diff, size afterwards, time of change in nanoseconds, whether the diff is
+all there."""
 
 
 RawInfo = tuple[int, str, int, int, bool, int, int, int, int, int]
@@ -244,10 +245,10 @@ class Operations(TextOperations, BatchOperations):
         outcome = self._raw.edit(
             name, raw, modified_ns, sha256, write, self._root, as_encoding(encoding)
         )
-        places, diff, size, mtime_ns = outcome
+        places, diff, size, mtime_ns, complete = outcome
         positions = tuple(tuple(Position(*place) for place in each) for each in places)
         count = sum(len(each) for each in positions)
-        return EditResult(name, count, positions, diff, size, mtime_ns)
+        return EditResult(name, count, positions, diff, size, mtime_ns, complete)
 
 
 class WorkspaceOperations(Operations):

@@ -45,11 +45,13 @@ class EditResult:
     positions: tuple[tuple[Position, ...], ...]
     """The places of each edit, in the order of the edits."""
     diff: str
-    """Unified diff, three lines of context; empty if nothing differs."""
+    """Unified diff, three lines of context; empty if nothing differs. At most 1 MiB of it."""
     size: int
     """Bytes of the file afterwards."""
     mtime_ns: int
     """Time of change of the file as it is now: good as ``expect`` of the next edit."""
+    diff_complete: bool = True
+    """Whether the diff is all there."""
 
 
 @dataclass(frozen=True, slots=True)

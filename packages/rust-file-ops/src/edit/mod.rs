@@ -49,6 +49,8 @@ pub struct Outcome {
     /// The places of each edit.
     pub positions: Vec<Vec<Position>>,
     pub diff: String,
+    /// Whether the diff is all there: a very long one is cut.
+    pub diff_complete: bool,
     /// Bytes, afterwards.
     pub size: usize,
     /// Of the file as it is now: the `expect` of the next edit.
@@ -84,6 +86,7 @@ pub fn edit(
     Ok(Outcome {
         positions: edited.positions,
         diff: edited.diff,
+        diff_complete: edited.diff_complete,
         size: bytes.len(),
         modified_ns: now,
     })
@@ -96,6 +99,7 @@ pub struct Edited {
     /// The places of each edit.
     pub positions: Vec<Vec<Position>>,
     pub diff: String,
+    pub diff_complete: bool,
 }
 
 /// Make the edits in a text. `path` is only named; bytes are counted as `encoding` has them.
@@ -120,8 +124,10 @@ pub fn edit_text(
         positions.push(planned.positions);
     }
     let text = current.unwrap_or_else(|| original.to_owned());
+    let (diff, diff_complete) = pieces.unified(path, original, &text);
     Ok(Edited {
-        diff: pieces.unified(path, original, &text),
+        diff,
+        diff_complete,
         text,
         positions,
     })

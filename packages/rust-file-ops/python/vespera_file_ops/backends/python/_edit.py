@@ -50,12 +50,12 @@ def edit(
         original = content if encoding in _UTF8 else text.encode("utf-8")
         pieces = Pieces(len(original))
         current, positions = _apply_all(path, original, edits, pieces, encoding)
-        diff = pieces.unified(path, original, current)
+        diff, complete = pieces.unified(path, original, current)
         if encoding not in _UTF8:
             current = encode(path, current.decode("utf-8"), encoding)
         if write:
             status = replace(place, current, status)
-    return positions, diff, len(current), status.st_mtime_ns
+    return positions, diff, len(current), status.st_mtime_ns, complete
 
 
 def _apply_all(
