@@ -13,6 +13,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from vespera_file_ops._operations import WRITERS
+from vespera_file_ops.backends._protocol import FileOps
 from vespera_file_ops.errors import OutsideWorkspace, ReadOnlyWorkspace
 
 CALLS: dict[str, tuple[Any, ...]] = {
@@ -24,6 +26,10 @@ CALLS: dict[str, tuple[Any, ...]] = {
     "hash_file": (),
     "count_replacements": ("x",),
     "preview_edit": ("inner", "x"),
+    "preview_multi_edit": ([("inner", "x")],),
+    "read_text": (),
+    "read_lines": (),
+    "write_text": ("x",),
     "write_file": (b"x",),
     "write_file_string": ("x",),
     "append_file": ("x",),
@@ -31,7 +37,8 @@ CALLS: dict[str, tuple[Any, ...]] = {
     "edit_file": ("secret", "x"),
     "multi_edit_file": ([("secret", "x")],),
 }
-WRITERS = [name for name in CALLS if name.startswith(("write", "append", "edit", "multi"))]
+# These take something else than one path, and have tests of their own.
+OTHERS = {"chunk_text", "glob_files", "hash_files", "list_directory", "read_files", "write_files"}
 
 
 @pytest.fixture
@@ -110,6 +117,23 @@ def test_a_glob_stays_beneath(ops: ModuleType, root: Path) -> None:
         ops.Workspace(root).glob_files("up", "*")
     with pytest.raises(OutsideWorkspace):
         ops.Workspace(root).glob_files("..", "*")
+
+
+def test_every_method_is_tried() -> None:
+    methods = {name for name in vars(FileOps) if not name.startswith("_")} - {"Workspace"}
+    assert methods == CALLS.keys() | OTHERS
+
+
+def test_a_read_only_workspace_writes_no_batch_and_nothing_atomically(
+    ops: ModuleType, root: Path
+) -> None:
+    space = ops.Workspace(root, read_only=True)
+    with pytest.raises(ReadOnlyWorkspace):
+        space.write_files([("a/new", b"x"), ("a/b/f", b"x")])
+    with pytest.raises(ReadOnlyWorkspace):
+        space.write_file("a/b/f", b"x", atomic=True)
+    assert (root / "a/b/f").read_bytes() == b"inner\n"
+    assert os.listdir(root / "a") == ["b"]
 
 
 @pytest.mark.parametrize("function", CALLS)
