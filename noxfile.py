@@ -159,7 +159,7 @@ def typecheck(session: nox.Session) -> None:
     install_editable(session)
     config = f"--config-file={ROOT / 'pyproject.toml'}"
     session.run("mypy", config, "noxfile.py")
-    for folder in (ROOT / "packaging", ROOT / "benchmarks", ROOT / "tests"):
+    for folder in [ROOT / name for name in ("packaging", "benchmarks", "examples", "tests")]:
         if any(folder.rglob("*.py")):
             session.run("mypy", config, str(folder))
     for folder in packages():

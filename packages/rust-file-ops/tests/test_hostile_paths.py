@@ -223,9 +223,10 @@ def test_a_path_that_turns_into_a_fifo_never_hangs(
 
     def turn() -> None:
         while not done.is_set():
-            for other, make in ((file, file.touch), (fifo, lambda: os.mkfifo(fifo))):
-                make()
-                other.replace(path)
+            file.touch()
+            file.replace(path)
+            os.mkfifo(fifo)
+            fifo.replace(path)
 
     found = refusals(ops, function, path, turn, done)
     assert found <= {(errno.ENXIO, str(path)), (errno.ENOENT, str(path)), "edit"}
