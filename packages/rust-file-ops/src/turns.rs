@@ -2,12 +2,12 @@
 //! lock that is held from the look at it until it is replaced.
 
 use std::fs::{File, Metadata};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
-use std::os::unix::fs::MetadataExt;
 use vespera_error::Result;
 
 use crate::error::{changed, failed};

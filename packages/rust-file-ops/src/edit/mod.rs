@@ -205,10 +205,18 @@ impl Planned {
             text.replace_range(only..only + self.old.len(), &self.new);
             return text;
         }
-        if self.new.len() > self.old.len() {
-            return self.made(&text);
-        }
         let mut bytes = text.into_bytes();
+        if self.new.len() > self.old.len() {
+            self.widen(&mut bytes);
+        } else {
+            self.narrow(&mut bytes);
+        }
+        // Text for text: checking that costs less than the copy that is saved.
+        String::from_utf8(bytes).expect("whole characters were replaced by whole characters")
+    }
+
+    /// From the start on: what is moved comes to stand further ahead.
+    fn narrow(&self, bytes: &mut Vec<u8>) {
         let (mut from, mut to) = (0, 0);
         for &at in &self.found {
             bytes.copy_within(from..at, to);
@@ -220,8 +228,21 @@ impl Planned {
         let rest = bytes.len() - from;
         bytes.copy_within(from.., to);
         bytes.truncate(to + rest);
-        // Text for text: checking that costs less than the copy that is saved.
-        String::from_utf8(bytes).expect("whole characters were replaced by whole characters")
+    }
+
+    /// From the end on: what is moved comes to stand further behind.
+    fn widen(&self, bytes: &mut Vec<u8>) {
+        let mut from = bytes.len();
+        let mut to = from + self.found.len() * (self.new.len() - self.old.len());
+        bytes.resize(to, 0);
+        for &at in self.found.iter().rev() {
+            let behind = at + self.old.len();
+            to -= from - behind;
+            bytes.copy_within(behind..from, to);
+            to -= self.new.len();
+            bytes[to..to + self.new.len()].copy_from_slice(self.new.as_bytes());
+            from = at;
+        }
     }
 }
 

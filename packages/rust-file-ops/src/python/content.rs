@@ -54,13 +54,14 @@ fn read_large<'py>(
         Err(error) => return Err(error),
     };
     let buffer = object.buffer();
+    let size = buffer.len();
     let changed = run(py, || {
         let filled = fill(file, buffer).map_err(failed("read", place.path()))?;
         let mut more = [0];
         let ended = rustix::io::retry_on_intr(|| rustix::io::read(file, &mut more))
             .map_err(|errno| failed("read", place.path())(errno.into()))?
             == 0;
-        if ended && filled.len() == metadata.len() as usize {
+        if ended && filled.len() == size {
             return Ok(None);
         }
         // It shrank or grew while it was read.
