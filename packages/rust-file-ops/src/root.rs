@@ -71,6 +71,12 @@ impl Root {
         File::from(opened).metadata().map_err(failed("stat", path))
     }
 
+    /// What stands at `path` itself, a symlink at its end not followed.
+    pub(crate) fn metadata_of_link(&self, path: &Path) -> Result<Metadata> {
+        let opened = self.open_at(path, LOOK | OFlags::NOFOLLOW, Mode::empty())?;
+        File::from(opened).metadata().map_err(failed("stat", path))
+    }
+
     pub(crate) fn open_file(
         &self,
         path: &Path,
@@ -230,7 +236,7 @@ fn walk(
         if name == "." {
             continue;
         }
-        let keep_link = last && flags.contains(OFlags::EXCL);
+        let keep_link = last && flags.intersects(OFlags::EXCL | OFlags::NOFOLLOW);
         if !keep_link && let Ok(link) = readlinkat(here, name.as_os_str(), Vec::new()) {
             links += 1;
             if links > MAX_SYMLINKS {

@@ -137,7 +137,11 @@ class FileTooLarge(FileOpError):
 
 
 class EncodingError(FileOpError, ValueError):
-    """Text that is not UTF-8. ``context`` has ``path`` and ``offset``, the first bad byte."""
+    """Bytes that are no text in their encoding, or text that it cannot hold.
+
+    ``context`` has ``path`` and ``offset``, the first bad byte, or ``character``, the first one
+    that cannot be written.
+    """
 
     default_code = "encoding"
 
