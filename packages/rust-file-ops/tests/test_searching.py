@@ -74,9 +74,9 @@ def test_a_match_has_its_lines_and_positions(ops: ModuleType) -> None:
         ({}, "(?i)tWo", [1, 2, 4]),
         ({}, "(?i:T)wo", [1, 2, 4]),
         ({"word": True}, "th", []),
-        ({"word": True}, "thr.e", [2, 4]),
+        ({"word": True}, "th..e", [2, 4]),
         ({"word": True}, "t..ee", [2]),
-        ({}, r"thr\w+e", [2, 4]),
+        ({}, r"th\w+e", [2, 4]),
         ({}, r"\bthr\wee?\b", [2, 4]),
         ({"literal": True}, "t..", []),
         ({}, r"\s\s", []),
@@ -310,8 +310,8 @@ def test_other_threads_run_during_a_search(ops: ModuleType, tmp_path: Path) -> N
 
 
 def test_unknown_types_and_cases_are_refused(ops: ModuleType, tree: Path) -> None:
-    with pytest.raises(ValueError, match="file type 'pyton' is not known; near it are: perl"):
-        ops.search_files(tree, "x", types="pyton")
+    with pytest.raises(ValueError, match="file type 'pi' is not known; near it are: perl"):
+        ops.search_files(tree, "x", types="pi")
     with pytest.raises(ValueError, match="case is 'upper'; use 'sensitive', 'ignore' or 'smart'"):
         ops.search_text("x", "x", case="upper")
     with pytest.raises(ValueError, match="before is -1; it must be at least 0 and at most 1000"):
