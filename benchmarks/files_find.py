@@ -1,8 +1,8 @@
 """Responsible for the table of finding: `python -m benchmarks.files_find`.
 
-A ratio is a peer's time over that of the Rust backend in the same round: above 1 ours is faster. The
-table shows the median of the rounds and its spread, for wall clock and for CPU (which a machine that
-others use disturbs less). `--growth` walks trees of 10,000 and 1,000,000 files instead.
+A ratio is a peer's time over that of the Rust backend in the same round: above 1 ours is faster.
+The table shows the median of the rounds and its spread, for wall clock and for CPU (which a machine
+that others use disturbs less). `--growth` walks trees of 10,000 and 1,000,000 files instead.
 """
 
 from __future__ import annotations

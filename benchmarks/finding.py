@@ -1,8 +1,8 @@
 """Responsible for finding as it is measured: the same work by both backends and by what a user
 would pick instead, results consumed in the same way.
 
-Ours are consumed as Python objects in this process; a program's are lines, read from its pipe to the
-end. Both are counted, so that a figure compares the same answer.
+Ours are consumed as Python objects in this process; a program's are lines, read from its pipe to
+the end. Both are counted, so that a figure compares the same answer.
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ import resource
 import shutil
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 
 from vespera_file_ops.backends import python, rust
+from vespera_file_ops.results import Match, WalkEntry
 
 from .trees import NEEDLE
 
@@ -70,12 +71,9 @@ def lines_of(name: str, *arguments: str) -> Work:
     return work
 
 
-def consumed(iterable: object) -> int:
+def consumed(results: Iterable[Match] | Iterable[WalkEntry]) -> int:
     """Take every object, and the field that every caller wants."""
-    number = 0
-    for number, found in enumerate(iterable, 1):  # type: ignore[call-overload] # noqa: B007
-        found.path  # noqa: B018
-    return number
+    return sum(result.path is not None for result in results)
 
 
 def with_pathlib(root: Path) -> int:
@@ -86,7 +84,7 @@ def with_pathlib(root: Path) -> int:
 def with_os_walk(root: Path) -> int:
     """Ignores nothing either."""
     return sum(
-        fnmatch(name, "*.py") and bool(os.path.join(where, name))
+        fnmatch(name, "*.py") and bool(f"{where}/{name}")
         for where, _, files in os.walk(root)
         for name in files
     )

@@ -1,4 +1,4 @@
-"""Responsible for the trees that finding is measured on: made once per shape, the same every time."""
+"""Responsible for the trees that finding is measured on: made once, and always the same."""
 
 from __future__ import annotations
 
@@ -8,10 +8,21 @@ import shutil
 import tempfile
 from pathlib import Path
 
-WORDS = (
-    "the of value return self import from class def index result error path file open read "
-    "write stream buffer token parse state next event agent queue worker thread lock"
-).split()
+WORDS = [
+    "the",
+    "of",
+    "value",
+    "return",
+    "self",
+    "import",
+    "from",
+    "class",
+    "def",
+    "index",
+    "result",
+]
+WORDS += ["result", "error", "path", "file", "open", "read", "write", "stream", "buffer", "token"]
+WORDS += ["parse", "state", "next", "event", "agent", "queue", "worker", "thread", "lock"]
 # Stands in one file of a hundred.
 NEEDLE = "needle_in_a_haystack"
 GITIGNORE = (

@@ -66,7 +66,8 @@ def _of(belongs: Iterable[int]) -> Ranges:
 @functools.cache
 def digits() -> Ranges:
     """``\\d``: decimal digits."""
-    return _of(c for c in range(sys.maxunicode + 1) if unicodedata.category(chr(c)) == "Nd")
+    every = range(sys.maxunicode + 1)
+    return _of(code for code in every if unicodedata.decimal(chr(code), None) is not None)
 
 
 @functools.cache
@@ -78,11 +79,13 @@ def spaces() -> Ranges:
 @functools.cache
 def words() -> Ranges:
     """``\\w``: letters, marks, digits, connectors and joiners."""
-    kinds = {"Lu", "Ll", "Lt", "Lm", "Lo", "Mn", "Mc", "Me", "Nd", "Nl", "Pc"}
-    category = unicodedata.category
-    letters = (code for code in range(sys.maxunicode + 1) if category(chr(code)) in kinds)
+    letters = (
+        code
+        for code in range(sys.maxunicode + 1)
+        if (kind := unicodedata.category(chr(code)))[0] in "LM" or kind in ("Nl", "Pc")
+    )
     circled = [(0x24B6, 0x24E9), (0x1F130, 0x1F149), (0x1F150, 0x1F169), (0x1F170, 0x1F189)]
-    return union(_of(letters), circled, [(0x200C, 0x200D)])
+    return union(_of(letters), digits(), circled, [(0x200C, 0x200D)])
 
 
 @functools.cache

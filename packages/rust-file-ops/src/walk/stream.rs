@@ -44,7 +44,8 @@ pub(crate) struct Stream<B: Weight + Send + 'static> {
     threads: Mutex<Vec<JoinHandle<()>>>,
     /// The process that has the threads.
     owner: Pid,
-    wake: Box<dyn Fn() + Send + Sync>,
+    /// Wakes threads that wait for work; taken when they are told to end.
+    wake: Mutex<Option<Wake>>,
 }
 
 /// What is there for the consumer.
@@ -53,6 +54,8 @@ enum Polled<B> {
     Nothing,
     End,
 }
+
+type Wake = Box<dyn FnOnce() + Send>;
 
 /// What the threads put their batches into.
 pub(crate) struct Shared<B> {
@@ -178,7 +181,8 @@ impl<B: Weight + Send + 'static> Stream<B> {
             shared,
             threads: Mutex::new(started),
             owner: getpid(),
-            wake: Box::new(move || engine.end()),
+            // The engine goes with it, and with the engine its open directories.
+            wake: Mutex::new(Some(Box::new(move || engine.end()))),
         })
     }
 
@@ -254,7 +258,14 @@ impl<B: Weight + Send + 'static> Stream<B> {
             self.shared.room.notify_all();
             self.shared.filled.notify_all();
         }
-        (self.wake)();
+        let wake = self
+            .wake
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(wake) = wake {
+            wake();
+        }
         let threads =
             std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
         for thread in threads {
@@ -291,6 +302,7 @@ impl<B: Weight + Send + 'static> Drop for Stream<B> {
             .into_iter()
             .for_each(std::mem::forget);
         std::mem::forget(Arc::clone(&self.shared));
-        std::mem::forget(std::mem::replace(&mut self.wake, Box::new(|| ())));
+        let wake = self.wake.get_mut().unwrap_or_else(PoisonError::into_inner);
+        std::mem::forget(wake.take());
     }
 }
