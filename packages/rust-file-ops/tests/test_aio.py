@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import os
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -164,6 +165,70 @@ def test_an_error_after_the_cancellation_is_nobodys(caplog: pytest.LogCaptureFix
 
     asyncio.run(main())
     assert caplog.records == []
+
+
+class Numbers:
+    """Iterates in whatever thread asks, and knows whether it was closed."""
+
+    def __init__(self, last: int) -> None:
+        self.next = 0
+        self.last = last
+        self.closed = False
+        self.threads: set[str] = set()
+
+    def __iter__(self) -> Numbers:
+        return self
+
+    def __next__(self) -> int:
+        self.threads.add(threading.current_thread().name)
+        if self.next == self.last:
+            raise StopIteration
+        self.next += 1
+        return self.next
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def test_an_iterator_is_streamed_from_threads() -> None:
+    numbers = Numbers(1000)
+
+    async def main() -> None:
+        found = [number async for number in _threads.stream(lambda: numbers)]
+        assert found == list(range(1, 1001))
+
+    asyncio.run(main())
+    assert numbers.closed
+    assert all(name.startswith("vespera-files") for name in numbers.threads)
+
+
+def test_a_stream_that_is_left_is_closed() -> None:
+    numbers = Numbers(1_000_000)
+
+    async def main() -> None:
+        stream = _threads.stream(lambda: numbers)
+        async for number in stream:
+            if number == 10:
+                break
+        await stream.aclose()
+
+    asyncio.run(main())
+    assert numbers.closed
+    assert numbers.next <= _threads._SOME
+
+
+def test_an_error_of_an_iterator_comes_behind_its_items() -> None:
+    def failing() -> Iterator[int]:
+        yield 1
+        raise FileNotFoundError("gone")
+
+    async def main() -> None:
+        stream = _threads.stream(failing)
+        assert await anext(stream) == 1
+        with pytest.raises(FileNotFoundError, match="gone"):
+            await anext(stream)
+
+    asyncio.run(main())
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")

@@ -126,10 +126,10 @@ pub fn edit_text(
     let text = current.unwrap_or_else(|| original.to_owned());
     let (diff, diff_complete) = pieces.unified(path, original, &text);
     Ok(Edited {
-        diff,
-        diff_complete,
         text,
         positions,
+        diff,
+        diff_complete,
     })
 }
 

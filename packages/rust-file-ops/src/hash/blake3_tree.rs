@@ -52,7 +52,7 @@ pub(super) fn hash(file: &File, size: u64, threads: usize) -> io::Result<Option<
     let values = work
         .values
         .into_inner()
-        .unwrap_or_else(|poisoned| poisoned.into_inner());
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
     let (left, right) = values.split_at(left_blocks(blocks));
     let root = merge_subtrees_root(&join(left), &join(right), Mode::Hash);
     Ok(Some(root.to_hex().to_string()))

@@ -88,14 +88,16 @@ fn fill<'a>(file: &File, buffer: &'a mut [MaybeUninit<u8>]) -> std::io::Result<&
     let mut filled = 0;
     while filled < buffer.len() {
         match rustix::io::read(file, &mut buffer[filled..]) {
-            Ok((read, _)) if read.is_empty() => break,
+            Ok(([], _)) => break,
             Ok((read, _)) => filled += read.len(),
             Err(rustix::io::Errno::INTR) => {}
             Err(errno) => return Err(errno.into()),
         }
     }
-    // SAFETY: the kernel has written the first `filled` bytes, one read behind the other.
-    Ok(unsafe { buffer[..filled].assume_init_mut() })
+    let start = buffer.as_mut_ptr().cast::<u8>();
+    // SAFETY: the kernel has written the first `filled` bytes of `buffer`, one read behind the other,
+    // and the buffer stays borrowed for as long as what is returned.
+    Ok(unsafe { std::slice::from_raw_parts_mut(start, filled) })
 }
 
 /// A new `bytes` object whose content is not there yet. Nobody else knows of it: it is ours to
