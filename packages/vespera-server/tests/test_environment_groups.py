@@ -47,7 +47,7 @@ def test_single_names_can_be_added_but_no_mark_of_an_outer_cli() -> None:
 
 
 def test_an_unknown_group_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(ConfigError, match="no group 'azure'.*aws"):
+    with pytest.raises(ConfigError, match=r"no group 'azure'.*aws"):
         select([*DEFAULT_GROUPS, "azure"], host=HOST)
 
 

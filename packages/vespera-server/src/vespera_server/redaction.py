@@ -37,7 +37,10 @@ _FORMS = [
     (re.compile(form), replacement)
     for form, replacement in (
         (
-            r"-----BEGIN (?P<kind>[A-Z ]{0,32}PRIVATE KEY)-----[^\"]{0,16384}?-----END (?P=kind)-----",
+            (
+                r"-----BEGIN (?P<kind>[A-Z ]{0,32}PRIVATE KEY)-----"
+                r"[^\"]{0,16384}?-----END (?P=kind)-----"
+            ),
             REDACTED,
         ),
         (r"(?<![A-Za-z0-9])sk-[A-Za-z0-9_-]{16,}", REDACTED),
@@ -53,10 +56,12 @@ _FORMS = [
         (r"(?i)\b(bearer|basic)([ \t]+)[A-Za-z0-9._~+/-]{8,}={0,2}", rf"\1\2{REDACTED}"),
         (r"(://[^/\s:@\"'\\]{0,256}:)[^/\s@\"'\\]{1,256}(?=@)", rf"\1{REDACTED}"),
         (
-            r"(?i)\b((?:[A-Z0-9]{1,32}[_-]){0,6}"
-            r"(?:api_?key|auth_?token|access_?token|refresh_?token|secret(?:_?access)?_?key|"
-            r"client_?secret|private_?key|password|passwd|passphrase))"
-            r"(\\{0,4}[\"']?\s{0,4}[=:]\s{0,4}\\{0,4}[\"']?)[^\s\"'\\,;&}\])]{6,}",
+            (
+                r"(?i)\b((?:[A-Z0-9]{1,32}[_-]){0,6}"
+                r"(?:api_?key|auth_?token|access_?token|refresh_?token|secret(?:_?access)?_?key|"
+                r"client_?secret|private_?key|password|passwd|passphrase))"
+                r"(\\{0,4}[\"']?\s{0,4}[=:]\s{0,4}\\{0,4}[\"']?)[^\s\"'\\,;&}\])]{6,}"
+            ),
             rf"\1\2{REDACTED}",
         ),
     )
