@@ -30,7 +30,8 @@ def serve(fields: Mapping[str, Any], log_level: str) -> int:
         work = server.run_stdio() if server.options.http is None else server.run_http()
         return asyncio.run(work)
     except (AgentError, OSError) as error:
-        print(f"vespera serve: {Redactor().text(str(error))}", file=sys.stderr)
+        remedy = f"; {error.remedy}" if isinstance(error, ConfigError) else ""
+        print(f"vespera serve: {Redactor().text(f'{error}{remedy}')}", file=sys.stderr)
         return 2
 
 

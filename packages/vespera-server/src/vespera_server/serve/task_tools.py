@@ -14,7 +14,7 @@ from vespera_server.serve.agent_tools import AgentId, Prompt, WaitSeconds, watch
 from vespera_server.serve.answers import Answer
 from vespera_server.serve.batches import Batch, Batches, TaskRow
 from vespera_server.serve.fleet import Fleet
-from vespera_server.serve.policy import Wish
+from vespera_server.serve.policy import AGENT_ID, Wish
 from vespera_server.serve.tool import StructuredServer, add_tool
 
 __all__ = ["add_task_tools"]
@@ -90,7 +90,9 @@ def add_task_tools(
     async def task_status(
         ctx: Context[Any, Any],
         batch_id: Annotated[str, Field(description="As run_tasks answered it.", max_length=64)],
-        agent_id: AgentId | None = None,
+        agent_id: Annotated[
+            str | None, Field(description="Only the task of this agent.", pattern=AGENT_ID)
+        ] = None,
         wait_seconds: WaitSeconds = 0,
     ) -> TasksAnswer:
         """How a batch of tasks is going; with `agent_id` only that task.

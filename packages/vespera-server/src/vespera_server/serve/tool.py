@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import functools
 import inspect
+import json
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, TypeVar
 
@@ -96,11 +97,25 @@ def add_tool(
 
 
 def _result(answer: Answer) -> CallToolResult:
+    plain = _sendable(answer.model_dump(exclude_none=True))
     return CallToolResult(
-        content=[TextContent(type="text", text=answer.model_dump_json(exclude_none=True))],
-        structured_content=answer.model_dump(mode="json", exclude_none=True),
+        content=[TextContent(type="text", text=json.dumps(plain, ensure_ascii=False))],
+        structured_content=plain,
         is_error=not answer.success,
     )
+
+
+def _sendable(value: Any) -> Any:
+    """Plain data whose strings UTF-8 can hold: agents and callers may say lone surrogates."""
+    match value:
+        case str():
+            return value.encode("utf-8", "replace").decode("utf-8")
+        case dict():
+            return {_sendable(key): _sendable(item) for key, item in value.items()}
+        case list() | tuple():
+            return [_sendable(item) for item in value]
+        case _:
+            return value
 
 
 def _failed(code: str, message: str, remedy: str) -> CallToolResult:
