@@ -115,12 +115,11 @@ def test_a_proxy_in_front_may_have_a_name_of_its_own(tmp_path: Path) -> None:
 
 
 def test_a_body_has_a_largest_size(tmp_path: Path) -> None:
-    large = {
-        "content": b"{" + b" " * 5000,
-        "headers": HEADERS | {"content-type": "application/json"},
-    }
+    headers = HEADERS | {"content-type": "application/json"}
+    large = {"content": b"{" + b" " * 5000, "headers": headers}
     assert ask(tmp_path, large, largest_message=4096)[0].status_code == 413
-    (answer,) = ask(tmp_path, large | {"headers": large["headers"] | {"authorization": "x"}})
+    stranger = large | {"headers": headers | {"authorization": "x"}}
+    (answer,) = ask(tmp_path, stranger, largest_message=4096)
     assert answer.status_code == 401
 
 
@@ -218,12 +217,15 @@ def say(process: subprocess.Popen[bytes], *messages: dict[str, Any] | bytes) -> 
     process.stdin.flush()
 
 
-def answer_to(process: subprocess.Popen[bytes], number: int) -> dict[str, Any]:
+def answers_to(process: subprocess.Popen[bytes], *numbers: int) -> list[dict[str, Any]]:
     assert process.stdout is not None
+    found: dict[int, dict[str, Any]] = {}
     for line in process.stdout:
         answer: dict[str, Any] = json.loads(line)
-        if answer.get("id") == number:
-            return answer
+        if answer.get("id") in numbers:
+            found[answer["id"]] = answer
+        if len(found) == len(numbers):
+            return [found[number] for number in numbers]
     raise AssertionError("it ended without an answer")
 
 
@@ -234,7 +236,7 @@ def call(number: int, name: str, **arguments: Any) -> dict[str, Any]:
 
 def test_noise_on_stdin_harms_nobody(served: subprocess.Popen[bytes], tmp_path: Path) -> None:
     say(served, HELLO)
-    answer_to(served, 1)
+    answers_to(served, 1)
     say(
         served,
         {"jsonrpc": "2.0", "method": "notifications/initialized"},
@@ -249,14 +251,15 @@ def test_noise_on_stdin_harms_nobody(served: subprocess.Popen[bytes], tmp_path: 
         b'"arguments": {"path": "\\ud800"}}}',
         call(2, "file_info", path="."),
     )
-    answer = answer_to(served, 2)
-    assert answer["result"]["structuredContent"]["is_directory"] is True
+    known, strange = answers_to(served, 2, 9)
+    assert known["result"]["structuredContent"]["is_directory"] is True
+    assert strange["result"]["structuredContent"]["error"]["code"] == "not_found"
     assert "Traceback" not in (tmp_path / "stderr").read_text()
 
 
 def test_the_end_of_stdin_ends_it(served: subprocess.Popen[bytes]) -> None:
     say(served, HELLO)
-    answer_to(served, 1)
+    answers_to(served, 1)
     assert served.stdin is not None
     served.stdin.close()
     assert served.wait(20) == 0
@@ -267,7 +270,7 @@ def test_a_signal_ends_it_while_stdin_is_open(
     served: subprocess.Popen[bytes], number: signal.Signals, tmp_path: Path
 ) -> None:
     say(served, HELLO)
-    answer_to(served, 1)
+    answers_to(served, 1)
     served.send_signal(number)
     assert served.wait(20) == 128 + number
     assert (tmp_path / "stderr").read_text() == ""

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from mcp import Client, MCPError
 from mcp_types import INTERNAL_ERROR
@@ -131,8 +131,10 @@ with tempfile.TemporaryDirectory() as _folder:
 
 @pytest.mark.parametrize("mode", ["legacy", "auto"])
 @settings(
-    max_examples=40,
+    max_examples=25,
     deadline=None,
+    # A failing list of calls is short enough to read; making it shorter takes minutes.
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 @given(calls=st.lists(calls_of(TOOLS), min_size=1, max_size=12))
@@ -149,6 +151,8 @@ def test_no_call_gets_a_traceback_or_out_of_the_roots(
                 for name, arguments in calls:
                     try:
                         result = await client.call_tool(name, arguments)
+                    except UnicodeEncodeError:
+                        continue  # this client cannot even say it; test_serve_doors sends the bytes
                     except MCPError as error:
                         if error.error.code == INTERNAL_ERROR:
                             raise
@@ -175,4 +179,5 @@ def test_every_argument_says_what_it_is() -> None:
         assert tool.input_schema["additionalProperties"] is False
         for name, schema in tool.input_schema.get("properties", {}).items():
             assert schema.get("description"), f"{tool.name}.{name}"
+        assert tool.output_schema is not None
         assert {"success", "error"} <= set(tool.output_schema["properties"])

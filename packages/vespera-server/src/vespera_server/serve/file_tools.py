@@ -11,6 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated, Any, TypeVar
 
+from mcp.server.mcpserver import Context
 from pydantic import BaseModel, Field
 
 import vespera_file_ops
@@ -103,17 +104,21 @@ class FileWork:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
 
-def add_file_tools(server: StructuredServer, policy: Policy, work: FileWork) -> None:
+WorkOf = Callable[[Context[Any, Any]], FileWork]
+
+
+def add_file_tools(server: StructuredServer, policy: Policy, work_of: WorkOf) -> None:
     """Register them; those that write only where the operator allows it."""
-    _add_readers(server, policy, work)
+    _add_readers(server, policy, work_of)
     if not policy.options.read_only:
-        _add_writers(server, policy, work)
+        _add_writers(server, policy, work_of)
 
 
-def _add_readers(server: StructuredServer, policy: Policy, work: FileWork) -> None:
+def _add_readers(server: StructuredServer, policy: Policy, work_of: WorkOf) -> None:
     options, places = policy.options, policy.places
 
     async def read_file(
+        ctx: Context[Any, Any],
         path: FilePath,
         first_line: Annotated[int, Field(description="Counted from 1.", ge=1)] = 1,
         lines: Annotated[int, Field(description="At most so many.", ge=1, le=1_000_000)] = 2000,
@@ -126,7 +131,7 @@ def _add_readers(server: StructuredServer, policy: Policy, work: FileWork) -> No
             text = place.workspace.read_file_string(place.path)
             return text, len(text.encode())
 
-        text, size = await work.do(read)
+        text, size = await work_of(ctx).do(read)
         every = _lines(text)
         chosen = every[first_line - 1 : first_line - 1 + lines]
         shown = _fitting(chosen, options.largest_answer)
@@ -143,6 +148,7 @@ def _add_readers(server: StructuredServer, policy: Policy, work: FileWork) -> No
         )
 
     async def list_files(
+        ctx: Context[Any, Any],
         directory: FilePath = ".",
         pattern: Annotated[
             str | None,
@@ -165,7 +171,7 @@ def _add_readers(server: StructuredServer, policy: Policy, work: FileWork) -> No
             found = place.workspace.glob_files(place.path, pattern or "")
             return [FileRow(path=name, kind="file") for name in found]
 
-        rows = await work.do(entries if pattern is None else matches)
+        rows = await work_of(ctx).do(entries if pattern is None else matches)
         shown = rows[:limit]
         return ListFilesAnswer(
             success=True,
@@ -176,6 +182,7 @@ def _add_readers(server: StructuredServer, policy: Policy, work: FileWork) -> No
         )
 
     async def file_info(
+        ctx: Context[Any, Any],
         path: FilePath,
         hash: Annotated[bool, Field(description="Whether to compute the SHA-256.")] = False,
     ) -> InfoAnswer:
@@ -195,7 +202,7 @@ def _add_readers(server: StructuredServer, policy: Policy, work: FileWork) -> No
                 sha256=digest,
             )
 
-        return await work.do(look)
+        return await work_of(ctx).do(look)
 
     def add(function: Any, answer: Any, title: str) -> None:
         add_tool(server, function, answer, policy.redactor, title=title, read_only=True)
@@ -205,10 +212,11 @@ def _add_readers(server: StructuredServer, policy: Policy, work: FileWork) -> No
     add(file_info, InfoAnswer, "About a file")
 
 
-def _add_writers(server: StructuredServer, policy: Policy, work: FileWork) -> None:
+def _add_writers(server: StructuredServer, policy: Policy, work_of: WorkOf) -> None:
     options, places = policy.options, policy.places
 
     async def write_file(
+        ctx: Context[Any, Any],
         path: FilePath,
         text: Annotated[str, Field(description="The whole content (UTF-8).")],
     ) -> WriteAnswer:
@@ -219,12 +227,13 @@ def _add_writers(server: StructuredServer, policy: Policy, work: FileWork) -> No
         place = places.find(path)
         size = len(text.encode("utf-8", "surrogatepass"))
         _refuse_large(size, path, options.largest_file)
-        await work.do(lambda: place.workspace.write_file_atomic(place.path, text))
+        await work_of(ctx).do(lambda: place.workspace.write_file_atomic(place.path, text))
         return WriteAnswer(
             success=True, backend=vespera_file_ops.backend(), path=place.shown, size=size
         )
 
     async def edit_file(
+        ctx: Context[Any, Any],
         path: FilePath,
         old: Annotated[str, Field(description="The text to replace, exactly.", min_length=1)],
         new: Annotated[str, Field(description="What stands there afterwards.")],
@@ -254,7 +263,7 @@ def _add_writers(server: StructuredServer, policy: Policy, work: FileWork) -> No
                 mtime_ns=done.mtime_ns,
             )
 
-        return await work.do(edit)
+        return await work_of(ctx).do(edit)
 
     def add(function: Any, answer: Any, title: str) -> None:
         add_tool(server, function, answer, policy.redactor, title=title, destructive=True)

@@ -40,6 +40,7 @@ class _Running:
 
     fleet: Fleet
     batches: Batches
+    files: FileWork
 
 
 class VesperaServer:
@@ -79,8 +80,7 @@ class VesperaServer:
         if "tasks" in self.options.toolsets:
             add_task_tools(server, _fleet_of, _batches_of, _owner_of)
         if "files" in self.options.toolsets:
-            self._files = FileWork()
-            add_file_tools(server, self.policy, self._files)
+            add_file_tools(server, self.policy, _files_of)
         return server
 
     async def run_stdio(self) -> int:
@@ -100,11 +100,12 @@ class VesperaServer:
 
     @contextlib.asynccontextmanager
     async def _life(self, _: MCPServer[Any]) -> AsyncIterator[_Running]:
-        fleet = Fleet(self.policy)
+        fleet, files = Fleet(self.policy), FileWork()
         await fleet.__aenter__()
         try:
-            yield _Running(fleet, Batches(fleet))
+            yield _Running(fleet, Batches(fleet), files)
         finally:
+            files.close()
             # However the server ends, also cancelled: its agents end before it does.
             with anyio.CancelScope(shield=True):
                 await fleet.__aexit__(None, None, None)
@@ -118,6 +119,11 @@ def _fleet_of(ctx: Context[Any, Any]) -> Fleet:
 def _batches_of(ctx: Context[Any, Any]) -> Batches:
     running: _Running = ctx.request_context.lifespan_context
     return running.batches
+
+
+def _files_of(ctx: Context[Any, Any]) -> FileWork:
+    running: _Running = ctx.request_context.lifespan_context
+    return running.files
 
 
 def _owner_of(ctx: Context[Any, Any], fleet: Fleet) -> str | None:

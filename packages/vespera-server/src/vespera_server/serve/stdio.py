@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
 import stat
@@ -103,11 +104,23 @@ async def _wire(largest: int, stop: Stop) -> AsyncIterator[tuple[Any, Any]]:
 def _message(line: bytes | ValueError) -> SessionMessage | Exception:
     if isinstance(line, ValueError):
         return line
+    text = line.decode("utf-8", "replace")
     try:
-        text = line.decode("utf-8", "replace")
-        return SessionMessage(mcp_types.jsonrpc_message_adapter.validate_json(text, by_name=False))
+        return SessionMessage(_parse(text))
     except Exception as error:  # whatever a client sends, it is the client that is wrong
         return error
+
+
+def _parse(text: str) -> mcp_types.JSONRPCMessage:
+    adapter = mcp_types.jsonrpc_message_adapter
+    try:
+        return adapter.validate_json(text, by_name=False)
+    except ValueError:
+        if "\\u" not in text:
+            raise
+    # JSON can spell half a character, which the SDK does not read: its sender would wait for ever.
+    plain = json.dumps(json.loads(text), ensure_ascii=False)
+    return adapter.validate_json(plain.encode("utf-8", "replace"), by_name=False)
 
 
 async def _lines(
