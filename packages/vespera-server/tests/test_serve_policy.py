@@ -9,7 +9,7 @@ import pytest
 
 from vespera_agent_spawner.errors import AgentError, ConfigError
 from vespera_file_ops import OutsideWorkspace
-from vespera_server.serve.answers import Problem, problem_of
+from vespera_server.problems import Problem, problem_of
 from vespera_server.serve.options import ServerOptions
 from vespera_server.serve.places import Places
 from vespera_server.serve.policy import Policy, Wish

@@ -29,8 +29,8 @@ from vespera_agent_spawner import (
     SupervisorConfig,
     Timeouts,
 )
+from vespera_server.problems import problem_of
 from vespera_server.redaction import Redactor
-from vespera_server.serve.answers import problem_of
 
 __all__ = ["RunTask", "RustEnhancedTaskExecutor", "TaskExecutor", "config_of", "describe"]
 

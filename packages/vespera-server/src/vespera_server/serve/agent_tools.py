@@ -13,7 +13,8 @@ from pydantic import BaseModel, Field
 import vespera_agent_spawner as spawner
 from vespera_agent_spawner.backends import rust_problem
 from vespera_server.executor import describe
-from vespera_server.serve.answers import Answer, Problem
+from vespera_server.problems import Problem
+from vespera_server.serve.answers import Answer
 from vespera_server.serve.event_log import Entry
 from vespera_server.serve.fleet import Fleet, Watch
 from vespera_server.serve.member import Member

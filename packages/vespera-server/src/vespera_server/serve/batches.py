@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 
 from vespera_agent_spawner import AgentNotFound, RunResult
 from vespera_server.executor import describe
-from vespera_server.serve.answers import Problem, problem_of
+from vespera_server.problems import Problem, problem_of
 from vespera_server.serve.fleet import Fleet
 from vespera_server.serve.member import Member
 from vespera_server.serve.policy import Wish

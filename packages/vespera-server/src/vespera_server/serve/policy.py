@@ -19,8 +19,8 @@ from typing import Any
 from vespera_agent_spawner import AgentConfig, Timeouts
 from vespera_agent_spawner.transcripts import path_in
 from vespera_server.environment import select
+from vespera_server.problems import Refused
 from vespera_server.redaction import Redactor
-from vespera_server.serve.answers import Refused
 from vespera_server.serve.options import PERMISSION_MODES, TOOL_RULE, ServerOptions
 from vespera_server.serve.places import Places
 

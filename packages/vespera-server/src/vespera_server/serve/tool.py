@@ -14,8 +14,9 @@ from mcp.server.mcpserver.exceptions import ToolError
 from mcp_types import CallToolResult, TextContent, ToolAnnotations
 from pydantic import ValidationError
 
+from vespera_server.problems import Problem, problem_of
 from vespera_server.redaction import Redactor
-from vespera_server.serve.answers import Answer, Problem, problem_of
+from vespera_server.serve.answers import Answer
 
 __all__ = ["StructuredServer", "add_tool"]
 
