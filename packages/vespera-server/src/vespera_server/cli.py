@@ -26,6 +26,15 @@ class BackendChoice(StrEnum):
     PYTHON = "python"
 
 
+class LogLevel(StrEnum):
+    """Values of --log-level."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
 ClaudeOption = Annotated[
     str | None,
     typer.Option(
@@ -176,7 +185,7 @@ def serve(
     token_file: Annotated[
         str | None, typer.Option(metavar="FILE", help="Where the bearer token is kept (0600).")
     ] = None,
-    log_level: Annotated[str, typer.Option(metavar="LEVEL", help="On stderr.")] = "warning",
+    log_level: Annotated[LogLevel, typer.Option(help="On stderr.")] = LogLevel.WARNING,
 ) -> None:
     """An MCP server: agents, tasks and files as tools, within limits that callers cannot change.
 
@@ -214,7 +223,7 @@ def serve(
     }
     if tool:
         fields["tools"] = tool
-    raise typer.Exit(command.serve(fields, log_level))
+    raise typer.Exit(command.serve(fields, log_level.value))
 
 
 def main() -> None:

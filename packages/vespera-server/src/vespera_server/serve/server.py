@@ -64,6 +64,11 @@ class VesperaServer:
         self.policy = Policy(options, host)
         self.mcp_server: MCPServer[Any] = self.setup_mcp_server()
 
+    @property
+    def project_root(self) -> str:
+        """The first root: where agents work and paths start unless a caller says otherwise."""
+        return self.policy.places.roots[0]
+
     def setup_mcp_server(self) -> MCPServer[Any]:
         """The SDK's server with the tools of the chosen toolsets."""
         server = StructuredServer(
