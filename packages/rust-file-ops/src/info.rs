@@ -1,10 +1,14 @@
 //! Responsible for telling what a path is.
 
 use std::ffi::OsString;
+use std::path::Path;
+use std::sync::Arc;
 
 use vespera_error::Result;
 
 use crate::place::Place;
+use crate::root::Root;
+use crate::walk::origin::without_ignored;
 
 /// What a path leads to, symlinks followed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,11 +20,17 @@ pub struct FileInfo {
 }
 
 /// The names in a directory and what they stand for (`file`, `directory`, `symlink`, `other`),
-/// sorted by bytes; symlinks are not followed.
-pub fn list_directory<'a>(place: impl Into<Place<'a>>) -> Result<Vec<(OsString, &'static str)>> {
-    let mut names: Vec<_> = place
-        .into()
-        .list()?
+/// sorted by bytes; symlinks are not followed. With `gitignore` without what git would leave out.
+pub fn list_directory(
+    root: Option<&Arc<Root>>,
+    path: &Path,
+    gitignore: bool,
+) -> Result<Vec<(OsString, &'static str)>> {
+    let mut names = Place::new(root.map(Arc::as_ref), path).list()?;
+    if gitignore {
+        names = without_ignored(root, path, names)?;
+    }
+    let mut names: Vec<_> = names
         .into_iter()
         .map(|(name, kind)| (name, kind.word()))
         .collect();

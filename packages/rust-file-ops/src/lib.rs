@@ -23,12 +23,15 @@ pub mod edit;
 mod error;
 pub mod glob;
 pub mod hash;
+mod ignore;
 pub mod info;
 mod open;
 pub mod place;
 pub mod read;
 pub mod root;
+pub mod search;
 mod temporary;
+pub mod walk;
 pub mod write;
 
 #[cfg(feature = "python")]
@@ -41,6 +44,8 @@ pub use vespera_error::{Error, Result};
 #[cfg(feature = "python")]
 #[pyo3::pymodule(gil_used = false)]
 mod _native {
+    #[pymodule_export]
+    use crate::python::find::{Finding, search_files, search_text, walk};
     #[pymodule_export]
     use crate::python::{
         Root, append_file, build_info, count_replacements, edit, get_file_info, glob_files,

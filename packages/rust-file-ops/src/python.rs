@@ -22,6 +22,8 @@ use crate::edit::{Edit, Expect, Position};
 use crate::hash::Algorithm;
 use crate::place::Place;
 
+pub(crate) mod find;
+
 #[pyfunction]
 #[pyo3(signature = (path, root=None))]
 pub(crate) fn read_file<'py>(
@@ -104,15 +106,17 @@ pub(crate) fn write_file_atomic(
 }
 
 #[pyfunction]
-#[pyo3(signature = (directory, pattern, root=None))]
+#[pyo3(signature = (directory, pattern, gitignore, root=None))]
 pub(crate) fn glob_files(
     py: Python<'_>,
     directory: PathBuf,
     pattern: OsString,
+    gitignore: bool,
     root: Option<&Root>,
 ) -> PyResult<Vec<OsString>> {
     run(py, || {
-        let found = crate::glob::glob_files(at(root, &directory), &pattern)?;
+        let found =
+            crate::glob::glob_files(root.map(|root| &root.0), &directory, &pattern, gitignore)?;
         Ok(found.into_iter().map(PathBuf::into_os_string).collect())
     })
 }
@@ -186,13 +190,16 @@ pub(crate) fn count_replacements(
 }
 
 #[pyfunction]
-#[pyo3(signature = (path, root=None))]
+#[pyo3(signature = (path, gitignore, root=None))]
 pub(crate) fn list_directory(
     py: Python<'_>,
     path: PathBuf,
+    gitignore: bool,
     root: Option<&Root>,
 ) -> PyResult<Vec<(OsString, &'static str)>> {
-    run(py, || crate::info::list_directory(at(root, &path)))
+    run(py, || {
+        crate::info::list_directory(root.map(|root| &root.0), &path, gitignore)
+    })
 }
 
 /// The hexadecimal hash; `algorithm` is "blake3" or "sha256", checked by the Python half.
@@ -214,18 +221,18 @@ pub(crate) fn hash_file(
 
 /// An open directory; every path given together with it stays beneath it.
 #[pyclass(frozen, module = "vespera_file_ops._native")]
-pub(crate) struct Root(crate::root::Root);
+pub(crate) struct Root(std::sync::Arc<crate::root::Root>);
 
 #[pymethods]
 impl Root {
     #[new]
     fn new(py: Python<'_>, path: PathBuf) -> PyResult<Self> {
-        run(py, || crate::root::Root::open(&path)).map(Self)
+        run(py, || crate::root::Root::open(&path)).map(|root| Self(root.into()))
     }
 }
 
 fn at<'a>(root: Option<&'a Root>, path: &'a Path) -> Place<'a> {
-    Place::new(root.map(|root| &root.0), path)
+    Place::new(root.map(|root| root.0.as_ref()), path)
 }
 
 /// What was built: a debug build must be able to say so, and a stale one its version.

@@ -48,6 +48,18 @@ impl Root {
         })
     }
 
+    /// A directory that is open already, known to the caller by `path`.
+    pub(crate) fn from_directory(directory: OwnedFd, path: &Path) -> Self {
+        Self {
+            directory,
+            path: path.to_path_buf(),
+        }
+    }
+
+    pub(crate) fn directory(&self) -> BorrowedFd<'_> {
+        self.directory.as_fd()
+    }
+
     /// The path it was opened by.
     pub fn path(&self) -> &Path {
         &self.path
@@ -131,8 +143,14 @@ impl Root {
             .map_err(|errno| self.refused(errno, "open", path))
     }
 
+    /// Open `path`, which stays beneath; `XDEV` if it would not.
     #[cfg(target_os = "linux")]
-    fn resolve(&self, path: &Path, flags: OFlags, mode: Mode) -> rustix::io::Result<OwnedFd> {
+    pub(crate) fn resolve(
+        &self,
+        path: &Path,
+        flags: OFlags,
+        mode: Mode,
+    ) -> rustix::io::Result<OwnedFd> {
         use rustix::fs::{ResolveFlags, openat2};
 
         let beneath = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
@@ -150,7 +168,12 @@ impl Root {
     }
 
     #[cfg(not(target_os = "linux"))]
-    fn resolve(&self, path: &Path, flags: OFlags, mode: Mode) -> rustix::io::Result<OwnedFd> {
+    pub(crate) fn resolve(
+        &self,
+        path: &Path,
+        flags: OFlags,
+        mode: Mode,
+    ) -> rustix::io::Result<OwnedFd> {
         walk(self.directory.as_fd(), path, flags, mode)
     }
 

@@ -13,11 +13,13 @@ import logging as _logging
 
 from vespera_file_ops import errors
 from vespera_file_ops._arguments import FilePath
+from vespera_file_ops._finding import Found
 from vespera_file_ops._version import __version__
 from vespera_file_ops.api import (
     Workspace,
     append_file,
     backend,
+    count_matches,
     count_replacements,
     edit_file,
     file_info,
@@ -30,6 +32,9 @@ from vespera_file_ops.api import (
     read_file,
     read_file_lines,
     read_file_string,
+    search_files,
+    search_text,
+    walk,
     write_file,
     write_file_atomic,
     write_file_string,
@@ -46,7 +51,16 @@ from vespera_file_ops.errors import (
     ReadOnlyWorkspace,
     StringNotFound,
 )
-from vespera_file_ops.results import DirectoryEntry, EditResult, FileInfo, Position
+from vespera_file_ops.results import (
+    DirectoryEntry,
+    EditResult,
+    FileCount,
+    FileInfo,
+    Match,
+    Position,
+    Span,
+    WalkEntry,
+)
 
 __all__ = [
     "RUST_FILE_OPS_AVAILABLE",
@@ -56,19 +70,25 @@ __all__ = [
     "EditError",
     "EditResult",
     "EncodingError",
+    "FileCount",
     "FileInfo",
     "FileOpError",
     "FilePath",
     "FileTooLarge",
+    "Found",
+    "Match",
     "OutsideWorkspace",
     "PatternError",
     "Position",
     "ReadOnlyWorkspace",
+    "Span",
     "StringNotFound",
+    "WalkEntry",
     "Workspace",
     "__version__",
     "append_file",
     "backend",
+    "count_matches",
     "count_replacements",
     "edit_file",
     "errors",
@@ -82,6 +102,9 @@ __all__ = [
     "read_file",
     "read_file_lines",
     "read_file_string",
+    "search_files",
+    "search_text",
+    "walk",
     "write_file",
     "write_file_atomic",
     "write_file_string",

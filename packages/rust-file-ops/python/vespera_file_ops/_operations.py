@@ -15,12 +15,13 @@ from vespera_file_ops._arguments import (
     as_edits,
     as_expect,
     as_path,
-    as_pattern,
     as_text,
     as_wanted,
 )
+from vespera_file_ops._find_operations import FindOperations
+from vespera_file_ops._finding import Query, RawFinding, Selection
 from vespera_file_ops.errors import ReadOnlyWorkspace
-from vespera_file_ops.results import DirectoryEntry, EditResult, FileInfo, Position
+from vespera_file_ops.results import EditResult, FileInfo, Match, Position
 
 __all__ = ["Operations", "Raw", "RawOutcome", "WorkspaceOperations"]
 
@@ -39,7 +40,9 @@ class Raw(Protocol):
     def write_file_string(self, path: str, content: str, root: Any = None) -> None: ...
     def append_file(self, path: str, content: str, root: Any = None) -> None: ...
     def write_file_atomic(self, path: str, content: str, root: Any = None) -> None: ...
-    def glob_files(self, directory: str, pattern: str, root: Any = None) -> list[str]: ...
+    def glob_files(
+        self, directory: str, pattern: str, gitignore: bool, root: Any = None
+    ) -> list[str]: ...
     def get_file_info(self, path: str, root: Any = None) -> tuple[int, bool, bool]: ...
     def edit(
         self,
@@ -51,11 +54,24 @@ class Raw(Protocol):
         root: Any = None,
     ) -> RawOutcome: ...
     def count_replacements(self, path: str, old: str, root: Any = None) -> int: ...
-    def list_directory(self, path: str, root: Any = None) -> list[tuple[str, str]]: ...
+    def list_directory(
+        self, path: str, gitignore: bool, root: Any = None
+    ) -> list[tuple[str, str]]: ...
     def hash_file(self, path: str, algorithm: str, root: Any = None) -> str: ...
+    def walk(self, directory: str, selection: Selection, root: Any = None) -> RawFinding[Any]: ...
+    def search_text(self, text: bytes, query: Query, limit: int | None) -> list[Match]: ...
+    def search_files(
+        self,
+        directory: str,
+        query: Query,
+        selection: Selection,
+        binary: bool,
+        max_size: int | None,
+        root: Any = None,
+    ) -> RawFinding[Any]: ...
 
 
-class Operations:
+class Operations(FindOperations):
     """The operations of one backend. Their meaning is documented in ``vespera_file_ops.api``."""
 
     def __init__(self, raw: Raw, root: Any = None) -> None:
@@ -92,10 +108,6 @@ class Operations:
     def write_file_atomic(self, path: FilePath, content: str) -> None:
         """Replace the content so that it is the old or the new, never a mixture."""
         self._raw.write_file_atomic(self._writable(as_path(path)), as_text(content), self._root)
-
-    def glob_files(self, directory: FilePath, pattern: str) -> list[str]:
-        """Return the files beneath ``directory`` that match ``pattern``, sorted."""
-        return self._raw.glob_files(as_path(directory), as_pattern(pattern), self._root)
 
     def get_file_info(self, path: FilePath) -> tuple[int, bool, bool]:
         """Return ``(size in bytes, is_file, is_dir)``, symlinks followed."""
@@ -144,11 +156,6 @@ class Operations:
         """Return how often ``old`` stands in the file, places that overlap counted once."""
         name = as_path(path)
         return self._raw.count_replacements(name, as_wanted(old), self._root)
-
-    def list_directory(self, path: FilePath) -> list[DirectoryEntry]:
-        """Return the entries of a directory, sorted by the bytes of their names."""
-        found = self._raw.list_directory(as_path(path), self._root)
-        return [DirectoryEntry(name, kind) for name, kind in found]
 
     def hash_file(self, path: FilePath, algorithm: str = "sha256") -> str:
         """Return the hash of the content in hexadecimal digits."""

@@ -11,14 +11,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from vespera_file_ops._arguments import FilePath
+from vespera_file_ops._finding import Case, Found, Names
 from vespera_file_ops._operations import WorkspaceOperations
 from vespera_file_ops.backends import BackendName, choose
-from vespera_file_ops.results import DirectoryEntry, EditResult, FileInfo
+from vespera_file_ops.results import (
+    DirectoryEntry,
+    EditResult,
+    FileCount,
+    FileInfo,
+    Match,
+    WalkEntry,
+)
 
 __all__ = [
     "Workspace",
     "append_file",
     "backend",
+    "count_matches",
     "count_replacements",
     "edit_file",
     "file_info",
@@ -31,6 +40,9 @@ __all__ = [
     "read_file",
     "read_file_lines",
     "read_file_string",
+    "search_files",
+    "search_text",
+    "walk",
     "write_file",
     "write_file_atomic",
     "write_file_string",
@@ -103,7 +115,7 @@ def write_file_atomic(path: FilePath, content: str) -> None:
     _chosen.write_file_atomic(path, content)
 
 
-def glob_files(directory: FilePath, pattern: str) -> list[str]:
+def glob_files(directory: FilePath, pattern: str, *, gitignore: bool = False) -> list[str]:
     r"""Return the regular files beneath ``directory`` whose relative path matches ``pattern``.
 
     Each is ``directory`` as given, joined with the path beneath it; the list is sorted by bytes.
@@ -118,10 +130,11 @@ def glob_files(directory: FilePath, pattern: str) -> list[str]:
     ======== =====================================================================
 
     Case counts. Symlinks to files are found, symlinked directories are not entered, directories
-    that vanish or may not be read are left out. ``PatternError`` (a ``ValueError``) for a pattern
-    that is empty, absolute, holds ``..``, ends with ``/`` or does not close what it opens.
+    that vanish or may not be read are left out. ``gitignore`` leaves out what git would, as in
+    ``walk``. ``PatternError`` (a ``ValueError``) for a pattern that is empty, absolute, holds
+    ``..``, ends with ``/`` or does not close what it opens.
     """
-    return _chosen.glob_files(directory, pattern)
+    return _chosen.glob_files(directory, pattern, gitignore=gitignore)
 
 
 def get_file_info(path: FilePath) -> tuple[int, bool, bool]:
@@ -187,12 +200,197 @@ def count_replacements(path: FilePath, old: str) -> int:
     return _chosen.count_replacements(path, old)
 
 
-def list_directory(path: FilePath) -> list[DirectoryEntry]:
+def list_directory(path: FilePath, *, gitignore: bool = False) -> list[DirectoryEntry]:
     """Return the entries of a directory, sorted by the bytes of their names.
 
     Symlinks are told as such and not followed; an entry that vanishes meanwhile is left out.
+    ``gitignore`` leaves out what git would, as ``walk`` does.
     """
-    return _chosen.list_directory(path)
+    return _chosen.list_directory(path, gitignore=gitignore)
+
+
+def walk(
+    directory: FilePath,
+    *,
+    gitignore: bool = False,
+    hidden: bool = True,
+    follow: bool = False,
+    include: Names = (),
+    exclude: Names = (),
+    max_depth: int | None = None,
+    sort: bool = False,
+) -> Found[WalkEntry]:
+    """Walk everything beneath ``directory``: an iterator of ``WalkEntry(path, kind)``.
+
+    Names are found by several threads (Rust) and come as they are found, in no order; with ``sort``
+    in that of the bytes of their paths, by one thread. At most a few megabytes wait for the
+    consumer, whatever the tree holds. ``close()``, a ``with`` block or dropping the iterator ends
+    the walk.
+
+    ``gitignore`` leaves out what git would, and ``.git``: by the ``.gitignore`` files of the
+    directory, beneath it and above it up to the repository's own directory, and by
+    ``.git/info/exclude``. Without ``hidden`` names with a leading dot are left out. ``include`` and
+    ``exclude`` are patterns as in ``glob_files``, of the path beneath ``directory``; one without a
+    slash is matched at any depth. What matches ``exclude`` is not entered; with a slash at its end
+    it means directories. ``max_depth=1`` gives the directory's own names.
+
+    Symlinks are told as such; ``follow`` enters those of directories, no directory twice on one
+    way, and tells what they lead to. Directories that may not be read are left out and are in
+    ``errors``; those that vanish are left out.
+    """
+    return _chosen.walk(
+        directory,
+        gitignore=gitignore,
+        hidden=hidden,
+        follow=follow,
+        include=include,
+        exclude=exclude,
+        max_depth=max_depth,
+        sort=sort,
+    )
+
+
+def search_text(
+    text: str | bytes | bytearray | memoryview,
+    pattern: str,
+    *,
+    literal: bool = False,
+    case: Case = "sensitive",
+    word: bool = False,
+    multiline: bool = False,
+    before: int = 0,
+    after: int = 0,
+    limit: int | None = None,
+) -> list[Match]:
+    """Return the lines of ``text`` that match ``pattern``, as ``search_files`` does with a file.
+
+    ``text`` is ``str`` or bytes; positions in bytes are those of its UTF-8. ``path`` is None.
+    """
+    return _chosen.search_text(
+        text,
+        pattern,
+        literal=literal,
+        case=case,
+        word=word,
+        multiline=multiline,
+        before=before,
+        after=after,
+        limit=limit,
+    )
+
+
+def search_files(
+    directory: FilePath,
+    pattern: str,
+    *,
+    literal: bool = False,
+    case: Case = "sensitive",
+    word: bool = False,
+    multiline: bool = False,
+    before: int = 0,
+    after: int = 0,
+    include: Names = (),
+    exclude: Names = (),
+    types: Names = (),
+    gitignore: bool = True,
+    hidden: bool = False,
+    follow: bool = False,
+    binary: bool = False,
+    max_depth: int | None = None,
+    max_file_size: int | None = None,
+    max_per_file: int | None = None,
+    limit: int | None = None,
+    sort: bool = False,
+) -> Found[Match]:
+    r"""Find the lines that match ``pattern`` in the files beneath ``directory``: an iterator of
+    ``Match``, as they are found.
+
+    The order is that of the lines in a file; files come in no order, with ``sort`` in that of the
+    bytes of their paths, by one thread. The iterator is that of ``walk``. A match has path, number,
+    text and surroundings (``before`` and ``after`` lines) of the line and the places in it, by
+    bytes of the file and by characters of the text. ``max_per_file=1`` gives each file once.
+
+    ``pattern`` is a regular expression in the language that Rust and Python have in common (see the
+    README), or with ``literal`` the text itself; ``PatternError`` says where it is not. It is
+    matched against each line without its ending (``\n`` or ``\r\n``). With ``multiline`` matches
+    may cross lines, and lines that matches share come together. ``case`` is ``"sensitive"``,
+    ``"ignore"`` or ``"smart"`` (counts if the pattern has a capital); ``word`` wants no letter,
+    digit or ``_`` beside a match.
+
+    Searched are regular files that git does not ignore and that are not hidden, unless
+    ``gitignore=False`` or ``hidden=True``; ``include``, ``exclude``, ``max_depth`` and ``follow``
+    are those of ``walk``; ``types`` are ripgrep's names (``"py"``, ``"rust"``, …). Left out are
+    files over ``max_file_size`` bytes, and without ``binary`` those with a NUL in their first 8,000
+    bytes. After ``limit`` matches it ends.
+
+    Files that may not be read, and lines over 64 MiB (files, with ``multiline``), are in
+    ``errors``. The time is linear in the text, whatever the pattern: the Python backend leaves
+    ``re`` for an automaton of its own where ``re`` might not come to an end.
+    """
+    return _chosen.search_files(
+        directory,
+        pattern,
+        literal=literal,
+        case=case,
+        word=word,
+        multiline=multiline,
+        before=before,
+        after=after,
+        include=include,
+        exclude=exclude,
+        types=types,
+        gitignore=gitignore,
+        hidden=hidden,
+        follow=follow,
+        binary=binary,
+        max_depth=max_depth,
+        max_file_size=max_file_size,
+        max_per_file=max_per_file,
+        limit=limit,
+        sort=sort,
+    )
+
+
+def count_matches(
+    directory: FilePath,
+    pattern: str,
+    *,
+    literal: bool = False,
+    case: Case = "sensitive",
+    word: bool = False,
+    multiline: bool = False,
+    include: Names = (),
+    exclude: Names = (),
+    types: Names = (),
+    gitignore: bool = True,
+    hidden: bool = False,
+    follow: bool = False,
+    binary: bool = False,
+    max_depth: int | None = None,
+    max_file_size: int | None = None,
+    sort: bool = False,
+) -> Found[FileCount]:
+    """Count the lines that match and the matches in them, for each file beneath ``directory`` that
+    has any: an iterator of ``FileCount(path, lines, matches)``. Arguments as in ``search_files``.
+    """
+    return _chosen.count_matches(
+        directory,
+        pattern,
+        literal=literal,
+        case=case,
+        word=word,
+        multiline=multiline,
+        include=include,
+        exclude=exclude,
+        types=types,
+        gitignore=gitignore,
+        hidden=hidden,
+        follow=follow,
+        binary=binary,
+        max_depth=max_depth,
+        max_file_size=max_file_size,
+        sort=sort,
+    )
 
 
 def hash_file(path: FilePath, algorithm: str = "sha256") -> str:

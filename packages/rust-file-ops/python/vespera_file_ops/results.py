@@ -3,8 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
-__all__ = ["DirectoryEntry", "EditResult", "FileInfo", "Position"]
+__all__ = [
+    "DirectoryEntry",
+    "EditResult",
+    "FileCount",
+    "FileInfo",
+    "Match",
+    "Position",
+    "Span",
+    "WalkEntry",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,3 +63,55 @@ class FileInfo:
     size: int
     is_file: bool
     is_dir: bool
+
+
+class WalkEntry(NamedTuple):
+    """A name that a walk came to."""
+
+    path: str
+    """The directory as it was given, joined with the way from there."""
+    kind: str
+    """``"file"``, ``"directory"``, ``"symlink"`` (not followed) or ``"other"``."""
+
+
+class Span(NamedTuple):
+    """One match within the text of a ``Match``."""
+
+    byte: int
+    """Offset of its first byte in the file, from 0."""
+    byte_end: int
+    """Offset of the byte behind it."""
+    start: int
+    """Offset of its first character in ``Match.text``: ``text[start:end]`` is what matched."""
+    end: int
+    """Offset of the character behind it."""
+
+
+class Match(NamedTuple):
+    """A line that matches, or, with ``multiline``, the lines that matches share."""
+
+    path: str | None
+    """The file; None from ``search_text``."""
+    line: int
+    """Number of the first line, from 1."""
+    text: str
+    """The lines without the ending of the last. Bytes that are not UTF-8 are escaped, as in the
+    names of files: ``text.encode(errors="surrogateescape")`` gives them back."""
+    spans: tuple[Span, ...]
+    """The matches, at most the first 1,000."""
+    before: tuple[str, ...]
+    """The lines before, as many as were asked for and are there."""
+    after: tuple[str, ...]
+    """The lines after."""
+    cut: bool
+    """Whether the text is only 64 KiB around the first match, as the whole is longer."""
+
+
+class FileCount(NamedTuple):
+    """How much matches in one file."""
+
+    path: str
+    lines: int
+    """Lines that match."""
+    matches: int
+    """Matches in them."""

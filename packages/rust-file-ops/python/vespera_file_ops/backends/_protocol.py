@@ -6,8 +6,16 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from vespera_file_ops._arguments import FilePath
+from vespera_file_ops._finding import Case, Found, Names
 from vespera_file_ops._operations import WorkspaceOperations
-from vespera_file_ops.results import DirectoryEntry, EditResult, FileInfo
+from vespera_file_ops.results import (
+    DirectoryEntry,
+    EditResult,
+    FileCount,
+    FileInfo,
+    Match,
+    WalkEntry,
+)
 
 __all__ = ["FileOps"]
 
@@ -22,7 +30,9 @@ class FileOps(Protocol):
     def write_file_string(self, path: FilePath, content: str) -> None: ...
     def append_file(self, path: FilePath, content: str) -> None: ...
     def write_file_atomic(self, path: FilePath, content: str) -> None: ...
-    def glob_files(self, directory: FilePath, pattern: str) -> list[str]: ...
+    def glob_files(
+        self, directory: FilePath, pattern: str, *, gitignore: bool = False
+    ) -> list[str]: ...
     def get_file_info(self, path: FilePath) -> tuple[int, bool, bool]: ...
     def file_info(self, path: FilePath) -> FileInfo: ...
     def edit_file(
@@ -51,6 +61,77 @@ class FileOps(Protocol):
         expect: str | int | None = None,
     ) -> EditResult: ...
     def count_replacements(self, path: FilePath, old: str) -> int: ...
-    def list_directory(self, path: FilePath) -> list[DirectoryEntry]: ...
+    def list_directory(
+        self, path: FilePath, *, gitignore: bool = False
+    ) -> list[DirectoryEntry]: ...
+    def walk(
+        self,
+        directory: FilePath,
+        *,
+        gitignore: bool = False,
+        hidden: bool = True,
+        follow: bool = False,
+        include: Names = (),
+        exclude: Names = (),
+        max_depth: int | None = None,
+        sort: bool = False,
+    ) -> Found[WalkEntry]: ...
+    def search_text(
+        self,
+        text: str | bytes | bytearray | memoryview,
+        pattern: str,
+        *,
+        literal: bool = False,
+        case: Case = "sensitive",
+        word: bool = False,
+        multiline: bool = False,
+        before: int = 0,
+        after: int = 0,
+        limit: int | None = None,
+    ) -> list[Match]: ...
+    def search_files(
+        self,
+        directory: FilePath,
+        pattern: str,
+        *,
+        literal: bool = False,
+        case: Case = "sensitive",
+        word: bool = False,
+        multiline: bool = False,
+        before: int = 0,
+        after: int = 0,
+        include: Names = (),
+        exclude: Names = (),
+        types: Names = (),
+        gitignore: bool = True,
+        hidden: bool = False,
+        follow: bool = False,
+        binary: bool = False,
+        max_depth: int | None = None,
+        max_file_size: int | None = None,
+        max_per_file: int | None = None,
+        limit: int | None = None,
+        sort: bool = False,
+    ) -> Found[Match]: ...
+    def count_matches(
+        self,
+        directory: FilePath,
+        pattern: str,
+        *,
+        literal: bool = False,
+        case: Case = "sensitive",
+        word: bool = False,
+        multiline: bool = False,
+        include: Names = (),
+        exclude: Names = (),
+        types: Names = (),
+        gitignore: bool = True,
+        hidden: bool = False,
+        follow: bool = False,
+        binary: bool = False,
+        max_depth: int | None = None,
+        max_file_size: int | None = None,
+        sort: bool = False,
+    ) -> Found[FileCount]: ...
     def hash_file(self, path: FilePath, algorithm: str = "sha256") -> str: ...
     def Workspace(self, root: FilePath, read_only: bool = False) -> WorkspaceOperations: ...

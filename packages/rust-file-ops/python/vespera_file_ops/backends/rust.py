@@ -15,6 +15,7 @@ __all__ = [
     "Workspace",
     "append_file",
     "build_info",
+    "count_matches",
     "count_replacements",
     "edit_file",
     "file_info",
@@ -27,6 +28,9 @@ __all__ = [
     "read_file",
     "read_file_lines",
     "read_file_string",
+    "search_files",
+    "search_text",
+    "walk",
     "write_file",
     "write_file_atomic",
     "write_file_string",
@@ -55,6 +59,7 @@ class Workspace(WorkspaceOperations):
 
 _plain = Operations(_native)
 append_file = _plain.append_file
+count_matches = _plain.count_matches
 count_replacements = _plain.count_replacements
 edit_file = _plain.edit_file
 file_info = _plain.file_info
@@ -67,6 +72,9 @@ preview_edit = _plain.preview_edit
 read_file = _plain.read_file
 read_file_lines = _plain.read_file_lines
 read_file_string = _plain.read_file_string
+search_files = _plain.search_files
+search_text = _plain.search_text
+walk = _plain.walk
 write_file = _plain.write_file
 write_file_atomic = _plain.write_file_atomic
 write_file_string = _plain.write_file_string

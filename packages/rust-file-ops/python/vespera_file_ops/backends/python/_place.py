@@ -36,6 +36,19 @@ class Root:
             raise NotImplementedError(msg)
         self._directory = os.open(path, os.O_RDONLY | _DIRECTORY | os.O_CLOEXEC)
 
+    @classmethod
+    def of_directory(cls, descriptor: int, path: str) -> Root:
+        """A directory that is open already, and is this object's from now on."""
+        root = cls.__new__(cls)
+        root.path = path
+        root._directory = descriptor
+        return root
+
+    @property
+    def directory(self) -> int:
+        """The open directory."""
+        return self._directory
+
     def __del__(self) -> None:
         if self._directory >= 0:
             os.close(self._directory)

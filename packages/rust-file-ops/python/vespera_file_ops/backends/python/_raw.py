@@ -14,6 +14,8 @@ from vespera_file_ops.backends.python._read import (
     read_file_lines,
     read_file_string,
 )
+from vespera_file_ops.backends.python._search import search_files, search_text
+from vespera_file_ops.backends.python._walk import walk
 from vespera_file_ops.backends.python._write import append_file, write_file, write_file_string
 
 __all__ = [
@@ -28,6 +30,9 @@ __all__ = [
     "read_file",
     "read_file_lines",
     "read_file_string",
+    "search_files",
+    "search_text",
+    "walk",
     "write_file",
     "write_file_atomic",
     "write_file_string",

@@ -10,6 +10,7 @@ import stat
 
 from vespera_file_ops.backends.python._naming import naming
 from vespera_file_ops.backends.python._open import open_for_reading
+from vespera_file_ops.backends.python._origin import without_ignored
 from vespera_file_ops.backends.python._place import Place, Root
 from vespera_file_ops.errors import EncodingError, FileTooLarge
 
@@ -60,10 +61,12 @@ def get_file_info(path: str, root: Root | None = None) -> tuple[int, bool, bool]
     return status.st_size, stat.S_ISREG(status.st_mode), stat.S_ISDIR(status.st_mode)
 
 
-def list_directory(path: str, root: Root | None = None) -> list[tuple[str, str]]:
+def list_directory(path: str, gitignore: bool, root: Root | None = None) -> list[tuple[str, str]]:
     """The names in a directory and what they stand for, sorted by bytes."""
     with naming(path):
         found = [(entry.name, _kind(entry)) for entry in Place(path, root).entries()]
+        if gitignore:
+            found = without_ignored(path, found, root)
     return sorted(found, key=lambda pair: os.fsencode(pair[0]))
 
 
