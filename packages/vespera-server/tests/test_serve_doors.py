@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -283,6 +284,37 @@ def test_a_client_that_reads_nothing_and_leaves(served: subprocess.Popen[bytes])
     served.stdout.close()
     served.stdin.close()
     assert served.wait(20) == 0
+
+
+def test_ctrl_c_in_a_terminal_ends_it_and_leaves_the_terminal_as_it_was(tmp_path: Path) -> None:
+    ours, theirs = pty.openpty()
+    try:
+        with subprocess.Popen(
+            [sys.executable, "-m", "vespera_server", "serve", "--root", str(tmp_path)],
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            start_new_session=True,
+        ) as process:
+            os.write(ours, json.dumps(HELLO).encode() + b"\n")
+            said = b""
+            while b"protocolVersion" not in said.partition(b"\n")[2]:
+                said += os.read(ours, 65536)
+            process.send_signal(signal.SIGINT)
+            assert process.wait(20) == 128 + signal.SIGINT
+        assert os.get_blocking(theirs)
+    finally:
+        os.close(ours)
+        os.close(theirs)
+
+
+def test_a_conversation_may_come_from_a_file(tmp_path: Path) -> None:
+    asked, said = tmp_path / "asked", tmp_path / "said"
+    asked.write_text(json.dumps(HELLO) + "\n")
+    with asked.open() as stdin, said.open("w") as stdout:
+        command = [sys.executable, "-m", "vespera_server", "serve", "--root", str(tmp_path)]
+        assert subprocess.run(command, stdin=stdin, stdout=stdout, timeout=60).returncode == 0
+    assert json.loads(said.read_text())["result"]["serverInfo"]["name"] == "vespera"
 
 
 # -- flags -----------------------------------------------------------------------------------

@@ -8,14 +8,24 @@ from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
 from mcp.server.mcpserver import Context
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 import vespera_agent_spawner as spawner
 from vespera_agent_spawner.backends import rust_problem
 from vespera_server.executor import describe
 from vespera_server.problems import Problem
-from vespera_server.serve.answers import Answer
-from vespera_server.serve.event_log import Entry
+from vespera_server.serve.agent_answers import (
+    EndAnswer,
+    EventsAnswer,
+    ListAnswer,
+    MetricsAnswer,
+    SpawnAnswer,
+    StatusAnswer,
+    TurnAnswer,
+    fit,
+    row_of,
+    tell_turn,
+)
 from vespera_server.serve.fleet import Fleet, Watch
 from vespera_server.serve.member import Member
 from vespera_server.serve.policy import AGENT_ID, Wish
@@ -50,81 +60,6 @@ Prompt = Annotated[
         examples=["Find out why test_login fails and fix it."],
     ),
 ]
-
-
-class AgentRow(BaseModel):
-    """One agent as it is at this moment."""
-
-    agent_id: str
-    session_id: str | None = None
-    state: str = Field(description="starting, ready, in_turn, waiting_for_permission, ended, …")
-    backend: str
-    containment: str | None = Field(
-        default=None, description="What is guaranteed about its processes: cgroup, subreaper, …"
-    )
-    pid: int | None = None
-    turns: int = 0
-    cost_usd: float | None = Field(default=None, description="US dollars so far.")
-    outcome: str | None = Field(default=None, description="How its last turn or its task ended.")
-    working_directory: str | None = None
-    started_at: float = Field(description="Unix seconds.")
-    activity: str | None = Field(default=None, description="What it did last.")
-    cursor: int = Field(description="Where its events end now.")
-
-
-class SpawnAnswer(Answer):
-    """A session that was started."""
-
-    agent_id: str | None = None
-    session_id: str | None = None
-    state: str | None = None
-
-
-class TurnAnswer(Answer):
-    """A turn: its result, or `state` "running" and the cursor to go on from."""
-
-    agent_id: str | None = None
-    session_id: str | None = None
-    state: str | None = Field(default=None, description="'running', or 'done' with an outcome.")
-    cursor: int | None = Field(default=None, description="Give it to agent_events.")
-    outcome: str | None = Field(default=None, description="completed, failed, timed_out, …")
-    result: str | None = Field(default=None, description="The agent's last words.")
-    turns: int | None = None
-    cost_usd: float | None = Field(default=None, description="US dollars of this turn.")
-    duration_seconds: float | None = None
-
-
-class EventsAnswer(TurnAnswer):
-    """What an agent did since a cursor; with the result once its turn is over."""
-
-    events: list[Entry] = Field(default_factory=list)
-    missed: int | None = Field(default=None, description="Events that are no longer kept.")
-    more: bool | None = Field(default=None, description="Whether there are further events already.")
-
-
-class StatusAnswer(Answer):
-    agent: AgentRow | None = None
-
-
-class ListAnswer(Answer):
-    agents: list[AgentRow] = Field(default_factory=list)
-    spent_usd: float | None = Field(default=None, description="US dollars of all agents so far.")
-
-
-class EndAnswer(Answer):
-    """How an agent's process ended."""
-
-    agent_id: str | None = None
-    exit_code: int | None = None
-    signal: int | None = None
-    ended_by: str | None = Field(default=None, description="agent, shutdown, terminate, kill, …")
-    reason: str | None = None
-
-
-class MetricsAnswer(Answer):
-    metrics: dict[str, float] = Field(
-        default={}, description="Counters and gauges, named as Prometheus prints them."
-    )
 
 
 def add_agent_tools(
@@ -256,7 +191,7 @@ def _add_turn_tools(
         fleet = fleet_of(ctx)
         watch = watcher(ctx)
         member = await fleet.execute(agent_id, prompt, wait=wait_seconds, watch=watch)
-        answer = _turn(member, TurnAnswer(success=True))
+        answer = tell_turn(member, TurnAnswer(success=True))
         if member.result is not None:
             told = describe(agent_id, member.result, fleet.policy.redactor)
             answer.success, answer.message = told["success"], told["message"]
@@ -279,11 +214,11 @@ def _add_turn_tools(
         fleet = fleet_of(ctx)
         member = fleet.member(agent_id)
         if member.in_turn and member.turn is not None and wait_seconds > 0:
-            await fleet._wait(member, member.turn, wait_seconds, watcher(ctx))
+            await fleet.wait(member, member.turn, wait_seconds, watcher(ctx))
         answer = EventsAnswer(success=True)
-        _turn(member, answer)
+        tell_turn(member, answer)
         answer.events, answer.missed = member.log.since(cursor, limit)
-        _fit(answer, fleet.policy.options.largest_answer)
+        fit(answer, fleet.policy.options.largest_answer)
         answer.cursor = answer.events[-1].cursor if answer.events else member.log.cursor
         answer.more = answer.cursor < member.log.cursor
         return answer
@@ -291,7 +226,7 @@ def _add_turn_tools(
     async def interrupt_agent(ctx: Context[Any, Any], agent_id: AgentId) -> StatusAnswer:
         """Ask an agent to stop its turn. The session lives on; the turn's outcome is cancelled."""
         member = await fleet_of(ctx).interrupt(agent_id)
-        return StatusAnswer(success=True, backend=member.backend, agent=_row(member))
+        return StatusAnswer(success=True, backend=member.backend, agent=row_of(member))
 
     async def shutdown_agent(
         ctx: Context[Any, Any],
@@ -328,13 +263,13 @@ def _add_watch_tools(
     async def list_agents(ctx: Context[Any, Any]) -> ListAnswer:
         """The agents of this server that live or are starting."""
         fleet = fleet_of(ctx)
-        rows = [_row(member) for member in fleet.members()]
+        rows = [row_of(member) for member in fleet.members()]
         return ListAnswer(success=True, agents=rows, spent_usd=fleet.spent)
 
     async def agent_status(ctx: Context[Any, Any], agent_id: AgentId) -> StatusAnswer:
         """One agent's state, turns and cost; also of one of the last that ended."""
         member = fleet_of(ctx).member(agent_id)
-        return StatusAnswer(success=True, backend=member.backend, agent=_row(member))
+        return StatusAnswer(success=True, backend=member.backend, agent=row_of(member))
 
     async def metrics(ctx: Context[Any, Any]) -> MetricsAnswer:
         """Counters and gauges of the server's process, named as Prometheus prints them."""
@@ -365,54 +300,3 @@ def watcher(ctx: Context[Any, Any]) -> Watch:
                 )
 
     return watch
-
-
-def _turn(member: Member, answer: TurnAnswer) -> TurnAnswer:
-    """What is to be said of the last turn, or of the task."""
-    answer.agent_id = member.agent_id
-    answer.session_id = member.session_id
-    answer.backend = member.backend
-    answer.cursor = member.turn_began
-    result = member.result
-    if member.in_turn or (member.is_task and not member.is_over):
-        answer.state = "running"
-        return answer
-    answer.state = "done" if member.turn is not None or member.is_task else str(member.state)
-    if result is not None:
-        answer.outcome = str(result.outcome)
-        answer.result = None if result.result is None else member.log.redact(result.result)
-        answer.turns = result.turns
-        answer.cost_usd = result.cost_usd
-        answer.duration_seconds = round(result.duration, 3)
-        answer.message = None if result.error is None else member.log.redact(result.error)
-    return answer
-
-
-def _row(member: Member) -> AgentRow:
-    info = member.agent.info() if member.agent is not None else None
-    outcome = member.result.outcome if member.result is not None else None
-    return AgentRow(
-        agent_id=member.agent_id,
-        session_id=member.session_id,
-        state=str(member.state),
-        backend=member.backend,
-        containment=info.containment if info else None,
-        pid=info.pid if info else None,
-        turns=info.turns if info else 0,
-        cost_usd=info.cost_usd if info else None,
-        outcome=str(outcome) if outcome else None,
-        working_directory=member.config.working_directory,
-        started_at=member.since,
-        activity=member.activity,
-        cursor=member.log.cursor,
-    )
-
-
-def _fit(answer: EventsAnswer, largest: int) -> None:
-    """Leave out the newest events that do not fit; there is always one."""
-    size = 0
-    for number, entry in enumerate(answer.events):
-        size += len(entry.model_dump_json())
-        if size > largest and number > 0:
-            del answer.events[number:]
-            return

@@ -1,14 +1,10 @@
-"""Responsible for the tools that read, write, edit and find files beneath the roots.
+"""Responsible for the tools that read, list, write and edit files beneath the roots.
 
-Every path goes through a ``Workspace``. The work is done on a few threads of its own, so that a
-slow disk holds up nobody who asks for an agent, and each call ends in time.
+Every path goes through a ``Workspace``.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated, Any, TypeVar
 
 from mcp.server.mcpserver import Context
@@ -17,26 +13,15 @@ from pydantic import BaseModel, Field
 import vespera_file_ops
 from vespera_file_ops import FileTooLarge
 from vespera_server.serve.answers import Answer
+from vespera_server.serve.file_work import FilePath, WorkOf
 from vespera_server.serve.policy import Policy
+from vespera_server.serve.search_tool import add_search_tool
 from vespera_server.serve.tool import StructuredServer, add_tool
 
-__all__ = ["FileWork", "add_file_tools"]
+__all__ = ["add_file_tools"]
 
 T = TypeVar("T")
 
-# Below the 60 s after which usual clients give up.
-_SECONDS = 50.0
-_THREADS = 4
-
-FilePath = Annotated[
-    str,
-    Field(
-        description="Relative to the first root, or an absolute path beneath a root.",
-        min_length=1,
-        max_length=4096,
-        examples=["src/main.py"],
-    ),
-]
 Limit = Annotated[int, Field(description="At most so many.", ge=1, le=10_000)]
 
 
@@ -84,32 +69,10 @@ class InfoAnswer(Answer):
     sha256: str | None = None
 
 
-class FileWork:
-    """The threads on which files are worked on."""
-
-    def __init__(self) -> None:
-        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="files")
-
-    async def do(self, work: Callable[[], T]) -> T:
-        """The result of ``work``; raises ``TimeoutError`` when it takes too long."""
-        loop = asyncio.get_running_loop()
-        try:
-            async with asyncio.timeout(_SECONDS):
-                return await loop.run_in_executor(self._threads, work)
-        except TimeoutError:
-            raise TimeoutError(f"it took longer than {_SECONDS:g} s; ask for less") from None
-
-    def close(self) -> None:
-        """Take no more; what is under way is not waited for."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
-
-
-WorkOf = Callable[[Context[Any, Any]], FileWork]
-
-
 def add_file_tools(server: StructuredServer, policy: Policy, work_of: WorkOf) -> None:
     """Register them; those that write only where the operator allows it."""
     _add_readers(server, policy, work_of)
+    add_search_tool(server, policy, work_of)
     if not policy.options.read_only:
         _add_writers(server, policy, work_of)
 

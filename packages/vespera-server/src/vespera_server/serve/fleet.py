@@ -140,16 +140,17 @@ class Fleet:
             raise AgentFailed(f"agent '{agent_id}' works on a task and takes no prompts")
         if member.in_turn:
             raise AgentBusy(f"agent '{agent_id}' is in a turn")
-        if member.agent is None or member.is_over:
-            what = "has ended" if member.is_over else "is still starting"
-            raise AgentFailed(f"agent '{agent_id}' {what}")
+        if member.is_over:
+            raise AgentFailed(f"agent '{agent_id}' has ended")
+        if member.agent is None:
+            raise AgentBusy(f"agent '{agent_id}' is still starting")
         self._refuse_overspending()
         member.turn_began = member.log.cursor
         if member.transcript is not None:
             member.transcript.told(prompt)
         turn = member.turn = self._in_background(self._turn(member, member.agent, prompt))
         try:
-            await self._wait(member, turn, wait, watch)
+            await self.wait(member, turn, wait, watch)
         except asyncio.CancelledError:
             # Not awaited: a cancelled scope cancels every further await.
             if not turn.done():
@@ -169,10 +170,10 @@ class Fleet:
     async def shutdown(self, agent_id: str, grace: float) -> tuple[Member, ExitStatus]:
         """End an agent's tree; a second call says again how it ended."""
         member = self.member(agent_id)
-        if member.agent is None and member.starting is not None:
-            member.starting.cancel()
-            with contextlib.suppress(asyncio.CancelledError, AgentError, OSError):
-                await asyncio.shield(member.starting)
+        begun = member.starting or member.turn
+        if member.agent is None and begun is not None:
+            begun.cancel()
+            await asyncio.wait({begun})
         if member.agent is not None and not member.is_over:
             ending = self._in_background(member.agent.shutdown(grace))
             await asyncio.shield(ending)
@@ -202,7 +203,8 @@ class Fleet:
 
     def begin_task(self, member: Member) -> asyncio.Task[RunResult]:
         """``run_task`` as a task of the fleet's own."""
-        return self._in_background(self.run_task(member))
+        member.turn = self._in_background(self.run_task(member))
+        return member.turn
 
     async def run_task(self, member: Member) -> RunResult:
         """Run an enlisted agent to its end, once there is a place. Cancelling ends it."""
@@ -361,9 +363,10 @@ class Fleet:
                     _log.info("agent '%s' was idle for %g s: it ends", member.agent_id, limit)
                     self._in_background(self._end(member.agent_id))
 
-    async def _wait(
+    async def wait(
         self, member: Member, work: asyncio.Task[Any], wait: float, watch: Watch | None
     ) -> None:
+        """Until the work is over, or for so many seconds."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + wait
         seen = -1

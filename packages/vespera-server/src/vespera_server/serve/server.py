@@ -13,10 +13,12 @@ from typing import Any
 import anyio
 from mcp.server.mcpserver import Context, MCPServer
 
+from vespera_agent_spawner.backends import choose
 from vespera_server import __version__
 from vespera_server.serve.agent_tools import add_agent_tools
 from vespera_server.serve.batches import Batches
-from vespera_server.serve.file_tools import FileWork, add_file_tools
+from vespera_server.serve.file_tools import add_file_tools
+from vespera_server.serve.file_work import FileWork
 from vespera_server.serve.fleet import Fleet
 from vespera_server.serve.options import ServerOptions
 from vespera_server.serve.policy import Policy
@@ -60,6 +62,8 @@ class VesperaServer:
     ) -> None:
         if not isinstance(options, ServerOptions):
             options = ServerOptions.from_mapping(options or {})
+        if options.backend != "auto":
+            choose(options.backend)  # said now, not by the first agent
         self.options = options
         self.policy = Policy(options, host)
         self.mcp_server: MCPServer[Any] = self.setup_mcp_server()

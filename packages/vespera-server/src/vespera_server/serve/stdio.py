@@ -21,7 +21,6 @@ from typing import Any
 import anyio
 import mcp_types
 from mcp.server.mcpserver import MCPServer
-from mcp.server.stdio import stdio_server
 from mcp.shared._context_streams import create_context_streams
 from mcp.shared.message import SessionMessage
 
@@ -71,12 +70,8 @@ def signalled() -> Iterator[Stop]:
 
 @contextlib.asynccontextmanager
 async def _wire(largest: int, stop: Stop) -> AsyncIterator[tuple[Any, Any]]:
-    if not (_is_pipe(0) and _is_pipe(1)):
-        # A file or a terminal cannot be waited for; the SDK reads it on a thread.
-        async with stdio_server() as streams:
-            yield streams
-        return
-    reader, writer = await _own_descriptors(largest)
+    source, sink = _take_descriptors()
+    reader, writer = await _reader(source), await _writer(sink)
     to_server, incoming = create_context_streams[SessionMessage | Exception](0)
     outgoing, from_server = create_context_streams[SessionMessage](0)
 
@@ -94,11 +89,17 @@ async def _wire(largest: int, stop: Stop) -> AsyncIterator[tuple[Any, Any]]:
                 with contextlib.suppress(ConnectionError):
                     await writer.drain()
 
-    async with anyio.create_task_group() as group:
-        group.start_soon(read)
-        group.start_soon(write)
-        yield incoming, outgoing
-        group.cancel_scope.cancel()
+    try:
+        async with anyio.create_task_group() as group:
+            group.start_soon(read)
+            group.start_soon(write)
+            yield incoming, outgoing
+            group.cancel_scope.cancel()
+    finally:
+        for descriptor in (source, sink):
+            # A terminal is shared with the shell, which does not expect it to be non-blocking.
+            with contextlib.suppress(OSError):
+                os.set_blocking(descriptor, True)
 
 
 def _message(line: bytes | ValueError) -> SessionMessage | Exception:
@@ -124,7 +125,7 @@ def _parse(text: str) -> mcp_types.JSONRPCMessage:
 
 
 async def _lines(
-    reader: asyncio.StreamReader, largest: int, stop: Stop
+    reader: asyncio.StreamReader | _FileReader, largest: int, stop: Stop
 ) -> AsyncIterator[bytes | ValueError]:
     """Lines until the end or a signal; one that is too long is skipped and told as an error."""
     asked = asyncio.ensure_future(stop.asked.wait())
@@ -160,25 +161,61 @@ async def _lines(
         asked.cancel()
 
 
-async def _own_descriptors(
-    largest: int,
-) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+def _take_descriptors() -> tuple[int, int]:
     """Take the conversation off descriptors 0 and 1."""
-    loop = asyncio.get_running_loop()
-    wire_in, wire_out = (os.fdopen(os.dup(number), mode) for number, mode in ((0, "rb"), (1, "wb")))
+    sys.stdout.flush()
+    source, sink = os.dup(0), os.dup(1)
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
     os.close(null)
-    sys.stdout.flush()
     os.dup2(2, 1)
+    return source, sink
+
+
+class _FileReader:
+    """Reads what cannot be waited for, since it is always there: a file, /dev/null."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    async def read(self, length: int) -> bytes:
+        return await asyncio.to_thread(os.read, self._descriptor, length)
+
+
+class _FileWriter:
+    """Writes to what takes everything at once."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._file = os.fdopen(descriptor, "wb", buffering=0, closefd=False)
+
+    def write(self, line: bytes) -> None:
+        self._file.write(line)
+
+    async def drain(self) -> None:
+        """Nothing is held back."""
+
+
+async def _reader(descriptor: int) -> asyncio.StreamReader | _FileReader:
+    if not _can_be_waited_for(descriptor):
+        return _FileReader(descriptor)
     reader = asyncio.StreamReader(limit=_CHUNK * 2)
-    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), wire_in)
-    transport, protocol = await loop.connect_write_pipe(
-        lambda: asyncio.streams.FlowControlMixin(loop=loop), wire_out
+    await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(descriptor, "rb", buffering=0)
     )
-    return reader, asyncio.StreamWriter(transport, protocol, None, loop)
+    return reader
 
 
-def _is_pipe(descriptor: int) -> bool:
+async def _writer(descriptor: int) -> asyncio.StreamWriter | _FileWriter:
+    if not _can_be_waited_for(descriptor):
+        return _FileWriter(descriptor)
+    loop = asyncio.get_running_loop()
+    transport, protocol = await loop.connect_write_pipe(
+        lambda: asyncio.streams.FlowControlMixin(loop=loop),
+        os.fdopen(descriptor, "wb", buffering=0),
+    )
+    return asyncio.StreamWriter(transport, protocol, None, loop)
+
+
+def _can_be_waited_for(descriptor: int) -> bool:
     mode = os.fstat(descriptor).st_mode
-    return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
+    return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or os.isatty(descriptor)
