@@ -221,6 +221,62 @@ def test_cancelling_the_call_ends_its_tasks(serving: Any, model: ScriptedModel) 
     asyncio.run(main())
 
 
+def test_a_start_is_not_waited_for_longer_than_asked(serving: Any, model: ScriptedModel) -> None:
+    model.add("hello", Script(Reply(Text("hello"))))
+
+    async def main() -> None:
+        async with serving.client() as client:
+            begun = await call(client, "spawn_claude_agent", agent_id="a", wait_seconds=0)
+            assert (begun["state"], "session_id" in begun) == ("starting", False)
+            early = await call(client, "execute_agent", agent_id="a", prompt="[[script:hello]] x")
+            assert early["error"]["code"] == "agent_busy"
+            again = await call(client, "spawn_claude_agent", agent_id="a")
+            assert again["error"]["code"] == "agent_exists"
+            async with asyncio.timeout(60):
+                state = "starting"
+                while state == "starting":
+                    status = await call(client, "agent_status", agent_id="a")
+                    state = status["agent"]["state"]
+            turn = await call(client, "execute_agent", agent_id="a", prompt="[[script:hello]] x")
+            assert turn["result"] == "hello"
+
+            # A call that is cancelled takes the start along, and so does the end of an agent.
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.1):
+                    await call(client, "spawn_claude_agent", agent_id="b")
+            await living(client, ["a"])
+            await call(client, "spawn_claude_agent", agent_id="c", wait_seconds=0)
+            await call(client, "shutdown_agent", agent_id="c")
+            await call(client, "shutdown_agent", agent_id="a")
+            await gone(serving.place.work)
+            assert (await call(client, "agent_status", agent_id="c"))["agent"]["failure"]
+
+    asyncio.run(main())
+
+
+def test_sessions_beyond_the_limit_are_refused_and_tasks_wait(
+    serving: Any, model: ScriptedModel
+) -> None:
+    model.add("hello", Script(Reply(Text("hello"))))
+
+    async def main() -> None:
+        async with serving.client("--max-agents", "1") as client:
+            await call(client, "spawn_claude_agent", agent_id="one")
+            more = await call(client, "spawn_claude_agent", agent_id="two")
+            assert more["error"]["code"] == "limit_exceeded"
+            tasks = [{"prompt": f"[[script:hello]] {n}", "agent_id": f"t{n}"} for n in range(3)]
+            batch = await call(client, "run_tasks", tasks=tasks, wait_seconds=0)
+            assert [task["state"] for task in batch["tasks"]] == ["queued"] * 3
+            await call(client, "shutdown_agent", agent_id="t1")
+            await call(client, "shutdown_agent", agent_id="one")
+            over = await call(client, "task_status", batch_id=batch["batch_id"], wait_seconds=60)
+            assert [task["outcome"] for task in over["tasks"]] == [
+                *("completed", "cancelled", "completed"),
+            ]
+
+    asyncio.run(main())
+
+
 @pytest.mark.parametrize("end", ["client", "SIGTERM", "SIGKILL"])
 def test_the_end_of_client_or_server_ends_the_agents(
     serving: Any, backend: str, transport: str, model: ScriptedModel, end: str

@@ -129,6 +129,7 @@ with tempfile.TemporaryDirectory() as _folder:
     TOOLS = asyncio.run(server(Path(_folder)).mcp_server.list_tools())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["legacy", "auto"])
 @settings(
     max_examples=25,
