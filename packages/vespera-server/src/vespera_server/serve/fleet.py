@@ -28,6 +28,7 @@ from vespera_agent_spawner import (
     LimitExceeded,
     RunResult,
     Supervisor,
+    SupervisorClosed,
     SupervisorConfig,
 )
 from vespera_agent_spawner._description import never_started
@@ -60,6 +61,7 @@ class Fleet:
         self._background: set[asyncio.Task[Any]] = set()
         self._places = asyncio.Condition()
         self._spent = 0.0
+        self._closing = False
 
     async def __aenter__(self) -> Self:
         if self._options.idle is not None:
@@ -72,6 +74,7 @@ class Fleet:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._closing = True
         # The supervisors first: their agents' ends finish what runs in the background.
         await self._stack.aclose()
         for task in list(self._background):
@@ -298,6 +301,8 @@ class Fleet:
         return agent
 
     async def _supervisor(self, backend: str) -> Supervisor:
+        if self._closing:
+            raise SupervisorClosed("the server is ending and starts nothing")
         if backend not in self._supervisors:
             config = SupervisorConfig(backend=backend, max_agents=self._options.max_agents)
             supervisor = self._supervisors[backend] = Supervisor(config)
