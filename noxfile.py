@@ -249,10 +249,11 @@ def demo(session: nox.Session) -> None:
 
 @nox.session
 def docs(session: nox.Session) -> None:
-    """Run what the documents show: the snippets and commands of docs/architecture-map.md."""
+    """Run what the documents show: snippets and commands of the map, the how-tos, the READMEs."""
     install_pins(session, "test")
     install_editable(session)
-    session.run("python", "-m", "pytest", "tests/repo/test_architecture_map.py", *session.posargs)
+    shown = ("repo/test_architecture_map", "real_cli/test_how_tos", "real_cli/test_readmes")
+    session.run("python", "-m", "pytest", *(f"tests/{name}.py" for name in shown), *session.posargs)
 
 
 @nox.session

@@ -26,6 +26,15 @@ class BackendChoice(StrEnum):
     PYTHON = "python"
 
 
+class LogLevel(StrEnum):
+    """Values of --log-level."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
 ClaudeOption = Annotated[
     str | None,
     typer.Option(
@@ -97,6 +106,124 @@ def doctor(claude: ClaudeOption = None, as_json: JsonOption = False) -> None:
     from vespera_server.doctor.command import doctor as run
 
     raise typer.Exit(run(claude=claude, as_json=as_json))
+
+
+@app.command()
+def serve(
+    root: Annotated[
+        list[str] | None,
+        typer.Option(metavar="DIR", help="Where callers may work. Default: this directory."),
+    ] = None,
+    toolset: Annotated[
+        str, typer.Option(metavar="LIST", help="Some of agents,files,tasks.")
+    ] = "agents,files,tasks",
+    read_only: Annotated[bool, typer.Option("--read-only", help="File tools only read.")] = False,
+    tool: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="RULE",
+            help="A tool of the CLI that agents may have, such as Edit or 'Bash(git log:*)'; "
+            "'*' for all. Default: Read, Glob, Grep.",
+        ),
+    ] = None,
+    permission_mode: Annotated[
+        str, typer.Option(metavar="MODE", help="The most that callers may ask for.")
+    ] = "default",
+    model: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Callers may ask for these only.")
+    ] = None,
+    program: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME[=PATH]", help="What callers may name as command."),
+    ] = None,
+    claude: ClaudeOption = None,
+    max_agents: Annotated[int, typer.Option(min=1, help="Alive at once.")] = 8,
+    budget: Annotated[
+        float | None, typer.Option(min=0, metavar="USD", help="For all agents together.")
+    ] = None,
+    agent_budget: Annotated[
+        float | None, typer.Option(min=0, metavar="USD", help="For each agent.")
+    ] = None,
+    turn_timeout: Annotated[
+        str, typer.Option(metavar="TIME", help="The longest turn that callers may ask for.")
+    ] = "1h",
+    idle: Annotated[
+        str, typer.Option(metavar="TIME", help="An agent unasked for so long ends.")
+    ] = "30m",
+    with_env: Annotated[
+        list[str] | None,
+        typer.Option(metavar="GROUP", help="Also pass aws or google variables to agents."),
+    ] = None,
+    without_env: Annotated[
+        list[str] | None,
+        typer.Option(metavar="GROUP", help="Do not pass base, proxy, certificates or anthropic."),
+    ] = None,
+    pass_env: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Pass one more variable to agents.")
+    ] = None,
+    transcripts: Annotated[
+        str | None, typer.Option(metavar="DIR", help="Keep what agents say, without secrets.")
+    ] = None,
+    largest_file: Annotated[
+        str, typer.Option(metavar="SIZE", help="That the file tools take.")
+    ] = "8MiB",
+    backend: Annotated[BackendChoice, typer.Option(help="The engine.")] = BackendChoice.AUTO,
+    http: Annotated[
+        str | None,
+        typer.Option(metavar="HOST:PORT", help="Serve HTTP there instead of stdin and stdout."),
+    ] = None,
+    expose: Annotated[
+        bool, typer.Option("--expose", help="Allow an address that is not loopback.")
+    ] = False,
+    http_name: Annotated[
+        list[str] | None,
+        typer.Option(metavar="HOST[:PORT]", help="A further Host header to accept."),
+    ] = None,
+    origin: Annotated[
+        list[str] | None, typer.Option(metavar="URL", help="A web origin that may call.")
+    ] = None,
+    token_file: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Where the bearer token is kept (0600).")
+    ] = None,
+    log_level: Annotated[LogLevel, typer.Option(help="On stderr.")] = LogLevel.WARNING,
+) -> None:
+    """An MCP server: agents, tasks and files as tools, within limits that callers cannot change.
+
+    Over stdin and stdout, or HTTP with --http. Its end is the end of every agent. Exit code 0: the
+    client left; 2: it could not begin; 128 and the signal's number after a signal.
+    """
+    from vespera_agent_spawner.errors import ConfigError
+    from vespera_server.serve import command
+
+    try:
+        web = None if http is None else command.address(http)
+    except ConfigError as error:
+        raise typer.BadParameter(f"{error}; {error.remedy}") from None
+    if web is not None:
+        web |= {"expose": expose, "names": http_name or (), "origins": origin or ()}
+        web |= {"token_file": token_file}
+    fields = {
+        "roots": root or (),
+        "read_only": read_only,
+        "toolsets": [name.strip() for name in toolset.split(",") if name.strip()],
+        "permission_mode": permission_mode,
+        "models": model or None,
+        "programs": command.programs(program or (), claude),
+        "max_agents": max_agents,
+        "budget_usd": budget,
+        "agent_budget_usd": agent_budget,
+        "turn_timeout": turn_timeout,
+        "idle": idle,
+        "environment": command.environment_groups(with_env or (), without_env or ()),
+        "environment_names": pass_env or (),
+        "transcript_dir": transcripts,
+        "largest_file": largest_file,
+        "backend": backend.value,
+        "http": web,
+    }
+    if tool:
+        fields["tools"] = tool
+    raise typer.Exit(command.serve(fields, log_level.value))
 
 
 def main() -> None:
