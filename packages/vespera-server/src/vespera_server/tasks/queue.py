@@ -3,7 +3,8 @@
 Every change is one transaction that holds the write lock from its first read, and every write of
 an owner is fenced by its claim's token: two processes never hold one task. The session id is
 chosen and stored *before* anything can be started with it, so that a crash at any moment leaves
-the id to resume by. It does not run tasks and starts no process.
+the id to resume by. A claim is void when its lease ends or its owner is dead, whichever is known
+first. It does not run tasks and starts no process.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from vespera_server.tasks.errors import (
     UnknownDependency,
 )
 from vespera_server.tasks.graph import find_cycle
+from vespera_server.tasks.owners import Owners
 from vespera_server.tasks.records import Claim, Start, TaskEvent, TaskRecord, TaskSpec, TaskState
 
 __all__ = ["TaskQueue"]
@@ -48,8 +50,9 @@ ORDER BY t.priority DESC, t.number LIMIT 1
 class TaskQueue:
     """Tasks in the database at ``path``, which is created when it is not there.
 
-    A claim is void ``lease_seconds`` after its last heartbeat. All methods may be called from
-    any thread; each takes milliseconds, longer while another process writes.
+    A claim is void ``lease_seconds`` after its last heartbeat, or as soon as the process that
+    holds it is dead. All methods may be called from any thread; each takes milliseconds, longer
+    while another process writes.
     """
 
     def __init__(
@@ -70,7 +73,9 @@ class TaskQueue:
         self._lease = lease_seconds
         self._clock = clock
         self._lock = threading.RLock()
-        self._connection = open_database(Path(path))
+        self.path = Path(path)
+        self._owners: Owners | None = None
+        self._connection = open_database(self.path)
 
     def __enter__(self) -> Self:
         return self
@@ -84,9 +89,11 @@ class TaskQueue:
         self.close()
 
     def close(self) -> None:
-        """Close the database; claims stay valid until their leases end."""
+        """Close the database; what is still claimed is for others to resume."""
         with self._lock:
             self._connection.close()
+            if self._owners is not None:
+                self._owners.close()
 
     def add(self, specs: Iterable[TaskSpec]) -> None:
         """Add tasks, all or none. They may need each other and tasks already there."""
@@ -118,25 +125,55 @@ class TaskQueue:
                 self._note(db, spec.task_id, "added")
                 self._end_if_in_vain(db, spec.task_id)
 
-    def claim(self) -> Claim | None:
-        """The next task whose needs are met, or None when there is none to be had now."""
+    def claim(self, *, launched: bool = True) -> Claim | None:
+        """The next task whose needs are met, or None when there is none to be had now.
+
+        With ``launched=False`` the caller says by ``launch`` when the session is used; until then
+        it starts anew with whoever claims the task next, instead of being resumed.
+        """
         with self._lock, transaction(self._connection) as db:
+            self._free_what_the_dead_hold(db)
             now = self._clock()
             row = db.execute(_NEXT, {"now": now}).fetchone()
             if row is None:
                 return None
-            start = Start.STARTED if row["session_id"] is None else Start.RESUMED
+            new = row["session_id"] is None
             claim = Claim(
                 task_id=row["id"],
                 config=json.loads(row["config"]),
-                session_id=row["session_id"] or str(uuid.uuid4()),
-                start=start,
-                attempts=row["attempts"] + (start is Start.STARTED),
+                session_id=str(uuid.uuid4()) if new else row["session_id"],
+                start=Start.STARTED if new or not row["launched"] else Start.RESUMED,
+                attempts=row["attempts"] + new,
                 token=uuid.uuid4().hex,
                 lease_until=now + self._lease,
+                extra=json.loads(row["extra"]),
             )
-            self._hold(db, claim)
+            self._hold(db, claim, launched)
             return claim
+
+    def launch(self, claim: Claim) -> None:
+        """Say that a process is about to be started with the claim's session.
+
+        From here on the session may exist, so that the next owner resumes it.
+        """
+        with self._lock, transaction(self._connection) as db:
+            self._check(db, claim)
+            db.execute("UPDATE tasks SET launched = 1 WHERE id = ?", (claim.task_id,))
+            self._note(db, claim.task_id, "launched", session_id=claim.session_id)
+
+    def prolong(self, claims: Iterable[Claim]) -> list[Claim]:
+        """Heartbeats of many claims at once; returns those that are void."""
+        lost = []
+        with self._lock, transaction(self._connection) as db:
+            until = self._clock() + self._lease
+            for claim in claims:
+                changed = db.execute(
+                    "UPDATE tasks SET lease_until = ? WHERE id = ? AND token = ?",
+                    (until, claim.task_id, claim.token),
+                )
+                if changed.rowcount == 0:
+                    lost.append(claim)
+        return lost
 
     def heartbeat(self, claim: Claim) -> Claim:
         """Prolong the lease; raises LeaseLost when somebody else has the task."""
@@ -146,10 +183,10 @@ class TaskQueue:
             db.execute("UPDATE tasks SET lease_until = ? WHERE id = ?", (until, claim.task_id))
             return _with(claim, lease_until=until)
 
-    def restart(self, claim: Claim) -> Claim | None:
+    def restart(self, claim: Claim, *, launched: bool = True) -> Claim | None:
         """Begin again in a fresh session, because the old one cannot be resumed.
 
-        The attempt counts. A task with ``restart=False`` ends ``incomplete`` and None is returned.
+        The attempt counts. ``launched`` is that of ``claim``. A task with ``restart=False`` ends ``incomplete`` and None is returned.
         """
         with self._lock, transaction(self._connection) as db:
             row = self._check(db, claim)
@@ -164,7 +201,7 @@ class TaskQueue:
                 attempts=claim.attempts + 1,
                 lease_until=self._clock() + self._lease,
             )
-            self._hold(db, fresh)
+            self._hold(db, fresh, launched)
             return fresh
 
     def release(self, claim: Claim) -> None:
@@ -223,11 +260,60 @@ class TaskQueue:
             query = "SELECT TOTAL(cost_usd) FROM tasks"
             return float(self._connection.execute(query).fetchone()[0])
 
-    def _hold(self, db: sqlite3.Connection, claim: Claim) -> None:
+    def counts(self) -> dict[str, int]:
+        """How many tasks are ``pending``, ``running``, and ended by each outcome."""
+        with self._lock:
+            query = "SELECT COALESCE(outcome, state), COUNT(*) FROM tasks GROUP BY 1"
+            return {name: int(count) for name, count in self._connection.execute(query)}
+
+    def note(self, claim: Claim, kind: str, **detail: Any) -> None:
+        """Add an event to a claimed task; ``detail`` is JSON data."""
+        with self._lock, transaction(self._connection) as db:
+            self._check(db, claim)
+            self._note(db, claim.task_id, kind, **detail)
+
+    def facts(self) -> dict[str, Any]:
+        """What ``remember`` was told about the queue as a whole."""
+        with self._lock:
+            rows = self._connection.execute("SELECT name, value FROM facts")
+            return {name: json.loads(value) for name, value in rows}
+
+    def remember(self, **facts: Any) -> None:
+        """Keep JSON data about the queue as a whole, by name."""
+        with self._lock, transaction(self._connection) as db:
+            db.executemany(
+                "INSERT INTO facts VALUES (?, ?) "
+                "ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+                [(name, json.dumps(value, allow_nan=False)) for name, value in facts.items()],
+            )
+
+    def _free_what_the_dead_hold(self, db: sqlite3.Connection) -> None:
+        if self._owners is None:
+            self._owners = Owners(self.path)
+        rows = db.execute("SELECT DISTINCT owner FROM tasks WHERE state = 'running'").fetchall()
+        for (owner,) in rows:
+            if owner is not None and not self._owners.is_alive(owner):
+                db.execute(
+                    "UPDATE tasks SET lease_until = 0 WHERE state = 'running' AND owner = ?",
+                    (owner,),
+                )
+
+    def _hold(self, db: sqlite3.Connection, claim: Claim, launched: bool) -> None:
+        owner = None if self._owners is None else self._owners.name
         db.execute(
             "UPDATE tasks SET state = 'running', session_id = ?, attempts = ?, token = ?, "
-            "lease_until = ? WHERE id = ?",
-            (claim.session_id, claim.attempts, claim.token, claim.lease_until, claim.task_id),
+            "lease_until = ?, owner = ?, launched = ?, started_at = COALESCE(started_at, ?) "
+            "WHERE id = ?",
+            (
+                claim.session_id,
+                claim.attempts,
+                claim.token,
+                claim.lease_until,
+                owner,
+                launched or claim.start is Start.RESUMED,
+                self._clock(),
+                claim.task_id,
+            ),
         )
         self._note(
             db, claim.task_id, claim.start, session_id=claim.session_id, attempt=claim.attempts
@@ -257,8 +343,15 @@ class TaskQueue:
         """Ends the task, then whatever can no longer be done; a list, as lines may be long."""
         db.execute(
             "UPDATE tasks SET state = 'ended', token = NULL, lease_until = NULL, outcome = ?, "
-            "result = ?, error = ?, cost_usd = ? WHERE id = ?",
-            (str(outcome), json.dumps(result, allow_nan=False), error, cost_usd, task_id),
+            "result = ?, error = ?, cost_usd = ?, ended_at = ? WHERE id = ?",
+            (
+                str(outcome),
+                json.dumps(result, allow_nan=False),
+                error,
+                cost_usd,
+                self._clock(),
+                task_id,
+            ),
         )
         self._note(db, task_id, "ended", outcome=str(outcome))
         if outcome == Outcome.COMPLETED:
@@ -288,8 +381,9 @@ class TaskQueue:
 
     def _cancel(self, db: sqlite3.Connection, task_id: str, needed: str, how: str) -> None:
         db.execute(
-            "UPDATE tasks SET state = 'ended', outcome = 'cancelled', error = ? WHERE id = ?",
-            (f"it needs {needed!r}, which ended {how}", task_id),
+            "UPDATE tasks SET state = 'ended', outcome = 'cancelled', error = ?, ended_at = ? "
+            "WHERE id = ?",
+            (f"it needs {needed!r}, which ended {how}", self._clock(), task_id),
         )
         self._note(db, task_id, "ended", outcome="cancelled")
 
@@ -316,14 +410,23 @@ class TaskQueue:
             result=None if row["result"] is None else json.loads(row["result"]),
             error=row["error"],
             cost_usd=row["cost_usd"],
+            extra=json.loads(row["extra"]),
+            started_at=row["started_at"],
+            ended_at=row["ended_at"],
         )
 
 
 def _insert(db: sqlite3.Connection, spec: TaskSpec) -> None:
     try:
         db.execute(
-            "INSERT INTO tasks (id, config, priority, restart) VALUES (?, ?, ?, ?)",
-            (spec.task_id, _json(spec), spec.priority, int(spec.restart)),
+            "INSERT INTO tasks (id, config, priority, restart, extra) VALUES (?, ?, ?, ?, ?)",
+            (
+                spec.task_id,
+                _json(spec, "config"),
+                spec.priority,
+                int(spec.restart),
+                _json(spec, "extra"),
+            ),
         )
     except sqlite3.IntegrityError as error:
         raise TaskExists(
@@ -332,14 +435,14 @@ def _insert(db: sqlite3.Connection, spec: TaskSpec) -> None:
         ) from error
 
 
-def _json(spec: TaskSpec) -> str:
+def _json(spec: TaskSpec, field: str) -> str:
     try:
-        return json.dumps(dict(spec.config), allow_nan=False)
+        return json.dumps(dict(getattr(spec, field)), allow_nan=False)
     except (TypeError, ValueError) as error:
         remedy = "use JSON data: text, finite numbers, booleans, null, lists, objects"
         raise ConfigError(
-            f"config of task {spec.task_id!r}: {error}; {remedy}",
-            field="config",
+            f"{field} of task {spec.task_id!r}: {error}; {remedy}",
+            field=field,
             value=None,
             remedy=remedy,
         ) from error
