@@ -329,6 +329,15 @@ def test_many_leases_are_prolonged_at_once_and_the_void_ones_named(
     assert queue.claim() is None
 
 
+def test_a_second_adding_of_the_same_tasks_adds_what_is_new(queue: TaskQueue) -> None:
+    first = [TaskSpec("a", {"prompt": "x"}), TaskSpec("b", needs=("a",))]
+    assert queue.merge(first) == ["a", "b"]
+    assert queue.merge([*first, TaskSpec("c", needs=("b",))]) == ["c"]
+    with pytest.raises(TaskExists, match="'a' is in the queue already with another config"):
+        queue.merge([TaskSpec("d"), TaskSpec("a", {"prompt": "y"})])
+    assert [task.task_id for task in queue.tasks()] == ["a", "b", "c"]
+
+
 def test_facts_extras_and_counts_are_kept(queue: TaskQueue, path: Path) -> None:
     queue.add([TaskSpec("a", extra={"role": "reader"}), TaskSpec("b"), TaskSpec("c")])
     queue.remember(file="tasks.toml", tries=1)

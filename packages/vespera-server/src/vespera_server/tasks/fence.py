@@ -8,6 +8,7 @@ uuid4 that this queue chose.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import signal
@@ -17,7 +18,7 @@ from pathlib import Path
 __all__ = ["end_holders", "holders"]
 
 _PROC = Path("/proc")
-_POLL = 0.02
+_POLL = 0.05
 # Seconds for it to go by itself, after SIGTERM (a session that gets one can be resumed), at last.
 _PATIENCE = ((None, 1.0), (signal.SIGTERM, 3.0), (signal.SIGKILL, 5.0))
 
@@ -25,23 +26,22 @@ _PATIENCE = ((None, 1.0), (signal.SIGTERM, 3.0), (signal.SIGKILL, 5.0))
 def holders(session_id: str) -> list[int]:
     """Process ids of the CLIs that have this session; none where there is no /proc."""
     wanted = {f"{flag}={session_id}".encode() for flag in ("--session-id", "--resume")}
-    found = []
-    with contextlib.suppress(OSError):
-        for entry in _PROC.iterdir():
-            if entry.name.isdigit() and not wanted.isdisjoint(_arguments(entry)):
-                found.append(int(entry.name))
-    return found
+    try:
+        processes = [entry for entry in _PROC.iterdir() if entry.name.isdigit()]
+    except OSError:
+        return []
+    return [int(entry.name) for entry in processes if not wanted.isdisjoint(_arguments(entry))]
 
 
-def end_holders(session_id: str) -> int:
+async def end_holders(session_id: str) -> int:
     """Wait for the holders to go, then end them; returns how many had to be ended.
 
-    Blocks for 9 s at most; raises ``TimeoutError`` when a holder survives even that.
+    Takes 9 s at most; raises ``TimeoutError`` when a holder survives even that.
     """
     ended = 0
     for number, patience in _PATIENCE:
         deadline = time.monotonic() + patience
-        found = holders(session_id)
+        found = await asyncio.to_thread(holders, session_id)
         if number is not None:
             ended = max(ended, len(found))
             for pid in found:
@@ -49,8 +49,8 @@ def end_holders(session_id: str) -> int:
         while found:
             if time.monotonic() > deadline:
                 break
-            time.sleep(_POLL)
-            found = holders(session_id)
+            await asyncio.sleep(_POLL)
+            found = await asyncio.to_thread(holders, session_id)
         if not found:
             return ended
     raise TimeoutError(

@@ -11,19 +11,22 @@ Where the system has no such locks every owner counts as alive, and the lease de
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 
 try:
     import fcntl
 
-    _SET, _GET = fcntl.F_OFD_SETLK, fcntl.F_OFD_GETLK
+    _SET: int | None = fcntl.F_OFD_SETLK
+    _GET: int | None = fcntl.F_OFD_GETLK
 except (ImportError, AttributeError):  # not POSIX, or POSIX without these locks
     _SET = _GET = None
 
-__all__ = ["Owners"]
+__all__ = ["Owners", "nobody_owns"]
 
 # struct flock: type, whence, start, length, pid; native alignment.
 _LOCK = struct.Struct("hhqqi4x")
@@ -37,7 +40,7 @@ class Owners:
         self._file: int | None = None
         if _SET is None:
             return
-        path = database.with_name(database.name + "-owners")
+        path = _beside(database)
         # Not inherited by exec: an agent that outlives its host must not look like the host.
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         fcntl.fcntl(self._file, _SET, _byte(fcntl.F_WRLCK, self.name))
@@ -54,6 +57,28 @@ class Owners:
         file, self._file = self._file, None
         if file is not None:
             os.close(file)
+
+
+@contextlib.contextmanager
+def nobody_owns(database: Path) -> Iterator[bool]:
+    """Whether no process works on the database; while True nobody can begin to."""
+    path = _beside(database)
+    if _SET is None or not path.exists():
+        yield True
+        return
+    file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        fcntl.fcntl(file, _SET, _LOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
+    except BlockingIOError:
+        yield False
+    else:
+        yield True
+    finally:
+        os.close(file)
+
+
+def _beside(database: Path) -> Path:
+    return database.with_name(database.name + "-owners")
 
 
 def _byte(kind: int, name: str) -> bytes:

@@ -24,16 +24,10 @@ from typing import Any, Self
 from vespera_agent_spawner.errors import ConfigError
 from vespera_agent_spawner.results import Outcome
 from vespera_server.tasks.database import open_database, transaction
-from vespera_server.tasks.errors import (
-    DependencyCycle,
-    LeaseLost,
-    TaskExists,
-    TaskNotFound,
-    UnknownDependency,
-)
-from vespera_server.tasks.graph import find_cycle
+from vespera_server.tasks.errors import LeaseLost, TaskNotFound
 from vespera_server.tasks.owners import Owners
 from vespera_server.tasks.records import Claim, Start, TaskEvent, TaskRecord, TaskSpec, TaskState
+from vespera_server.tasks.rows import insert, record
 
 __all__ = ["TaskQueue"]
 
@@ -70,7 +64,7 @@ class TaskQueue:
                 value=lease_seconds,
                 remedy=remedy,
             )
-        self._lease = lease_seconds
+        self.lease_seconds = lease_seconds
         self._clock = clock
         self._lock = threading.RLock()
         self.path = Path(path)
@@ -97,33 +91,22 @@ class TaskQueue:
 
     def add(self, specs: Iterable[TaskSpec]) -> None:
         """Add tasks, all or none. They may need each other and tasks already there."""
-        specs = list(specs)
+        self._add(list(specs), merge=False)
+
+    def merge(self, specs: Iterable[TaskSpec]) -> list[str]:
+        """Add those that are not there yet, all or none; returns the ids of the added ones.
+
+        One that is there must be the same: config, needs, priority, restart, extra.
+        """
+        return self._add(list(specs), merge=True)
+
+    def _add(self, specs: list[TaskSpec], *, merge: bool) -> list[str]:
         with self._lock, transaction(self._connection) as db:
-            for spec in specs:
-                _insert(db, spec)
-            known = {row[0] for row in db.execute("SELECT id FROM tasks")}
-            for spec in specs:
-                for needed in spec.needs:
-                    if needed not in known:
-                        raise UnknownDependency(
-                            f"task {spec.task_id!r} needs {needed!r}, which is no task: "
-                            "add it too, or correct needs",
-                            context={"task_id": spec.task_id, "needs": needed},
-                        )
-            # Old tasks cannot need new ones, so that a circle is among the new ones.
-            if cycle := find_cycle({spec.task_id: spec.needs for spec in specs}):
-                raise DependencyCycle(
-                    f"tasks need each other in a circle: {' -> '.join(cycle)}; "
-                    "take one of these out of needs",
-                    context={"path": cycle},
-                )
-            for spec in specs:
-                db.executemany(
-                    "INSERT OR IGNORE INTO dependencies VALUES (?, ?)",
-                    [(spec.task_id, needed) for needed in spec.needs],
-                )
+            added = insert(db, specs, merge=merge)
+            for spec in added:
                 self._note(db, spec.task_id, "added")
                 self._end_if_in_vain(db, spec.task_id)
+        return [spec.task_id for spec in added]
 
     def claim(self, *, launched: bool = True) -> Claim | None:
         """The next task whose needs are met, or None when there is none to be had now.
@@ -145,7 +128,7 @@ class TaskQueue:
                 start=Start.STARTED if new or not row["launched"] else Start.RESUMED,
                 attempts=row["attempts"] + new,
                 token=uuid.uuid4().hex,
-                lease_until=now + self._lease,
+                lease_until=now + self.lease_seconds,
                 extra=json.loads(row["extra"]),
             )
             self._hold(db, claim, launched)
@@ -165,7 +148,7 @@ class TaskQueue:
         """Heartbeats of many claims at once; returns those that are void."""
         lost = []
         with self._lock, transaction(self._connection) as db:
-            until = self._clock() + self._lease
+            until = self._clock() + self.lease_seconds
             for claim in claims:
                 changed = db.execute(
                     "UPDATE tasks SET lease_until = ? WHERE id = ? AND token = ?",
@@ -179,14 +162,15 @@ class TaskQueue:
         """Prolong the lease; raises LeaseLost when somebody else has the task."""
         with self._lock, transaction(self._connection) as db:
             self._check(db, claim)
-            until = self._clock() + self._lease
+            until = self._clock() + self.lease_seconds
             db.execute("UPDATE tasks SET lease_until = ? WHERE id = ?", (until, claim.task_id))
             return _with(claim, lease_until=until)
 
     def restart(self, claim: Claim, *, launched: bool = True) -> Claim | None:
         """Begin again in a fresh session, because the old one cannot be resumed.
 
-        The attempt counts. ``launched`` is that of ``claim``. A task with ``restart=False`` ends ``incomplete`` and None is returned.
+        The attempt counts. ``launched`` is that of ``claim``. A task with ``restart=False`` ends
+        ``incomplete`` and None is returned.
         """
         with self._lock, transaction(self._connection) as db:
             row = self._check(db, claim)
@@ -199,7 +183,7 @@ class TaskQueue:
                 session_id=str(uuid.uuid4()),
                 start=Start.RESTARTED,
                 attempts=claim.attempts + 1,
-                lease_until=self._clock() + self._lease,
+                lease_until=self._clock() + self.lease_seconds,
             )
             self._hold(db, fresh, launched)
             return fresh
@@ -238,13 +222,13 @@ class TaskQueue:
             ).fetchone()
             if row is None:
                 raise TaskNotFound(f"no task {task_id!r} in this queue; tasks() lists them")
-            return self._record(row)
+            return record(self._connection, row)
 
     def tasks(self) -> list[TaskRecord]:
         """All tasks in the order in which they were added."""
         with self._lock:
             rows = self._connection.execute("SELECT * FROM tasks ORDER BY number").fetchall()
-            return [self._record(row) for row in rows]
+            return [record(self._connection, row) for row in rows]
 
     def events(self, task_id: str) -> list[TaskEvent]:
         """What happened to a task, oldest first."""
@@ -325,8 +309,9 @@ class TaskQueue:
         ).fetchone()
         if row is None:
             raise LeaseLost(
-                f"the claim on task {claim.task_id!r} is void: its lease of {self._lease:g} s "
-                "passed and another owner took over, or the task ended; stop working on it",
+                f"the claim on task {claim.task_id!r} is void: its lease of "
+                f"{self.lease_seconds:g} s passed and another owner took over, or the task "
+                "ended; stop working on it",
                 context={"task_id": claim.task_id},
             )
         return row
@@ -392,60 +377,6 @@ class TaskQueue:
             "INSERT INTO events (task, at, kind, detail) VALUES (?, ?, ?, ?)",
             (task_id, self._clock(), str(kind), json.dumps(detail)),
         )
-
-    def _record(self, row: sqlite3.Row) -> TaskRecord:
-        needs = self._connection.execute(
-            "SELECT needs FROM dependencies WHERE task = ? ORDER BY needs", (row["id"],)
-        )
-        return TaskRecord(
-            task_id=row["id"],
-            config=json.loads(row["config"]),
-            needs=tuple(needed for (needed,) in needs),
-            priority=row["priority"],
-            restart=bool(row["restart"]),
-            state=TaskState(row["state"]),
-            attempts=row["attempts"],
-            session_id=row["session_id"],
-            outcome=row["outcome"],
-            result=None if row["result"] is None else json.loads(row["result"]),
-            error=row["error"],
-            cost_usd=row["cost_usd"],
-            extra=json.loads(row["extra"]),
-            started_at=row["started_at"],
-            ended_at=row["ended_at"],
-        )
-
-
-def _insert(db: sqlite3.Connection, spec: TaskSpec) -> None:
-    try:
-        db.execute(
-            "INSERT INTO tasks (id, config, priority, restart, extra) VALUES (?, ?, ?, ?, ?)",
-            (
-                spec.task_id,
-                _json(spec, "config"),
-                spec.priority,
-                int(spec.restart),
-                _json(spec, "extra"),
-            ),
-        )
-    except sqlite3.IntegrityError as error:
-        raise TaskExists(
-            f"task {spec.task_id!r} is in the queue already: choose another id",
-            context={"task_id": spec.task_id},
-        ) from error
-
-
-def _json(spec: TaskSpec, field: str) -> str:
-    try:
-        return json.dumps(dict(getattr(spec, field)), allow_nan=False)
-    except (TypeError, ValueError) as error:
-        remedy = "use JSON data: text, finite numbers, booleans, null, lists, objects"
-        raise ConfigError(
-            f"{field} of task {spec.task_id!r}: {error}; {remedy}",
-            field=field,
-            value=None,
-            remedy=remedy,
-        ) from error
 
 
 def _with(claim: Claim, **changes: Any) -> Claim:
