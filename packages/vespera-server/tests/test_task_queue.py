@@ -29,6 +29,7 @@ from vespera_server.tasks import (
     UnknownDependency,
 )
 from vespera_server.tasks.database import MIGRATIONS, open_database
+from vespera_server.tasks.owners import nobody_owns, somebody_owns
 
 WORKER = """
 import json, sys
@@ -287,6 +288,20 @@ def test_the_task_of_a_stopped_process_waits_for_its_lease(path: Path) -> None:
             claim = later.claim()
     assert claim is not None
     assert (claim.start, claim.session_id) == (Start.RESUMED, session_id)
+
+
+def test_a_database_with_an_owner_is_not_to_be_removed(path: Path) -> None:
+    with TaskQueue(path) as queue:
+        queue.add([TaskSpec("a")])
+        assert not somebody_owns(path)
+        queue.claim()
+        assert somebody_owns(path)
+        with nobody_owns(path) as free:
+            assert not free
+    assert not somebody_owns(path)
+    with nobody_owns(path) as free:
+        assert free
+        assert somebody_owns(path)
 
 
 def test_a_session_that_was_never_launched_is_not_resumed(path: Path) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 import string
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 __all__ = ["UnknownName", "filled"]
@@ -39,11 +39,20 @@ class _Braced(string.Template):
     """  # type: ignore[assignment]
 
 
-class _Names(dict[str, Any]):
-    """Dotted names, looked up part by part."""
+class _Texts(Mapping[str, str]):
+    """Dotted names, looked up part by part, as texts."""
 
-    def __missing__(self, name: str) -> str:
-        return _as_text(name, _look_up(self, name))
+    def __init__(self, names: Mapping[str, Any]) -> None:
+        self._names = names
+
+    def __getitem__(self, name: str) -> str:
+        return _as_text(name, _look_up(self._names, name))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
 
 
 def filled(value: Any, names: Mapping[str, Any]) -> Any:
@@ -76,7 +85,7 @@ def _filled_text(text: str, names: Mapping[str, Any]) -> Any:
         value = _look_up(names, only[0])
         return value["path"] if isinstance(value, Mapping) and "path" in value else value
     try:
-        return whole.substitute(_Names(names))
+        return whole.substitute(_Texts(names))
     except ValueError:
         at = text.index("${")
         raise UnknownName(

@@ -24,12 +24,13 @@ from pathlib import Path
 import platformdirs
 
 from vespera_agent_spawner.errors import ConfigError
-from vespera_server.tasks.owners import nobody_owns
+from vespera_server.tasks.owners import nobody_owns, somebody_owns
 
 __all__ = ["DATABASE", "RunState", "StateDirectory", "private_directory"]
 
 DATABASE = "tasks.db"
 _REMOVING = ".removing-"
+_TOUCHED = ("-wal", "-shm", "-owners")  # looking at a database writes these
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,13 +87,11 @@ class StateDirectory:
         path = self.runs / name
         database = path / DATABASE
         with contextlib.suppress(FileNotFoundError):  # removed while we look
-            with nobody_owns(database) as free:
-                alive = not free
             files = list(_files(path))
             return RunState(
                 name=name,
                 path=path,
-                alive=alive,
+                alive=somebody_owns(database),
                 unfinished=_unfinished(database),
                 changed_at=max((entry.st_mtime for entry in files), default=path.stat().st_mtime),
                 size=sum(entry.st_blocks * 512 for entry in files),
@@ -139,6 +138,8 @@ def private_directory(path: Path) -> Path:
 def _files(path: Path) -> Iterator[os.stat_result]:
     for parent, _, names in os.walk(path):
         for name in names:
+            if name.endswith(_TOUCHED):
+                continue
             with contextlib.suppress(FileNotFoundError):
                 yield os.lstat(os.path.join(parent, name))  # noqa: PTH118 - many files
 

@@ -15,8 +15,11 @@ import contextlib
 import os
 import secrets
 import struct
+import time
 from collections.abc import Iterator
 from pathlib import Path
+
+from vespera_server.tasks.errors import TaskError
 
 try:
     import fcntl
@@ -26,7 +29,9 @@ try:
 except (ImportError, AttributeError):  # not POSIX, or POSIX without these locks
     _SET = _GET = None
 
-__all__ = ["Owners", "nobody_owns"]
+__all__ = ["Owners", "nobody_owns", "somebody_owns"]
+
+_PATIENCE = 5.0  # seconds; who removes a database holds its owners' locks for moments
 
 # struct flock: type, whence, start, length, pid; native alignment.
 _LOCK = struct.Struct("hhqqi4x")
@@ -43,7 +48,19 @@ class Owners:
         path = _beside(database)
         # Not inherited by exec: an agent that outlives its host must not look like the host.
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        fcntl.fcntl(self._file, _SET, _byte(fcntl.F_WRLCK, self.name))
+        deadline = time.monotonic() + _PATIENCE
+        while True:
+            try:
+                fcntl.fcntl(self._file, _SET, _byte(fcntl.F_WRLCK, self.name))
+                return
+            except BlockingIOError as error:
+                if time.monotonic() > deadline:
+                    self.close()
+                    raise TaskError(
+                        f"{database} is being removed: begin another run",
+                        context={"path": str(database)},
+                    ) from error
+                time.sleep(0.01)
 
     def is_alive(self, name: str) -> bool:
         """Whether the owner of that name may still be at work."""
@@ -57,6 +74,16 @@ class Owners:
         file, self._file = self._file, None
         if file is not None:
             os.close(file)
+
+
+def somebody_owns(database: Path) -> bool:
+    """Whether a process works on the database now."""
+    path = _beside(database)
+    if _GET is None or not path.exists():
+        return False
+    with path.open("rb") as file:
+        answer = fcntl.fcntl(file, _GET, _LOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
+        return bool(_LOCK.unpack(answer)[0] != fcntl.F_UNLCK)
 
 
 @contextlib.contextmanager
