@@ -64,6 +64,7 @@ prompt = "[[script:t3]] go"
 allowed_tools = ["Bash"]
 """
 GONE_WITHIN = 10.0
+TAG = f"run-kills-{os.getpid()}"  # of all trials of this process
 
 
 @dataclass
@@ -93,12 +94,33 @@ def sources_hash() -> str:
     return digest.hexdigest()[:12]
 
 
+def marked(tag: str) -> list[int]:
+    """Living processes whose mark begins so."""
+    mark = f"\0CHAOS_TAG={tag}".encode()
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                if mark in b"\0" + (entry / "environ").read_bytes():
+                    found.append(int(entry.name))
+    return found
+
+
+def give_up(number: int, frame: object) -> None:
+    """The harness itself is told to end: it leaves nothing either."""
+    while left := marked(TAG):
+        for pid in left:
+            with contextlib.suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
+    os._exit(128 + number)
+
+
 class Stage:
     """The surroundings of one trial."""
 
     def __init__(self, root: Path, cli: str, backend: str, seed: int) -> None:
         self.root = root
-        self.tag = f"run-kills-{seed}-{os.getpid()}-{threading.get_ident()}"
+        self.tag = f"{TAG}-{seed}"
         self.place = Surroundings.create(root)
         self.database = root / "batch.db"
         self.file = root / "tasks.toml"
@@ -111,6 +133,7 @@ class Stage:
         program = str(FAKE) if self.cli == "fake" else find_program(None, os.environ)
         return {
             **self.place.environment(model.base_url),
+            **{name: value for name, value in os.environ.items() if name == "PYTHONPATH"},
             "CHAOS_TAG": self.tag,
             "VESPERA_BACKEND": self.backend,
             "VESPERA_STATE__DIRECTORY": str(self.root / "state"),
@@ -135,15 +158,7 @@ class Stage:
 
     def marked(self) -> list[int]:
         """Living processes with the trial's mark in their environment."""
-        mark = f"CHAOS_TAG={self.tag}".encode()
-        found = []
-        for entry in Path("/proc").iterdir():
-            if not entry.name.isdigit():
-                continue
-            with contextlib.suppress(OSError):
-                if mark in (entry / "environ").read_bytes().split(b"\0"):
-                    found.append(int(entry.name))
-        return found
+        return marked(f"{self.tag}\0")
 
     def launches(self) -> list[tuple[str, str]]:
         try:
@@ -300,6 +315,8 @@ def main() -> int:
     parser.add_argument("--report", action="store_true")
     parser.add_argument("--smoke", action="store_true", help="write nothing to the ledger")
     options = parser.parse_args()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, give_up)
     if not options.report:
         bad = work(options)
         if bad:
