@@ -231,6 +231,17 @@ def chaos(session: nox.Session) -> None:
 
 
 @nox.session
+def run_kills(session: nox.Session) -> None:
+    """Kill `vespera run` at random moments and resume it; adds to chaos/run_ledger.jsonl.
+
+    `--kills N --jobs J`, `--real` for the real CLI, `--report` only reads the ledger.
+    """
+    install_pins(session, "test")
+    install_editable(session)
+    session.run("python", "chaos/run_kills.py", *session.posargs)
+
+
+@nox.session
 def demo(session: nox.Session) -> None:
     """Build everything and run `vespera demo`: real agents, a scripted model, no account."""
     install_pins(session, "test")
@@ -240,10 +251,11 @@ def demo(session: nox.Session) -> None:
 
 @nox.session
 def docs(session: nox.Session) -> None:
-    """Run what the documents show: the snippets and commands of docs/architecture-map.md."""
+    """Run what the documents show: snippets and commands of every page."""
     install_pins(session, "test")
     install_editable(session)
-    session.run("python", "-m", "pytest", "tests/repo/test_architecture_map.py", *session.posargs)
+    pages = ("tests/repo/test_architecture_map.py", "tests/docs")
+    session.run("python", "-m", "pytest", *pages, *session.posargs)
 
 
 @nox.session

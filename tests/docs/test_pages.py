@@ -35,6 +35,17 @@ def test_ci_fleets(tmp_path: Path, user: dict[str, str]) -> None:
     assert Page(ROOT / "docs/how-to/ci-fleets.md").carry_out(directory, user) == 5
 
 
+def test_the_servers_readme(tmp_path: Path, user: dict[str, str]) -> None:
+    """What it shows of `run`, settings and tasks; the demo has tests of its own."""
+    directory = tmp_path / "work"
+    directory.mkdir()
+    page = Page(ROOT / "packages/vespera-server/README.md")
+    text = page.path.read_text("utf-8")
+    part = tmp_path / "README.md"
+    part.write_text(text[text.index("## `vespera run FILE`") : text.index("## `vespera doctor`")])
+    assert Page(part).carry_out(directory, user) == 3
+
+
 def test_every_page_is_carried_out_by_some_test() -> None:
     """A page that is added here is added above, or says where it is carried out."""
     pages = {path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").rglob("*.md")}
