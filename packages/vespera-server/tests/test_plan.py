@@ -113,7 +113,7 @@ what = "all"
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (ONE + "modell = 'x'\n", "tasks.toml:4: tasks[0].modell: "),
+        (ONE + "colour = 'x'\n", "tasks.toml:4: tasks[0].colour: "),
         (ONE + "timeouts = {turn = 'soon'}\n", "tasks.toml:4: tasks[0].timeouts.turn: 'soon': "),
         (ONE + "session_id = 'x'\n", "tasks.toml:4: tasks[0].session_id: 'x': leave it out"),
         (ONE + "role = 'no'\n", "tasks.toml:4: tasks[0].role: 'no' is no role; there are: none"),
@@ -129,7 +129,7 @@ what = "all"
         (ONE.replace('"go"', "3"), "tasks.toml:3: tasks[0].prompt: 3: "),
         ('[[tasks]]\nid = "a"\n', "tasks.toml:1: tasks[0].prompt: the task has none"),
         ("[run]\nagents = 0\n" + ONE, "tasks.toml:2: run.agents: 0: "),
-        ("[runn]\n" + ONE, "tasks.toml:1: runn: there is no such field"),
+        ("[batch]\n" + ONE, "tasks.toml:1: batch: there is no such field"),
         ("tasks = []\n", "tasks.toml:1: tasks: "),
         ("[roles.r]\nmodel = '${no}'\n" + ONE + "role='r'\n", "tasks.toml:2: roles.r.model: ${no}"),
         ("[agent]\nmax_turns = 0\n" + ONE, "tasks.toml:2: agent.max_turns: 0: "),

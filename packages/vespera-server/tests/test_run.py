@@ -182,7 +182,7 @@ def test_a_failed_task_is_exit_code_1_and_named(place: Place) -> None:
     ("arguments", "words"),
     [
         (["nowhere.toml"], "nowhere.toml"),
-        (["tasks.toml"], "tasks.toml:2: tasks[0].promt: "),
+        (["tasks.toml"], "tasks.toml:2: tasks[0].question: "),
         ([], "there is no task file"),
         (["--resume"], "there is no unfinished run"),
         (["tasks.toml", "--resume", "--database", "no.db"], "there is no database no.db"),
@@ -191,7 +191,7 @@ def test_a_failed_task_is_exit_code_1_and_named(place: Place) -> None:
 def test_what_cannot_run_is_exit_code_2_and_says_why(
     arguments: list[str], words: str, place: Place
 ) -> None:
-    place.write('[[tasks]]\npromt = "x"\nid = "a"\nprompt = "x"\n')
+    place.write('[[tasks]]\nquestion = "x"\nid = "a"\nprompt = "x"\n')
     done = place.run(*arguments)
     assert done.returncode == 2
     assert words in done.stderr

@@ -64,7 +64,7 @@ def test_later_layers_win_field_by_field_and_each_value_has_an_origin(project: P
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("vespera.toml", "[agent]\nmodle = 1\n", "vespera.toml:2: agent.modle: "),
+        ("vespera.toml", "[agent]\ncolour = 1\n", "vespera.toml:2: agent.colour: "),
         ("vespera.toml", "[supervisor]\n\nmax_agents = 0\n", "vespera.toml:3: supervisor.max"),
         ("vespera.toml", "[state]\nmax_size = 'big'\n", "vespera.toml:2: state.max_size: 'big': "),
         ("vespera.toml", "[stat]\n", "vespera.toml:1: stat: there is no such field"),
