@@ -81,7 +81,6 @@ def user(tmp_path: Path, offline: dict[str, str]) -> Iterator[dict[str, str]]:
             **environment,
             **offline,
             "PATH": os.pathsep.join([str(own), str(programs), environment["PATH"]]),
-            "VESPERA_SUPERVISOR__MEMORY_RESERVE": "0",
             "XDG_STATE_HOME": str(root / "state"),
             **{key: value for key, value in os.environ.items() if key == "VESPERA_BACKEND"},
         }

@@ -25,6 +25,7 @@ import yaml
 __all__ = ["Block", "Page"]
 
 _BLOCK = re.compile(r"^```(\w+)(?: (\S+))?\n(.*?)^```", re.MULTILINE | re.DOTALL)
+_EXPRESSION = re.compile(r"\$\{\{ github\.\w+ \}\}")
 _ANY = "…"
 _SECONDS = 300
 
@@ -94,7 +95,9 @@ def _run(
 
 def _run_workflow(where: str, text: str, directory: Path, environment: Mapping[str, str]) -> None:
     for job in yaml.safe_load(text)["jobs"].values():
-        own = {k: v for k, v in job.get("env", {}).items() if "${{" not in v}
+        # Secrets are the reader's own account, which the environment has already.
+        given = {k: v for k, v in job.get("env", {}).items() if "secrets." not in v}
+        own = {name: _EXPRESSION.sub("feature", value) for name, value in given.items()}
         for step in job["steps"]:
             if "run" in step:
                 script = ["bash", "-ec", step["run"]]
