@@ -161,7 +161,9 @@ def typecheck(session: nox.Session) -> None:
     install_editable(session)
     config = f"--config-file={ROOT / 'pyproject.toml'}"
     session.run("mypy", config, "noxfile.py")
-    for folder in [ROOT / name for name in ("packaging", "benchmarks", "examples", "tests")]:
+    # One run per folder of tests: each has a conftest of its own.
+    tests = sorted(folder for folder in (ROOT / "tests").iterdir() if folder.is_dir())
+    for folder in (ROOT / "packaging", ROOT / "benchmarks", ROOT / "examples", *tests):
         if any(folder.rglob("*.py")):
             session.run("mypy", config, str(folder))
     for folder in packages():
@@ -240,6 +242,17 @@ def chaos(session: nox.Session) -> None:
 
 
 @nox.session
+def run_kills(session: nox.Session) -> None:
+    """Kill `vespera run` at random moments and resume it; adds to chaos/run_ledger.jsonl.
+
+    `--kills N --jobs J`, `--real` for the real CLI, `--report` only reads the ledger.
+    """
+    install_pins(session, "test")
+    install_editable(session)
+    session.run("python", "chaos/run_kills.py", *session.posargs)
+
+
+@nox.session
 def demo(session: nox.Session) -> None:
     """Build everything and run `vespera demo`: real agents, a scripted model, no account."""
     install_pins(session, "test")
@@ -249,11 +262,12 @@ def demo(session: nox.Session) -> None:
 
 @nox.session
 def docs(session: nox.Session) -> None:
-    """Run what the documents show: snippets and commands of the map, the how-tos, the READMEs."""
+    """Run what the documents show: snippets and commands of every page and README."""
     install_pins(session, "test")
     install_editable(session)
-    shown = ("repo/test_architecture_map", "real_cli/test_how_tos", "real_cli/test_readmes")
-    session.run("python", "-m", "pytest", *(f"tests/{name}.py" for name in shown), *session.posargs)
+    shown = ("repo/test_architecture_map.py", "real_cli/test_how_tos.py", "real_cli/test_readmes.py")
+    pages = (*(f"tests/{name}" for name in shown), "tests/docs")
+    session.run("python", "-m", "pytest", *pages, *session.posargs)
 
 
 @nox.session

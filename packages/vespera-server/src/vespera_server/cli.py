@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -33,6 +34,14 @@ class LogLevel(StrEnum):
     INFO = "info"
     WARNING = "warning"
     ERROR = "error"
+
+
+class SchemaChoice(StrEnum):
+    """What `vespera schema` can print."""
+
+    CONFIG = "config"
+    TASKS = "tasks"
+    ENGINE = "engine"
 
 
 ClaudeOption = Annotated[
@@ -224,6 +233,122 @@ def serve(
     if tool:
         fields["tools"] = tool
     raise typer.Exit(command.serve(fields, log_level.value))
+
+
+@app.command()
+def run(
+    file: Annotated[
+        Path | None,
+        typer.Argument(
+            help="TOML, YAML, JSON5, JSON or JSONL; - is standard input.", metavar="FILE"
+        ),
+    ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Go on with the newest unfinished run (of FILE)."),
+    ] = False,
+    scripted: Annotated[
+        bool, typer.Option("--scripted", help="A scripted model instead of an account.")
+    ] = False,
+    agents: Annotated[int | None, typer.Option(min=1, help="How many at once.")] = None,
+    budget: Annotated[
+        float | None,
+        typer.Option(min=0, metavar="USD", help="Start nothing more after so many US dollars."),
+    ] = None,
+    var: Annotated[
+        list[str] | None,
+        typer.Option("--var", metavar="NAME=VALUE", help="A value for ${NAME} in the file."),
+    ] = None,
+    database: Annotated[
+        Path | None,
+        typer.Option(metavar="PATH", help="The queue; several processes may work on one."),
+    ] = None,
+    format: Annotated[
+        str | None, typer.Option(help="Of FILE, when its name does not tell: toml, yaml, …")
+    ] = None,
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(
+            min=0, max=65535, help="Serve Prometheus metrics on loopback; 0: a free port."
+        ),
+    ] = None,
+    claude: ClaudeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Runs a batch of agents from a file, with your own CLI and account. It survives a crash.
+
+    Ctrl-C once lets the agents at work end, twice ends them; --resume goes on in their sessions.
+    Exit code 0: every task completed; 1: all ended, not all completed; 2: it could not run or go
+    on; 3: budget spent, 4: not logged in, 128 + N: signal N, each with tasks left for --resume.
+    """
+    from vespera_server.run.init import as_init
+
+    as_init()  # before anything starts a thread
+    from vespera_server.run.command import Options
+    from vespera_server.run.command import run as run_batch
+
+    options = Options(
+        file=file,
+        format=format,
+        resume=resume,
+        database=database,
+        scripted=scripted,
+        agents=agents,
+        budget_usd=budget,
+        variables=_variables(var or []),
+        claude=claude,
+        metrics_port=metrics_port,
+        as_json=as_json,
+    )
+    raise typer.Exit(run_batch(options))
+
+
+def _variables(given: list[str]) -> dict[str, str]:
+    found = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not equals or not name.isidentifier():
+            raise typer.BadParameter(f"{text!r}: write NAME=VALUE", param_hint="--var")
+        found[name] = value
+    return found
+
+
+@app.command()
+def gc(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Removes old runs: what is older than state.max_age, then the oldest over state.max_size.
+
+    `vespera run` does the same before it begins.
+    """
+    from vespera_server.state.command import gc as collect
+
+    raise typer.Exit(collect(dry_run=dry_run, as_json=as_json))
+
+
+@app.command()
+def schema(
+    which: Annotated[
+        SchemaChoice, typer.Argument(help="vespera.toml, a task file, or the engine's own.")
+    ] = SchemaChoice.CONFIG,
+) -> None:
+    """Prints a JSON Schema."""
+    from vespera_server.settings.command import schema as show
+
+    raise typer.Exit(show(which=which.value))
+
+
+config_app = typer.Typer(name="config", help="Settings in layers.", no_args_is_help=True)
+app.add_typer(config_app)
+
+
+@config_app.command("show")
+def config_show(as_json: JsonOption = False) -> None:
+    """Prints every setting and where it comes from; values of environments are not printed."""
+    from vespera_server.settings.command import config_show as show
+
+    raise typer.Exit(show(as_json=as_json))
 
 
 def main() -> None:
