@@ -7,6 +7,7 @@ hundred characters; so the sets are made here, and written out for ``re``.
 
 from __future__ import annotations
 
+import bisect
 import functools
 import sys
 import unicodedata
@@ -18,6 +19,7 @@ __all__ = [
     "complement",
     "digits",
     "folded",
+    "has",
     "same_letters",
     "spaces",
     "union",
@@ -64,7 +66,8 @@ def _of(belongs: Iterable[int]) -> Ranges:
 @functools.cache
 def digits() -> Ranges:
     """``\\d``: decimal digits."""
-    return _of(c for c in range(sys.maxunicode + 1) if unicodedata.category(chr(c)) == "Nd")
+    every = range(sys.maxunicode + 1)
+    return _of(code for code in every if unicodedata.decimal(chr(code), None) is not None)
 
 
 @functools.cache
@@ -76,11 +79,13 @@ def spaces() -> Ranges:
 @functools.cache
 def words() -> Ranges:
     """``\\w``: letters, marks, digits, connectors and joiners."""
-    kinds = {"Lu", "Ll", "Lt", "Lm", "Lo", "Mn", "Mc", "Me", "Nd", "Nl", "Pc"}
-    category = unicodedata.category
-    letters = (code for code in range(sys.maxunicode + 1) if category(chr(code)) in kinds)
+    letters = (
+        code
+        for code in range(sys.maxunicode + 1)
+        if (kind := unicodedata.category(chr(code)))[0] in "LM" or kind in ("Nl", "Pc")
+    )
     circled = [(0x24B6, 0x24E9), (0x1F130, 0x1F149), (0x1F150, 0x1F169), (0x1F170, 0x1F189)]
-    return union(_of(letters), circled, [(0x200C, 0x200D)])
+    return union(_of(letters), digits(), circled, [(0x200C, 0x200D)])
 
 
 @functools.cache
@@ -112,12 +117,19 @@ def same_letters(character: str) -> tuple[str, ...]:
     return tuple(map(chr, sorted(family))) if family else (character,)
 
 
+def has(ranges: Ranges, code: int) -> bool:
+    """Whether the character is in the set."""
+    at = bisect.bisect_right(ranges, (code, sys.maxunicode)) - 1
+    return at >= 0 and ranges[at][0] <= code <= ranges[at][1]
+
+
+@functools.lru_cache
 def folded(ranges: Ranges) -> Ranges:
     """The set, and what is in it when case does not count."""
     more = [
         (other, other)
         for code, family in _families().items()
-        if any(low <= code <= high for low, high in ranges)
+        if has(ranges, code)
         for other in family
     ]
     return union(ranges, more)

@@ -32,7 +32,6 @@ __all__ = [
 ]
 
 T = TypeVar("T")
-T_co = TypeVar("T_co", covariant=True)
 
 Case: TypeAlias = Literal["sensitive", "ignore", "smart"]
 """Whether case counts; ``"smart"``: only if the pattern has a capital letter."""
@@ -224,12 +223,28 @@ def _has_line_feed(node: Node) -> bool:
     return any(isinstance(leaf, _Literal) and leaf.character == "\n" for leaf in _leaves(node))
 
 
-class RawFinding(Protocol[T_co]):
+class RawFinding(Protocol[T]):
     """What a backend gives results by: lists of them, until None."""
 
-    def next_batch(self) -> list[T_co] | None: ...
+    def next_batch(self) -> list[T] | None: ...
     def problems(self) -> tuple[list[tuple[int, str]], int]: ...
     def close(self) -> None: ...
+
+
+@dataclass(slots=True)
+class _Limit:
+    left: int | None
+    reached: bool = False
+
+
+def _results(raw: RawFinding[T], limit: _Limit) -> Generator[T, None, None]:
+    while not limit.reached and (batch := raw.next_batch()) is not None:
+        if limit.left is not None:
+            limit.reached = len(batch) >= limit.left
+            batch = batch[: limit.left]
+            limit.left -= len(batch)
+        yield from batch
+    raw.close()
 
 
 class Found(Iterator[T], Generic[T]):
@@ -243,20 +258,9 @@ class Found(Iterator[T], Generic[T]):
 
     def __init__(self, raw: RawFinding[T], limit: int | None = None) -> None:
         self._raw = raw
-        self._left = limit
-        self._limited = False
-        self._results = self._all()
-
-    def _all(self) -> Generator[T, None, None]:
-        while (batch := self._raw.next_batch()) is not None:
-            if self._left is not None:
-                self._limited = len(batch) >= self._left
-                batch = batch[: self._left]
-                self._left -= len(batch)
-            yield from batch
-            if self._limited:
-                break
-        self._raw.close()
+        self._limit = _Limit(limit)
+        # It knows nothing of this object: in a circle neither would be dropped at once.
+        self._results = _results(raw, self._limit)
 
     def __iter__(self) -> Iterator[T]:  # noqa: PYI034
         # The generator itself: a loop over it is twice as fast as one over `__next__`.
@@ -283,7 +287,7 @@ class Found(Iterator[T], Generic[T]):
     @property
     def limited(self) -> bool:
         """Whether it has ended because of ``limit``; there may have been no more."""
-        return self._limited
+        return self._limit.reached
 
     @property
     def errors(self) -> list[OSError]:

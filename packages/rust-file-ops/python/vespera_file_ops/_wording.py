@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable
 from typing import Literal as Choice
@@ -78,6 +79,7 @@ def for_re(tree: Tree, *, word: bool, end: End, ascii_only: bool, lines: bool) -
     return body
 
 
+@functools.lru_cache(1024)
 def members(node: Literal | Any | Class, *, lines: bool) -> characters.Ranges:
     """The characters that the node matches."""
     if isinstance(node, Literal):
@@ -165,7 +167,7 @@ class _Writer:
 
 def _with_cases(ranges: characters.Ranges) -> characters.Ranges:
     """What ASCII has of the set when case does not count: a long s and the kelvin are letters."""
-    families = [(code, code + 32) for code in range(65, 91)]
+    families: list[tuple[int, ...]] = [(code, code + 32) for code in range(65, 91)]
     families += [(0x17F, 83, 115), (0x212A, 75, 107)]
     families += [(83, 115, 0x17F), (75, 107, 0x212A)]
     more = [

@@ -1,11 +1,12 @@
 //! Responsible for several patterns matched together while a tree is walked, one name at a time:
 //! how far each has come is a `Places`, and a directory where it is empty need not be entered.
 
+use std::cell::RefCell;
 use std::ffi::OsStr;
 
 use vespera_error::Result;
 
-use super::component::{Component, decode};
+use super::component::{Component, Plain, decode};
 use super::pattern::parse;
 
 /// Patterns, braces written out.
@@ -17,6 +18,8 @@ pub(crate) struct Globs {
 #[derive(Debug)]
 struct Pattern {
     components: Vec<Component>,
+    /// The last component in bytes, if it can be told so.
+    last: Option<Plain>,
     directories_only: bool,
 }
 
@@ -75,11 +78,17 @@ impl Globs {
     }
 
     fn add(&mut self, pattern: &OsStr, directories_only: bool) -> Result<()> {
-        self.patterns
-            .extend(parse(pattern)?.into_iter().map(|components| Pattern {
+        for components in parse(pattern)? {
+            let last = match components.last() {
+                Some(Component::Name(tokens)) => tokens.plain(),
+                _ => None,
+            };
+            self.patterns.push(Pattern {
                 components,
+                last,
                 directories_only,
-            }));
+            });
+        }
         Ok(())
     }
 
@@ -98,16 +107,22 @@ impl Globs {
 
     /// Whether `name` in a directory of these places matches.
     pub(crate) fn accepts(&self, places: &Places, name: &[u8], is_directory: bool) -> bool {
-        with_characters(name, |characters| {
-            places.0.iter().any(|&place| {
-                let pattern = &self.patterns[place.pattern];
-                place.component + 1 == pattern.components.len()
-                    && (is_directory || !pattern.directories_only)
-                    && match &pattern.components[place.component] {
-                        Component::AnyDepth => false,
-                        Component::Name(tokens) => tokens.matches(characters),
-                    }
-            })
+        let mut decoded = false;
+        places.0.iter().any(|&place| {
+            let pattern = &self.patterns[place.pattern];
+            if place.component + 1 != pattern.components.len()
+                || pattern.directories_only && !is_directory
+            {
+                return false;
+            }
+            match (&pattern.last, &pattern.components[place.component]) {
+                (Some(plain), _) => plain.matches(name),
+                (None, Component::Name(tokens)) => {
+                    let again = std::mem::replace(&mut decoded, true);
+                    with_characters(name, again, |characters| tokens.matches(characters))
+                }
+                (None, Component::AnyDepth) => false,
+            }
         })
     }
 
@@ -117,7 +132,7 @@ impl Globs {
             return Places::default();
         }
         let mut deeper = Vec::with_capacity(places.0.len());
-        with_characters(name, |characters| {
+        with_characters(name, false, |characters| {
             for &place in &places.0 {
                 let components = &self.patterns[place.pattern].components;
                 match &components[place.component] {
@@ -151,13 +166,16 @@ impl Globs {
     }
 }
 
-fn with_characters<T>(name: &[u8], work: impl FnOnce(&[u32]) -> T) -> T {
+/// Work with the characters of a name, which `again` are those of the call before.
+fn with_characters<T>(name: &[u8], again: bool, work: impl FnOnce(&[u32]) -> T) -> T {
     thread_local! {
         /// Kept to save an allocation per name.
-        static CHARACTERS: std::cell::RefCell<Vec<u32>> = const { std::cell::RefCell::new(Vec::new()) };
+        static CHARACTERS: RefCell<Vec<u32>> = const { RefCell::new(Vec::new()) };
     }
     CHARACTERS.with_borrow_mut(|characters| {
-        decode(name, characters);
+        if !again {
+            decode(name, characters);
+        }
         work(characters)
     })
 }

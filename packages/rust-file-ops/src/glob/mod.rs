@@ -63,7 +63,9 @@ pub fn glob_files(
         return Err(failure);
     }
     let mut found = take(&collecting.found);
-    found.sort_unstable();
+    // All begin with the directory.
+    let base = collecting.base.len();
+    found.sort_unstable_by(|one, other| one[base..].cmp(&other[base..]));
     Ok(found
         .into_iter()
         .map(|path| std::ffi::OsString::from_vec(path).into())

@@ -8,12 +8,37 @@ use super::pattern::{Part, matches, parse};
 /// What the lines of one file say. The last line that matches decides.
 #[derive(Debug, Default)]
 pub(crate) struct Rules {
-    rules: Vec<Rule>,
+    lines: Vec<Rule>,
     names: HashMap<Box<[u8]>, Vec<usize>>,
     suffixes: HashMap<Box<[u8]>, Vec<usize>>,
+    /// Lengths and first bytes of what can be looked up: most names need no look.
+    shapes: Shapes,
     /// Those that must be tried.
     others: Vec<usize>,
     paths: bool,
+}
+
+/// For names (0) and suffixes (1): the lengths, and the bytes that tell most, as bits.
+#[derive(Debug, Default)]
+struct Shapes([(u64, u64); 2]);
+
+impl Shapes {
+    fn bits(text: &[u8], which: usize) -> (u64, u64) {
+        // A suffix begins with its dot.
+        let first = text.get(which).copied().unwrap_or_default();
+        (1 << text.len().min(63), 1 << (first & 63))
+    }
+
+    fn add(&mut self, text: &[u8], which: usize) {
+        let (length, first) = Self::bits(text, which);
+        self.0[which].0 |= length;
+        self.0[which].1 |= first;
+    }
+
+    fn has(&self, text: &[u8], which: usize) -> bool {
+        let (length, first) = Self::bits(text, which);
+        self.0[which].0 & length != 0 && self.0[which].1 & first != 0
+    }
 }
 
 #[derive(Debug)]
@@ -48,7 +73,7 @@ impl Rules {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.rules.is_empty()
+        self.lines.is_empty()
     }
 
     /// Whether any rule needs more than the name.
@@ -58,14 +83,15 @@ impl Rules {
 
     /// Ignored, taken back from being ignored, or not mentioned.
     pub(crate) fn judge(&self, path: &[u8], name: &[u8], is_directory: bool) -> Option<bool> {
-        let applies = |index: &&usize| is_directory || !self.rules[**index].directories_only;
+        let applies = |index: &&usize| is_directory || !self.lines[**index].directories_only;
         let last = |found: Option<&Vec<usize>>| found?.iter().rfind(applies).copied();
         let mut best = None;
-        if !self.names.is_empty() {
+        if self.shapes.has(name, 0) {
             best = last(self.names.get(name));
         }
         if !self.suffixes.is_empty()
             && let Some(dot) = memchr::memrchr(b'.', name)
+            && self.shapes.has(&name[dot..], 1)
         {
             best = best.max(last(self.suffixes.get(&name[dot..])));
         }
@@ -73,12 +99,12 @@ impl Rules {
             if best.is_some_and(|best| best > index) {
                 break;
             }
-            if applies(&&index) && self.rules[index].test.accepts(path, name) {
+            if applies(&&index) && self.lines[index].test.accepts(path, name) {
                 best = Some(index);
                 break;
             }
         }
-        best.map(|index| !self.rules[index].negated)
+        best.map(|index| !self.lines[index].negated)
     }
 
     fn add(&mut self, line: &[u8]) {
@@ -94,7 +120,7 @@ impl Rules {
         if pattern.is_empty() {
             return;
         }
-        let index = self.rules.len();
+        let index = self.lines.len();
         let Some(test) = self.indexed(pattern, index) else {
             return;
         };
@@ -102,7 +128,7 @@ impl Rules {
             self.others.push(index);
         }
         self.paths |= matches!(test, Test::Path(_));
-        self.rules.push(Rule {
+        self.lines.push(Rule {
             negated,
             directories_only,
             test,
@@ -116,12 +142,14 @@ impl Rules {
             return parse(pattern).map(Test::Path);
         }
         if plain(pattern) {
+            self.shapes.add(pattern, 0);
             self.names.entry(pattern.into()).or_default().push(index);
             return Some(Test::Indexed);
         }
         if pattern[0] == b'*' && plain(&pattern[1..]) {
             let suffix = &pattern[1..];
             if memchr::memrchr(b'.', suffix) == Some(0) {
+                self.shapes.add(suffix, 1);
                 self.suffixes.entry(suffix.into()).or_default().push(index);
                 return Some(Test::Indexed);
             }

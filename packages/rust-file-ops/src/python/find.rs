@@ -16,6 +16,7 @@ use crate::walk::{Found, Problem, Selection, Walk};
 
 /// The attributes of `vespera_file_ops._finding.Selection`.
 #[derive(FromPyObject)]
+#[expect(clippy::struct_excessive_bools, reason = "as in `Selection`")]
 pub(crate) struct RawSelection {
     gitignore: bool,
     hidden: bool,
@@ -179,14 +180,16 @@ impl Drop for Finding {
 }
 
 fn wait<B: Weight + Send + 'static>(py: Python<'_>, stream: &Stream<B>) -> PyResult<Option<B>> {
-    let failed = |error| to_exception(py, &error);
-    stream.require_owner().map_err(failed)?;
-    loop {
-        if let Some(batch) = py.detach(|| stream.poll()).map_err(failed)? {
-            return Ok(batch);
-        }
-        py.check_signals()?;
-    }
+    py.detach(|| {
+        stream.next(
+            |error| Python::attach(|py| to_exception(py, &error)),
+            || Python::attach(interrupted),
+        )
+    })
+}
+
+fn interrupted(py: Python<'_>) -> PyResult<()> {
+    py.check_signals()
 }
 
 fn entries<'py>(py: Python<'py>, found: &Found) -> PyResult<Bound<'py, PyList>> {
@@ -217,16 +220,16 @@ fn matches<'py>(py: Python<'py>, hits: &Hits) -> PyResult<Bound<'py, PyList>> {
     let span = Class::get(py, &SPAN, "Span")?;
     let list = PyList::empty(py);
     // Matches of one file follow each other and share its path.
-    let mut last: Option<(&[u8], Bound<'py, PyString>)> = None;
+    let mut known: Option<(&[u8], Bound<'py, PyString>)> = None;
     for (path, hit) in hits.iter() {
-        let path = match (path, &last) {
+        let path = match (path, &known) {
             (None, _) => py.None().into_bound(py),
-            (Some(path), Some((known, object))) if std::ptr::eq(path, *known) => {
+            (Some(path), Some((same, object))) if std::ptr::eq(path, *same) => {
                 object.clone().into_any()
             }
             (Some(path), _) => {
                 let object = text(py, path)?;
-                last = Some((path, object.clone()));
+                known = Some((path, object.clone()));
                 object.into_any()
             }
         };

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::ops::{ControlFlow, Range};
 
 use grep_matcher::Matcher;
+use grep_regex::RegexMatcher;
 
 use super::Matchers;
 use super::hit::{Hit, MAX_SPANS, shown, stripped};
@@ -115,9 +116,8 @@ impl<'a> Collector<'a> {
     fn find_in(&mut self, line: &[u8]) -> bool {
         let spans = &mut self.spans;
         spans.clear();
-        // This matcher cannot fail.
-        let _ = self.matchers.exact.find_iter(line, |found| {
-            spans.push(found.start()..found.end());
+        each_place(&self.matchers.exact, line, |place| {
+            spans.push(place);
             spans.len() < MAX_SPANS
         });
         !spans.is_empty()
@@ -125,7 +125,7 @@ impl<'a> Collector<'a> {
 
     fn count_in(&self, line: &[u8]) -> u64 {
         let mut found = 0;
-        let _ = self.matchers.exact.find_iter(line, |_| {
+        each_place(&self.matchers.exact, line, |_| {
             found += 1;
             true
         });
@@ -180,4 +180,32 @@ impl<'a> Collector<'a> {
     fn goes_on(&self) -> bool {
         !self.ended && (self.left > 0 || !self.pending.is_empty())
     }
+}
+
+/// The places in `text`, until `found` says no. Nothing within a character is no place.
+pub(crate) fn each_place(
+    matcher: &RegexMatcher,
+    text: &[u8],
+    mut found: impl FnMut(Range<usize>) -> bool,
+) {
+    // This matcher cannot fail.
+    let _ = matcher.find_iter(text, |place| {
+        place.is_empty() && within_character(text, place.start())
+            || found(place.start()..place.end())
+    });
+}
+
+fn within_character(text: &[u8], at: usize) -> bool {
+    if text.get(at).is_none_or(|byte| byte & 0xC0 != 0x80) {
+        return false;
+    }
+    let first = text[..at].iter().rposition(|byte| byte & 0xC0 != 0x80);
+    first.is_some_and(|first| {
+        let rest = &text[first..text.len().min(first + 4)];
+        let chunk = rest.utf8_chunks().next();
+        chunk.is_some_and(|chunk| {
+            let length = chunk.valid().chars().next().map_or(0, char::len_utf8);
+            at < first + length
+        })
+    })
 }

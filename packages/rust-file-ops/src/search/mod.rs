@@ -175,7 +175,7 @@ impl Iterator for Search {
     type Item = Result<Hits>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        self.stream.next(|| Ok(())).transpose()
+        self.stream.next(|error| error, || Ok(())).transpose()
     }
 }
 

@@ -3,10 +3,8 @@
 
 use std::ops::Range;
 
-use grep_matcher::Matcher;
-
 use super::Matchers;
-use super::collect::Collector;
+use super::collect::{Collector, each_place};
 use super::hit::{MAX_SPANS, shown, stripped};
 
 /// Lines that match, and the places in them, from the start of the text.
@@ -19,14 +17,13 @@ struct Block {
 pub(crate) fn search(matchers: &Matchers, text: &[u8], collector: &mut Collector<'_>) {
     let mut seen = Lines::default();
     let mut block: Option<Block> = None;
-    let mut matches = 0;
-    let _ = matchers.candidate.find_iter(text, |found| {
-        let place = found.start()..found.end();
+    let mut number = 0;
+    each_place(&matchers.candidate, text, |place| {
         // There is no line behind the last line's ending.
         if place.start == text.len() && text.last().is_none_or(|&byte| byte == b'\n') {
             return false;
         }
-        matches += 1;
+        number += 1;
         let end = end_of_line(text, place.end.saturating_sub(1).max(place.start));
         match &mut block {
             Some(block) if place.start < block.lines.end => {
@@ -43,7 +40,7 @@ pub(crate) fn search(matchers: &Matchers, text: &[u8], collector: &mut Collector
                     spans: vec![place],
                 };
                 match other.replace(next) {
-                    Some(done) => tell(matchers, text, &mut seen, done, collector),
+                    Some(done) => tell(matchers, text, &mut seen, &done, collector),
                     None => collector.left() > 0,
                 }
             }
@@ -52,10 +49,10 @@ pub(crate) fn search(matchers: &Matchers, text: &[u8], collector: &mut Collector
     if collector.left() > 0
         && let Some(last) = block
     {
-        tell(matchers, text, &mut seen, last, collector);
+        tell(matchers, text, &mut seen, &last, collector);
     }
     if matchers.query.count {
-        collector.counted(seen.matching, matches);
+        collector.counted(seen.matching, number);
     }
 }
 
@@ -71,7 +68,7 @@ fn tell(
     matchers: &Matchers,
     text: &[u8],
     seen: &mut Lines,
-    block: Block,
+    block: &Block,
     collector: &mut Collector<'_>,
 ) -> bool {
     let lines = &text[block.lines.clone()];

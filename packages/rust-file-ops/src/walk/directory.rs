@@ -139,11 +139,16 @@ impl Tree {
             return in_order(listing);
         }
         let files = listing.put_directories_last();
-        vec![
+        let directories = files..listing.len();
+        let mut parts = vec![
             Part::Show(0..files),
-            Part::Show(files..listing.len()),
-            Part::Enter(files..listing.len()),
-        ]
+            Part::Show(directories.clone()),
+            Part::Enter(directories),
+        ];
+        parts.retain(|part| match part {
+            Part::Show(names) | Part::Enter(names) => !names.is_empty(),
+        });
+        parts
     }
 
     /// Close the directory if too many are open; what is beneath is then reached by its path.
@@ -164,13 +169,14 @@ impl Tree {
         {
             let listing = &directory.listing;
             let inherited = directory.level.clone();
-            let level = below(descriptor, &directory.path, inherited, |name| {
-                listing.contains(name)
-            });
-            directory.level = level.unwrap_or_else(|(level, errno)| {
-                problem(&directory.path_of(b".gitignore"), errno);
-                level
-            });
+            let level = below(
+                descriptor,
+                &directory.path,
+                inherited,
+                |name| listing.contains(name),
+                |errno| problem(&directory.path_of(b".gitignore"), errno),
+            );
+            directory.level = level;
         }
         if self.filter.follow {
             self.look_behind_symlinks(directory);

@@ -251,9 +251,6 @@ impl<V: Visitor> Engine<V> {
                 }
             }
         }
-        later.retain(|part| match part {
-            Part::Show(names) | Part::Enter(names) => !names.is_empty(),
-        });
         if !later.is_empty() {
             self.tree.spare(&mut directory);
             self.push(&Arc::new(directory), later);

@@ -96,7 +96,7 @@ impl Iterator for Walk {
     type Item = Result<Found>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        self.stream.next(|| Ok(())).transpose()
+        self.stream.next(|error| error, || Ok(())).transpose()
     }
 }
 

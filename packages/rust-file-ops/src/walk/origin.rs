@@ -106,19 +106,12 @@ impl Origin {
                 Some(root) => root.resolve(&self.shown(path), flags, Mode::empty()),
             };
         }
-        match parent {
-            Some(parent) => openat(
-                parent,
-                OsStr::from_bytes(name),
-                flags | OFlags::NOFOLLOW,
-                Mode::empty(),
-            ),
-            None => {
-                let path = Path::new(OsStr::from_bytes(path));
-                self.start
-                    .resolve(path, flags | OFlags::NOFOLLOW, Mode::empty())
-            }
+        let flags = flags | OFlags::NOFOLLOW;
+        if let Some(parent) = parent {
+            return openat(parent, OsStr::from_bytes(name), flags, Mode::empty());
         }
+        let path = Path::new(OsStr::from_bytes(path));
+        self.start.resolve(path, flags, Mode::empty())
     }
 
     fn followed(
@@ -289,10 +282,9 @@ pub(crate) fn without_ignored(
     mut names: Vec<(std::ffi::OsString, Kind)>,
 ) -> std::result::Result<Vec<(std::ffi::OsString, Kind)>, Error> {
     let origin = Origin::open(root, path)?;
-    let level = below(origin.directory(), b"", origin.levels_above(), |name| {
-        names.iter().any(|(listed, _)| listed.as_bytes() == name)
-    })
-    .unwrap_or_else(|(level, _)| level);
+    let has = |name: &[u8]| names.iter().any(|(listed, _)| listed.as_bytes() == name);
+    let above = origin.levels_above();
+    let level = below(origin.directory(), b"", above, has, |_| ());
     names.retain(|(name, kind)| {
         let name = name.as_bytes();
         name != b".git"
@@ -303,25 +295,26 @@ pub(crate) fn without_ignored(
     Ok(names)
 }
 
-/// The level in an open directory at `path` (from the start); `has` tells which names it holds.
-/// Where its `.gitignore` cannot be read the error comes with the level that holds without it.
+/// The level in an open directory at `path` (from the start); `has` tells which names it holds, and
+/// `problem` is told where its `.gitignore` cannot be read.
 pub(crate) fn below(
     directory: BorrowedFd<'_>,
     path: &[u8],
     inherited: Option<Arc<Level>>,
     has: impl Fn(&[u8]) -> bool,
-) -> std::result::Result<Option<Arc<Level>>, (Option<Arc<Level>>, Errno)> {
+    problem: impl FnOnce(Errno),
+) -> Option<Arc<Level>> {
     let mut level = inherited;
     if has(b".git") {
         // A repository of its own: what the one around it ignores is not its business.
         level = Level::below(None, path, excluded_by_the_repository(directory));
     }
-    if !has(b".gitignore") {
-        return Ok(level);
+    if has(b".gitignore") {
+        match gitignore(directory) {
+            Ok(rules) => return Level::below(level, path, rules),
+            Err(Errno::NOENT | Errno::LOOP | Errno::INVAL) => {}
+            Err(errno) => problem(errno),
+        }
     }
-    match gitignore(directory) {
-        Ok(rules) => Ok(Level::below(level, path, rules)),
-        Err(Errno::NOENT | Errno::LOOP | Errno::INVAL) => Ok(level),
-        Err(errno) => Err((level, errno)),
-    }
+    level
 }

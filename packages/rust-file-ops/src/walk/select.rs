@@ -9,6 +9,10 @@ use crate::place::Kind;
 
 /// What the caller asked for.
 #[derive(Debug, Clone, Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a choice of its own that the caller has"
+)]
 pub struct Selection {
     /// Leave out what git would, and `.git` itself.
     pub gitignore: bool,
@@ -30,6 +34,7 @@ pub struct Selection {
 
 /// The same, compiled.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "as in `Selection`")]
 pub(crate) struct Filter {
     pub(crate) gitignore: bool,
     pub(crate) follow: bool,

@@ -44,8 +44,18 @@ pub(crate) struct Stream<B: Weight + Send + 'static> {
     threads: Mutex<Vec<JoinHandle<()>>>,
     /// The process that has the threads.
     owner: Pid,
-    wake: Box<dyn Fn() + Send + Sync>,
+    /// Wakes threads that wait for work; taken when they are told to end.
+    wake: Mutex<Option<Wake>>,
 }
+
+/// What is there for the consumer.
+enum Polled<B> {
+    Batch(B),
+    Nothing,
+    End,
+}
+
+type Wake = Box<dyn FnOnce() + Send>;
 
 /// What the threads put their batches into.
 pub(crate) struct Shared<B> {
@@ -171,26 +181,29 @@ impl<B: Weight + Send + 'static> Stream<B> {
             shared,
             threads: Mutex::new(started),
             owner: getpid(),
-            wake: Box::new(move || engine.end()),
+            // The engine goes with it, and with the engine its open directories.
+            wake: Mutex::new(Some(Box::new(move || engine.end()))),
         })
     }
 
     /// The next batch, `None` at the end. `interrupted` is asked while it waits.
-    pub(crate) fn next<E: From<Error>>(
+    pub(crate) fn next<E>(
         &self,
+        failed: impl Fn(Error) -> E,
         mut interrupted: impl FnMut() -> std::result::Result<(), E>,
     ) -> std::result::Result<Option<B>, E> {
-        self.require_owner()?;
+        self.require_owner().map_err(&failed)?;
         loop {
-            if let Some(end) = self.poll()? {
-                return Ok(end);
+            match self.poll().map_err(&failed)? {
+                Polled::Batch(batch) => return Ok(Some(batch)),
+                Polled::End => return Ok(None),
+                Polled::Nothing => interrupted()?,
             }
-            interrupted()?;
         }
     }
 
-    /// What is there within a moment: a batch, or `Some(None)` at the end.
-    pub(crate) fn poll(&self) -> Result<Option<Option<B>>> {
+    /// What is there within a moment.
+    fn poll(&self) -> Result<Polled<B>> {
         let mut state = self.shared.lock();
         if state.waiting.is_empty() && state.working > 0 && !self.is_stopped() {
             self.shared.hungry.store(true, Ordering::Relaxed);
@@ -201,21 +214,25 @@ impl<B: Weight + Send + 'static> Stream<B> {
                 .unwrap_or_else(PoisonError::into_inner);
         }
         if self.is_stopped() {
-            return Ok(Some(None));
+            return Ok(Polled::End);
         }
         if let Some(batch) = state.waiting.pop_front() {
             state.weight -= batch.weight();
             if state.weight <= MAX_WAITING {
                 self.shared.room.notify_all();
             }
-            return Ok(Some(Some(batch)));
+            return Ok(Polled::Batch(batch));
         }
         if state.panicked {
             return Err(Error::internal(
                 "a thread of this search failed; please report it with the arguments",
             ));
         }
-        Ok((state.working == 0).then_some(None))
+        Ok(if state.working == 0 {
+            Polled::End
+        } else {
+            Polled::Nothing
+        })
     }
 
     pub(crate) fn problems(&self) -> Result<(Vec<Problem>, usize)> {
@@ -241,7 +258,14 @@ impl<B: Weight + Send + 'static> Stream<B> {
             self.shared.room.notify_all();
             self.shared.filled.notify_all();
         }
-        (self.wake)();
+        let wake = self
+            .wake
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(wake) = wake {
+            wake();
+        }
         let threads =
             std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
         for thread in threads {
@@ -250,7 +274,7 @@ impl<B: Weight + Send + 'static> Stream<B> {
         }
     }
 
-    pub(crate) fn require_owner(&self) -> Result<()> {
+    fn require_owner(&self) -> Result<()> {
         if getpid() == self.owner {
             return Ok(());
         }
@@ -278,6 +302,7 @@ impl<B: Weight + Send + 'static> Drop for Stream<B> {
             .into_iter()
             .for_each(std::mem::forget);
         std::mem::forget(Arc::clone(&self.shared));
-        std::mem::forget(std::mem::replace(&mut self.wake, Box::new(|| ())));
+        let wake = self.wake.get_mut().unwrap_or_else(PoisonError::into_inner);
+        std::mem::forget(wake.take());
     }
 }

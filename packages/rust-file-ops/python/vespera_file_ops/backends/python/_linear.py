@@ -9,10 +9,10 @@ not be.
 
 from __future__ import annotations
 
-import bisect
 from dataclasses import dataclass
+from typing import TypeAlias
 
-from vespera_file_ops._characters import Ranges, words
+from vespera_file_ops._characters import Ranges, has, words
 from vespera_file_ops._dialect import (
     Alternation,
     Any,
@@ -90,12 +90,7 @@ def _takes_line_feed(node: Node) -> bool:
         return _takes_line_feed(node.node)
     if isinstance(node, Assertion):
         return False
-    return _has(members(node, lines=True), 10)
-
-
-def _has(ranges: Ranges, code: int) -> bool:
-    at = bisect.bisect_right(ranges, (code, 0x110000)) - 1
-    return at >= 0 and ranges[at][0] <= code <= ranges[at][1]
+    return has(members(node, lines=True), 10)
 
 
 class _Set:
@@ -108,13 +103,29 @@ class _Set:
     def __contains__(self, character: str) -> bool:
         known = self._known.get(character)
         if known is None:
-            known = self._known[character] = _has(self._ranges, ord(character))
+            known = self._known[character] = has(self._ranges, ord(character))
         return known
 
 
-# What one step of the program does: take a character of a set and go on, look whether an assertion
-# holds and go on, or go on at any of these, the first one preferred. None is the end: a match.
-_Step = tuple[_Set, int] | tuple[str, int] | list[int] | None
+@dataclass(frozen=True, slots=True)
+class _Take:
+    """Take one of these characters and go on."""
+
+    wanted: _Set
+    following: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """Look whether an assertion holds, and go on."""
+
+    kind: str
+    following: int
+
+
+# What one step of the program does. A list: go on at any of these, the first one preferred. None is
+# the end, a match.
+_Step: TypeAlias = _Take | _Look | list[int] | None
 
 
 class Linear:
@@ -137,9 +148,9 @@ class Linear:
     def _put(self, node: Node, following: int) -> int:
         """Where the node begins, if it is followed by that step."""
         if isinstance(node, Literal | Any | Class):
-            return self._add((_Set(members(node, lines=self._lines)), following))
+            return self._add(_Take(_Set(members(node, lines=self._lines)), following))
         if isinstance(node, Assertion):
-            return self._add((node.kind, following))
+            return self._add(_Look(node.kind, following))
         if isinstance(node, Concatenation):
             for part in reversed(node.nodes):
                 following = self._put(part, following)
@@ -180,9 +191,8 @@ class Linear:
                     found = (start, at)
                     # Whatever comes after this one is worse.
                     break
-                wanted, following = what
-                if character and character in wanted:
-                    threads.append((following, start))  # type: ignore[arg-type]
+                if isinstance(what, _Take) and character and character in what.wanted:
+                    threads.append((what.following, start))
             if at >= len(text) or (found is not None and not threads):
                 return found
             at += 1
@@ -206,9 +216,9 @@ class Linear:
             what = self._steps[step]
             if isinstance(what, list):
                 pending += reversed(what)
-            elif what is not None and isinstance(what[0], str):
-                if self._holds(what[0], text, at):
-                    pending.append(what[1])
+            elif isinstance(what, _Look):
+                if self._holds(what.kind, text, at):
+                    pending.append(what.following)
             else:
                 follow.append((step, start))
 

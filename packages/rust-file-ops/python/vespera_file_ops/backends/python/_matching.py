@@ -7,6 +7,7 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Iterator
+from typing import AnyStr
 
 from vespera_file_ops._finding import Query
 from vespera_file_ops._wording import End, for_re
@@ -84,15 +85,12 @@ class Matching:
             return len(text)
         return max(map(len, text.split(b"\n")))
 
-    def _each(
-        self, pattern: re.Pattern[bytes] | re.Pattern[str], text: bytes | str
-    ) -> Iterator[Place]:
+    def _each(self, pattern: re.Pattern[AnyStr], text: AnyStr) -> Iterator[Place]:
         if not self.nullable:
-            for found in pattern.finditer(text):  # type: ignore[arg-type]
-                yield found.span()
+            yield from (found.span() for found in pattern.finditer(text))
             return
         at, last = 0, -1
-        while at <= len(text) and (found := pattern.search(text, at)):  # type: ignore[arg-type]
+        while at <= len(text) and (found := pattern.search(text, at)):
             start, end = found.span()
             at = end + (start == end)
             # Nothing, right behind a match, is none.

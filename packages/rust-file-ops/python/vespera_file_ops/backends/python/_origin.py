@@ -31,10 +31,7 @@ class Origin:
         self.path = path
         self.workspace = root
         with naming(path):
-            if root is None:
-                descriptor = os.open(path, _DIRECTORY)
-            else:
-                descriptor = root.open(path, _DIRECTORY)
+            descriptor = os.open(path, _DIRECTORY) if root is None else root.open(path, _DIRECTORY)
         self._start = Root.of_directory(descriptor, path)
 
     @property

@@ -354,6 +354,8 @@ class Finding(Generic[T]):
         except ValueError:
             # "generator already executing", by that thread.
             return
+        # The tree goes, and with it the descriptor of the start.
+        self._stop = lambda: None
 
 
 def walk(directory: str, selection: Selection, root: Root | None = None) -> Finding[WalkEntry]:
