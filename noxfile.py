@@ -205,7 +205,7 @@ def bench_tables(words: Sequence[str]) -> list[tuple[str, Sequence[str]]]:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Release build, then the tables of both backends beside the peers, or the one that is named."""
+    """Release build, then the tables of both backends and the peers, or the one that is named."""
     install_pins(session, "bench")
     install_editable(session, profile="release")
     session.run("asv", "check", "--environment=existing:python")
@@ -265,7 +265,11 @@ def docs(session: nox.Session) -> None:
     """Run what the documents show: snippets and commands of every page and README."""
     install_pins(session, "test")
     install_editable(session)
-    shown = ("repo/test_architecture_map.py", "real_cli/test_how_tos.py", "real_cli/test_readmes.py")
+    shown = (
+        "repo/test_architecture_map.py",
+        "real_cli/test_how_tos.py",
+        "real_cli/test_readmes.py",
+    )
     pages = (*(f"tests/{name}" for name in shown), "tests/docs")
     session.run("python", "-m", "pytest", *pages, *session.posargs)
 

@@ -6,7 +6,6 @@ import asyncio
 import inspect
 import os
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -14,11 +13,17 @@ import pytest
 
 import vespera_file_ops
 from vespera_file_ops import _threads, aio
+from vespera_file_ops._async_finding import AsyncFound
+from vespera_file_ops._finding import Found
 from vespera_file_ops._operations import WRITERS, WorkspaceOperations
 from vespera_file_ops.backends._protocol import FileOps
-from vespera_file_ops.errors import ReadOnlyWorkspace, StringNotFound
+from vespera_file_ops.errors import PatternError, ReadOnlyWorkspace, StringNotFound
 
 NAMES = [name for name in vars(FileOps) if not name.startswith("_")]
+
+
+# Not awaited: each gives an iterator.
+FINDERS = {"walk", "search_files", "count_matches"}
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "Workspace"])
@@ -28,7 +33,7 @@ def test_every_function_has_its_twin(name: str) -> None:
         (getattr(aio, name), getattr(vespera_file_ops, name)),
         (getattr(aio.Workspace, name), getattr(WorkspaceOperations, name)),
     ):
-        assert inspect.iscoroutinefunction(twin)
+        assert inspect.iscoroutinefunction(twin) == (name not in FINDERS)
         assert inspect.signature(twin) == inspect.signature(original)
         assert twin.__doc__ == original.__doc__
 
@@ -167,68 +172,126 @@ def test_an_error_after_the_cancellation_is_nobodys(caplog: pytest.LogCaptureFix
     assert caplog.records == []
 
 
-class Numbers:
-    """Iterates in whatever thread asks, and knows whether it was closed."""
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    for number in range(1000):
+        (tmp_path / f"f{number:03}").write_text(f"number {number}\nneedle\n")
+    return tmp_path
 
-    def __init__(self, last: int) -> None:
-        self.next = 0
-        self.last = last
-        self.closed = False
-        self.threads: set[str] = set()
 
-    def __iter__(self) -> Numbers:
-        return self
+def test_what_is_found_is_the_same(ops: ModuleType, tree: Path) -> None:
+    plain = ops.Workspace(tree)
 
-    def __next__(self) -> int:
-        self.threads.add(threading.current_thread().name)
-        if self.next == self.last:
-            raise StopIteration
-        self.next += 1
-        return self.next
+    async def main() -> None:
+        space = aio.Workspace(plain)
+        entries = space.walk(".", sort=True)
+        assert [entry async for entry in entries] == list(plain.walk(".", sort=True))
+        matches = [match async for match in space.search_files(".", "r 7", before=1, sort=True)]
+        assert matches == list(plain.search_files(".", "r 7", before=1, sort=True))
+        counts = [count async for count in space.count_matches(".", "e", sort=True)]
+        assert counts == list(plain.count_matches(".", "e", sort=True))
+        async with space.search_files(".", "needle", limit=3) as few:
+            assert len([match async for match in few]) == 3
+            assert (few.limited, few.errors, few.error_count) == (True, [], 0)
+        assert len(await space.search_text("a\nab\n", "a")) == 2
+        assert len({entry async for entry in aio.walk(tree)}) == 1000
+
+    asyncio.run(main())
+
+
+def test_what_finds_tells_errors_with_its_first_result(tree: Path) -> None:
+    async def main() -> None:
+        with pytest.raises(PatternError):
+            await anext(aio.search_files(tree, "(a"))
+        with pytest.raises(FileNotFoundError) as caught:
+            await anext(aio.walk(tree / "none"))
+        assert caught.value.filename == str(tree / "none")
+        with pytest.raises(PermissionError):
+            await anext(aio.Workspace(tree).walk(".."))
+
+    asyncio.run(main())
+
+
+def finders() -> list[threading.Thread]:
+    return [t for t in threading.enumerate() if t.name.startswith("vespera-finding")]
+
+
+def gone(threads: list[threading.Thread]) -> None:
+    assert threads
+    for thread in threads:
+        thread.join(20)
+        assert not thread.is_alive()
+
+
+def test_a_search_that_is_left_has_ended(ops: ModuleType, tree: Path) -> None:
+    async def main() -> None:
+        async with aio.Workspace(ops.Workspace(tree)).walk(".") as found:
+            async for _ in found:
+                break
+        assert [entry async for entry in found] == []
+        dropped = aio.Workspace(ops.Workspace(tree)).walk(".")
+        async for _ in dropped:
+            break
+        own = finders()
+        del dropped
+        await asyncio.to_thread(gone, own)
+
+    asyncio.run(asyncio.wait_for(main(), 20))
+
+
+class Slow:
+    """A search that finds two things and then nothing, until it is closed."""
+
+    def __init__(self) -> None:
+        self.batches = [["one"], ["two"]]
+        self.waits = threading.Event()
+        self.closed = threading.Event()
+
+    def next_batch(self) -> list[str] | None:
+        if self.batches:
+            return self.batches.pop(0)
+        self.waits.set()
+        assert self.closed.wait(20)
+        return None
+
+    def problems(self) -> tuple[list[tuple[int, str]], int]:
+        return [], 0
 
     def close(self) -> None:
-        self.closed = True
+        self.closed.set()
 
 
-def test_an_iterator_is_streamed_from_threads() -> None:
-    numbers = Numbers(1000)
-
-    async def main() -> None:
-        found = [number async for number in _threads.stream(lambda: numbers)]
-        assert found == list(range(1, 1001))
-
-    asyncio.run(main())
-    assert numbers.closed
-    assert all(name.startswith("vespera-files") for name in numbers.threads)
-
-
-def test_a_stream_that_is_left_is_closed() -> None:
-    numbers = Numbers(1_000_000)
+def test_a_result_waits_for_no_other(tmp_path: Path) -> None:
+    searches = [Slow() for _ in range(2 * _threads._MOST)]
 
     async def main() -> None:
-        stream = _threads.stream(lambda: numbers)
-        async for number in stream:
-            if number == 10:
-                break
-        await stream.aclose()
+        found = [AsyncFound(lambda slow=slow: Found(slow)) for slow in searches]  # type: ignore[misc]
+        for each in found:
+            assert [await anext(each), await anext(each)] == ["one", "two"]
+        # As many as that wait now, and nobody else has to.
+        await aio.write_file(tmp_path / "f", b"x")
+        for each in found:
+            await each.aclose()
 
-    asyncio.run(main())
-    assert numbers.closed
-    assert numbers.next <= _threads._SOME
+    asyncio.run(asyncio.wait_for(main(), 20))
+    assert all(slow.closed.is_set() for slow in searches)
 
 
-def test_an_error_of_an_iterator_comes_behind_its_items() -> None:
-    def failing() -> Iterator[int]:
-        yield 1
-        raise FileNotFoundError("gone")
+def test_cancelling_who_waits_for_a_result_ends_the_search() -> None:
+    slow = Slow()
 
     async def main() -> None:
-        stream = _threads.stream(failing)
-        assert await anext(stream) == 1
-        with pytest.raises(FileNotFoundError, match="gone"):
-            await anext(stream)
+        async def listen() -> list[str]:
+            return [text async for text in AsyncFound(lambda: Found(slow))]
 
-    asyncio.run(main())
+        task = asyncio.create_task(listen())
+        assert await asyncio.to_thread(slow.waits.wait, 20)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert slow.closed.is_set()
+
+    asyncio.run(asyncio.wait_for(main(), 20))
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")

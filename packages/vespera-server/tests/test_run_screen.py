@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from vespera_server.redaction import Redactor
 from vespera_server.run.account import account_in
 from vespera_server.run.report import exit_code
 from vespera_server.run.rows import Board
@@ -30,12 +31,19 @@ def board(tmp_path: Path) -> Board:
 def shown(board: Board, *, terminal: bool) -> str:
     file = io.StringIO()
     console = Console(file=file, force_terminal=terminal, width=100, height=30, highlight=False)
-    with Screen(console, board) as screen:
+    with Screen(console, board, Redactor()) as screen:
         for news in (
             TaskNews("started", claim("a")),
             TaskNews("restarted", claim("[b]", 2)),
             TaskNews("ended", claim("a"), "completed", None, 0.25, 3.0),
-            TaskNews("ended", claim("[b]", 2), "failed", "no [bold] luck", None, 1.0),
+            TaskNews(
+                "ended",
+                claim("[b]", 2),
+                "failed",
+                "no [bold] luck: ANTHROPIC_API_KEY=abcdefgh",
+                None,
+                1.0,
+            ),
             TaskNews("resumed", claim("c")),
         ):
             screen.hear(news, board.hear(news))
@@ -56,7 +64,7 @@ def test_lines_elsewhere(board: Board) -> None:
     assert lines[1] == "[b]: restarted, attempt 2, model haiku"
     assert lines[2].startswith("a: completed, ")
     assert lines[2].endswith(" s, $0.250, model haiku")
-    assert lines[3].endswith("model haiku: no [bold] luck")
+    assert lines[3].endswith("model haiku: no [bold] luck: ANTHROPIC_API_KEY=[redacted]")
     assert lines[-1] == "a word"
 
 

@@ -19,7 +19,7 @@ import pytest
 
 from vespera_agent_spawner.errors import ConfigError
 from vespera_server.serve import HttpOptions, ServerOptions, VesperaServer
-from vespera_server.serve.command import address, environment_groups, programs
+from vespera_server.serve.command import Flags, address, server_options
 from vespera_server.serve.gate import Bucket
 from vespera_server.serve.http import http_app, serve_http
 from vespera_server.serve.token import keep_token
@@ -351,7 +351,38 @@ def test_flags_become_options() -> None:
     assert address("[::1]:0") == {"host": "::1", "port": 0}
     with pytest.raises(ConfigError):
         address("somewhere")
-    assert programs([], None) == {"claude": "claude"}
-    assert programs(["next=/opt/n", "b"], "/c") == {"claude": "/c", "next": "/opt/n", "b": "b"}
-    assert environment_groups(["aws"], ["proxy"]) == ["base", "certificates", "anthropic", "aws"]
-    assert HttpOptions().host == "127.0.0.1"
+    assert server_options(Flags(), {}) == ServerOptions()
+    assert server_options(Flags(programs=["next=/opt/n", "b"], claude="/c"), {}).programs == {
+        "claude": "/c",
+        "next": "/opt/n",
+        "b": "b",
+    }
+    groups = Flags(with_groups=["aws"], without_groups=["proxy"])
+    assert server_options(groups, {}).environment == ("base", "certificates", "anthropic", "aws")
+    assert server_options(Flags(http="0"), {}).http == HttpOptions(port=0)
+
+
+def test_flags_win_over_the_settings_field_by_field() -> None:
+    settings = {
+        "max_agents": 2,
+        "idle": "5m",
+        "tools": ["Read", "Edit"],
+        "programs": {"other": "/o"},
+        "environment": ["base"],
+        "http": {"port": 9000, "origins": ["https://a.example"]},
+    }
+    flags = Flags(
+        fields={"max_agents": 3, "tools": ["Grep"], "idle": None, "roots": []},
+        claude="/c",
+        with_groups=["google"],
+        http="8000",
+        http_fields={"expose": None, "names": ["b.example"]},
+    )
+    options = server_options(flags, settings)
+    assert (options.max_agents, options.idle, options.tools) == (3, 300.0, ("Grep",))
+    assert options.programs == {"other": "/o", "claude": "/c"}
+    assert options.environment == ("base", "google")
+    assert options.http == HttpOptions(
+        port=8000, origins=["https://a.example"], names=["b.example"]
+    )
+    assert server_options(Flags(stdio=True), settings).http is None

@@ -72,6 +72,19 @@ def test_write_edit_and_what_changed(ask: Ask, tmp_path: Path) -> None:
     assert ask("write_file", path="no/such/dir.txt", text="")["error"]["code"] == "not_found"
 
 
+def test_a_file_keeps_its_encoding_and_line_endings(ask: Ask, tmp_path: Path) -> None:
+    path = tmp_path / "wide.txt"
+    path.write_bytes("one\r\ntwo\r\n".encode("utf-16"))
+    read = ask("read_file", path="wide.txt")
+    assert (read["text"], read["size"]) == ("one\r\ntwo\r\n", len(path.read_bytes()))
+    assert ask("edit_file", path="wide.txt", old="two", new="2", expect=read["mtime_ns"])["success"]
+    stale = ask("write_file", path="wide.txt", text="x", expect=read["mtime_ns"] - 1)
+    assert stale["error"]["code"] == "content_changed"
+    done = ask("write_file", path="wide.txt", text="1\n")
+    assert path.read_bytes() == "1\r\n".encode("utf-16")
+    assert done["mtime_ns"] == path.stat().st_mtime_ns
+
+
 def test_a_read_only_server_has_no_tool_that_writes(ask: Ask, tmp_path: Path) -> None:
     refused = ask("write_file", {"read_only": True}, path="a", text="b")
     assert refused["error"]["code"] == "unknown_tool"

@@ -9,6 +9,7 @@ import pytest
 
 from vespera_agent_spawner import config_schema
 from vespera_agent_spawner.errors import ConfigError
+from vespera_server.serve.options import HttpOptions, ServerOptions
 from vespera_server.settings import load_settings
 from vespera_server.settings.command import config_show
 from vespera_server.settings.schema import SCHEMAS, schema_named
@@ -69,6 +70,7 @@ def test_later_layers_win_field_by_field_and_each_value_has_an_origin(project: P
         ("vespera.toml", "[state]\nmax_size = 'big'\n", "vespera.toml:2: state.max_size: 'big': "),
         ("vespera.toml", "[stat]\n", "vespera.toml:1: stat: there is no such field"),
         ("vespera.toml", "[roles.r]\nresume = 'x'\n", "vespera.toml:2: roles.r.resume: 'x': leave"),
+        ("vespera.toml", "[run]\nenvironment = ['x']\n", "vespera.toml:2: run.environment: 'x': "),
         ("vespera.toml", "[agent\n", "vespera.toml:1: "),
         (
             "pyproject.toml",
@@ -124,6 +126,44 @@ def test_schemas_are_built_on_the_engines() -> None:
         schema = schema_named(which)
         assert schema["$defs"]["Timeouts"] == engine["$defs"]["Timeouts"]
         assert "session_id" not in schema["$defs"]["AgentConfig"]["properties"]
+    config = schema_named("config")
+    assert config["properties"]["serve"]["$ref"] == "#/$defs/ServerOptions"
+    assert config["$defs"]["ServerOptions"]["properties"]["max_agents"] == {"default": 8}
+    assert "ServerOptions" not in schema_named("tasks")["$defs"]
     task = schema_named("tasks")["$defs"]["TaskEntry"]["properties"]
     assert {"id", "needs", "model", "timeouts"} <= set(task)
     assert set(SCHEMAS) == {"config", "tasks", "engine"}
+
+
+def test_what_limits_callers_is_the_operators(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    user = project.parents[1] / "config" / "vespera" / "vespera.toml"
+    user.write_text("[serve]\nmax_agents = 2\n[serve.http]\nport = 9000\n")
+    environment = {"VESPERA_SERVE__TOOLS": '["Read", "Edit"]', "VESPERA_SERVE__IDLE": "5m"}
+    layered = load_settings(environment=environment)
+    options = ServerOptions.from_mapping(layered.values.serve)
+    assert (options.max_agents, options.tools, options.idle) == (2, ("Read", "Edit"), 300.0)
+    assert options.http == HttpOptions(port=9000)
+    assert layered.origin("serve.http.port") == str(user)
+    assert config_show(as_json=True) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["serve.max_agents"] == {"value": 2, "origin": str(user)}
+    assert shown["serve.http.host"] == {"value": "127.0.0.1", "origin": "built in"}
+    assert shown["serve.permission_mode"] == {"value": "default", "origin": "built in"}
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "line"),
+    [
+        ("vespera.toml", "[serve]\npermission_mode = 'bypassPermissions'\n", 1),
+        ("pyproject.toml", "[project]\n[tool.vespera.serve]\nmax_agents = 99\n", 2),
+    ],
+)
+def test_a_project_does_not_limit_those_who_write_in_it(
+    name: str, text: str, line: int, project: Path
+) -> None:
+    (project / name).write_text(text)
+    with pytest.raises(ConfigError, match=rf"{name}:{line}: .*serve: a project does not decide"):
+        load_settings(environment={})
+    assert load_settings(environment={}, project=False).values.serve == {}

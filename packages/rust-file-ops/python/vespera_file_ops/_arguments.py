@@ -165,17 +165,20 @@ def as_boundary(boundary: object) -> str:
     return str(boundary)
 
 
-def as_limit(max_bytes: object) -> int | None:
-    """Return the limit of a read, or ``None`` for no limit."""
-    return None if max_bytes is None else as_whole("max_bytes", max_bytes, 0)
+def as_limit(limit: object, name: str = "max_bytes", least: int = 0) -> int | None:
+    """Return a limit, or ``None`` for no limit."""
+    return None if limit is None else as_whole(name, limit, least)
 
 
-def as_whole(name: str, value: object, least: int) -> int:
-    """Return ``value`` if it is a whole number that is large enough."""
+def as_whole(name: str, value: object, least: int, most: int = (1 << 63) - 1) -> int:
+    """Return ``value`` if it is a whole number of the right size."""
     if not isinstance(value, int) or isinstance(value, bool):
         msg = f"{name} must be an int, not {type(value).__name__}"
         raise TypeError(msg)
-    if not least <= value < 1 << 63:
+    if value < least:
         msg = f"{name} is {value}; give {least} or more"
+        raise ValueError(msg)
+    if value > most:
+        msg = f"{name} is {value}; give at most {most}"
         raise ValueError(msg)
     return value

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from vespera_file_ops._arguments import FilePath, as_path, as_pattern
+from vespera_file_ops._arguments import FilePath, as_limit, as_path, as_pattern
 from vespera_file_ops._finding import (
     Case,
     Found,
     Names,
-    as_limit,
     as_query,
     as_searched,
     as_selection,
@@ -87,7 +86,7 @@ class FindOperations:
             before=before,
             after=after,
         )
-        return self._raw.search_text(as_searched(text), query, as_limit("limit", limit))
+        return self._raw.search_text(as_searched(text), query, as_limit(limit, "limit"))
 
     def search_files(
         self,
@@ -134,8 +133,8 @@ class FindOperations:
             max_depth=max_depth,
             sort=sort,
         )
-        most = as_limit("limit", limit)
-        size = as_limit("max_file_size", max_file_size)
+        most = as_limit(limit, "limit")
+        size = as_limit(max_file_size, "max_file_size")
         found = self._raw.search_files(
             as_path(directory), query, selection, bool(binary), size, self._root
         )
@@ -175,7 +174,7 @@ class FindOperations:
             max_depth=max_depth,
             sort=sort,
         )
-        size = as_limit("max_file_size", max_file_size)
+        size = as_limit(max_file_size, "max_file_size")
         found = self._raw.search_files(
             as_path(directory), query, selection, bool(binary), size, self._root
         )

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Generic, Literal, Protocol, Self, TypeAlias, TypeVar
 
-from vespera_file_ops._arguments import as_pattern
+from vespera_file_ops._arguments import as_limit, as_pattern, as_whole
 from vespera_file_ops._dialect import Alternation as _Alternation
 from vespera_file_ops._dialect import Class as _Class
 from vespera_file_ops._dialect import Concatenation, Node, Repeat, Tree, parse, refuse
@@ -25,7 +25,6 @@ __all__ = [
     "Query",
     "RawFinding",
     "Selection",
-    "as_limit",
     "as_query",
     "as_searched",
     "as_selection",
@@ -97,7 +96,7 @@ def as_selection(
         include=_patterns(include),
         exclude=_patterns(exclude),
         types=_globs(types),
-        max_depth=_number("max_depth", max_depth, least=1),
+        max_depth=as_limit(max_depth, "max_depth", 1),
         sort=bool(sort),
     )
 
@@ -132,9 +131,9 @@ def as_query(
         tree=tree,
         word=bool(word),
         multiline=bool(multiline),
-        before=_number("before", before, least=0, most=_MAX_CONTEXT) or 0,
-        after=_number("after", after, least=0, most=_MAX_CONTEXT) or 0,
-        max_per_file=_number("max_per_file", max_per_file, least=1),
+        before=as_whole("before", before, 0, _MAX_CONTEXT),
+        after=as_whole("after", after, 0, _MAX_CONTEXT),
+        max_per_file=as_limit(max_per_file, "max_per_file", 1),
         count=count,
     )
 
@@ -149,24 +148,6 @@ def as_searched(text: object) -> bytes:
         msg = f"text must be str or bytes, not {type(text).__name__}"
         raise TypeError(msg)
     return text.encode("utf-8", "surrogateescape")
-
-
-def as_limit(name: str, limit: int | None) -> int | None:
-    """Return a limit that is none or not negative."""
-    return _number(name, limit, least=0)
-
-
-def _number(name: str, number: object, *, least: int, most: int | None = None) -> int | None:
-    if number is None:
-        return None
-    if isinstance(number, bool) or not isinstance(number, int):
-        msg = f"{name} must be int, not {type(number).__name__}"
-        raise TypeError(msg)
-    if number < least or (most is not None and number > most):
-        most_words = f" and at most {most}" if most is not None else ""
-        msg = f"{name} is {number}; it must be at least {least}{most_words}"
-        raise ValueError(msg)
-    return min(number, 2**63 - 1)
 
 
 def _names(names: Names) -> list[str]:
@@ -237,14 +218,19 @@ class _Limit:
     reached: bool = False
 
 
-def _results(raw: RawFinding[T], limit: _Limit) -> Generator[T, None, None]:
+def _batches(raw: RawFinding[T], limit: _Limit) -> Generator[list[T], None, None]:
     while not limit.reached and (batch := raw.next_batch()) is not None:
         if limit.left is not None:
             limit.reached = len(batch) >= limit.left
             batch = batch[: limit.left]
             limit.left -= len(batch)
-        yield from batch
+        yield batch
     raw.close()
+
+
+def _results(batches: Iterator[list[T]]) -> Generator[T, None, None]:
+    for batch in batches:
+        yield from batch
 
 
 class Found(Iterator[T], Generic[T]):
@@ -259,8 +245,9 @@ class Found(Iterator[T], Generic[T]):
     def __init__(self, raw: RawFinding[T], limit: int | None = None) -> None:
         self._raw = raw
         self._limit = _Limit(limit)
-        # It knows nothing of this object: in a circle neither would be dropped at once.
-        self._results = _results(raw, self._limit)
+        # They know nothing of this object: in a circle none would be dropped at once.
+        self._batches = _batches(raw, self._limit)
+        self._results = _results(self._batches)
 
     def __iter__(self) -> Iterator[T]:  # noqa: PYI034
         # The generator itself: a loop over it is twice as fast as one over `__next__`.

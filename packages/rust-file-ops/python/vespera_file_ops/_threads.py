@@ -8,22 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import os
-import time
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-__all__ = ["run", "stream"]
+__all__ = ["run"]
 
 R = TypeVar("R")
 
 # More than there are processors: some calls wait for the disk.
 _MOST = min(32, (os.cpu_count() or 1) + 4)
-
-# What one call to a thread takes from an iterator: a crossing costs as much as many items, and
-# nobody should wait for the next while there is one.
-_SOME = 256
-_SECONDS = 0.01
 
 _pool: ThreadPoolExecutor | None = None
 
@@ -60,40 +54,6 @@ async def run(work: Callable[[], R], *, writes: bool) -> R:
         # Whatever it raises now, nobody is there to be told.
         waiting.add_done_callback(lambda done: done.cancelled() or done.exception())
         raise
-
-
-async def stream(begin: Callable[[], Iterable[R]]) -> AsyncGenerator[R, None]:
-    """The items of an iterable that works while it is iterated, some at a time from a thread.
-
-    Left early, or cancelled, the iteration ends with the items that were being made; an iterator
-    with ``close`` is closed. An error comes behind the items before it.
-    """
-    items = await run(lambda: iter(begin()), writes=False)
-    try:
-        ended: Exception | None = None
-        while ended is None:
-            # Waited for even when cancelled: an iterator cannot be closed while it runs.
-            some, ended = await run(lambda: _some(items), writes=True)
-            for item in some:
-                yield item
-        if not isinstance(ended, StopIteration):
-            raise ended
-    finally:
-        close = getattr(items, "close", None)
-        if close is not None:
-            await run(close, writes=True)
-
-
-def _some(items: Iterator[R]) -> tuple[list[R], Exception | None]:
-    """Some items, and what ended them if something did."""
-    taken: list[R] = []
-    until = time.monotonic() + _SECONDS
-    while len(taken) < _SOME and time.monotonic() < until:
-        try:
-            taken.append(next(items))
-        except Exception as error:
-            return taken, error
-    return taken, None
 
 
 async def _ended(waiting: asyncio.Future[R]) -> None:

@@ -8,6 +8,9 @@ runs without the interpreter. When the caller is cancelled:
 - one that writes is waited for, so that nothing changes the file once the cancellation was seen.
   Then the file holds what the call left: old or new, as that function promises.
 
+``walk``, ``search_files`` and ``count_matches`` are not awaited: each gives an ``AsyncFound``, the
+asynchronous iterator of what is found.
+
 >>> import asyncio, os, tempfile
 >>> from vespera_file_ops import aio
 >>> async def main():
@@ -26,13 +29,17 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from vespera_file_ops import api
 from vespera_file_ops._arguments import FilePath
+from vespera_file_ops._async_finding import AsyncFound
+from vespera_file_ops._finding import Found
 from vespera_file_ops._operations import WRITERS, WorkspaceOperations
 from vespera_file_ops._threads import run
 
 __all__ = [
+    "AsyncFound",
     "Workspace",
     "append_file",
     "chunk_text",
+    "count_matches",
     "count_replacements",
     "edit_file",
     "file_info",
@@ -50,6 +57,9 @@ __all__ = [
     "read_files",
     "read_lines",
     "read_text",
+    "search_files",
+    "search_text",
+    "walk",
     "write_file",
     "write_file_atomic",
     "write_file_string",
@@ -86,8 +96,31 @@ def _method(
     return twin
 
 
+def _finder(function: Callable[P, Found[R]]) -> Callable[P, AsyncFound[R]]:
+    """The function that finds, for asyncio."""
+
+    @functools.wraps(function)
+    def twin(*args: P.args, **kwargs: P.kwargs) -> AsyncFound[R]:
+        return AsyncFound(functools.partial(function, *args, **kwargs))
+
+    return twin
+
+
+def _finding_method(
+    method: Callable[Concatenate[WorkspaceOperations, P], Found[R]],
+) -> Callable[Concatenate[Workspace, P], AsyncFound[R]]:
+    """The method of a workspace that finds, for asyncio."""
+
+    @functools.wraps(method)
+    def twin(self: Workspace, /, *args: P.args, **kwargs: P.kwargs) -> AsyncFound[R]:
+        return AsyncFound(functools.partial(method, self.synchronous, *args, **kwargs))
+
+    return twin
+
+
 append_file = _twin(api.append_file)
 chunk_text = _twin(api.chunk_text)
+count_matches = _finder(api.count_matches)
 count_replacements = _twin(api.count_replacements)
 edit_file = _twin(api.edit_file)
 file_info = _twin(api.file_info)
@@ -105,6 +138,9 @@ read_file_string = _twin(api.read_file_string)
 read_files = _twin(api.read_files)
 read_lines = _twin(api.read_lines)
 read_text = _twin(api.read_text)
+search_files = _finder(api.search_files)
+search_text = _twin(api.search_text)
+walk = _finder(api.walk)
 write_file = _twin(api.write_file)
 write_file_atomic = _twin(api.write_file_atomic)
 write_file_string = _twin(api.write_file_string)
@@ -113,7 +149,7 @@ write_text = _twin(api.write_text)
 
 
 class Workspace:
-    """``vespera_file_ops.Workspace`` for asyncio: the same methods, each to be awaited.
+    """``vespera_file_ops.Workspace`` for asyncio: the same methods, to be awaited or iterated.
 
     Opening the root is one system call and is done at once. ``synchronous`` is the workspace
     behind it, of the module's backend or the one that is given instead of a path.
@@ -140,6 +176,7 @@ class Workspace:
 
     append_file = _method(WorkspaceOperations.append_file)
     chunk_text = _method(WorkspaceOperations.chunk_text)
+    count_matches = _finding_method(WorkspaceOperations.count_matches)
     count_replacements = _method(WorkspaceOperations.count_replacements)
     edit_file = _method(WorkspaceOperations.edit_file)
     file_info = _method(WorkspaceOperations.file_info)
@@ -157,6 +194,9 @@ class Workspace:
     read_files = _method(WorkspaceOperations.read_files)
     read_lines = _method(WorkspaceOperations.read_lines)
     read_text = _method(WorkspaceOperations.read_text)
+    search_files = _finding_method(WorkspaceOperations.search_files)
+    search_text = _method(WorkspaceOperations.search_text)
+    walk = _finding_method(WorkspaceOperations.walk)
     write_file = _method(WorkspaceOperations.write_file)
     write_file_atomic = _method(WorkspaceOperations.write_file_atomic)
     write_file_string = _method(WorkspaceOperations.write_file_string)

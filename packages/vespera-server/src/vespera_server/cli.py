@@ -124,9 +124,15 @@ def serve(
         typer.Option(metavar="DIR", help="Where callers may work. Default: this directory."),
     ] = None,
     toolset: Annotated[
-        str, typer.Option(metavar="LIST", help="Some of agents,files,tasks.")
-    ] = "agents,files,tasks",
-    read_only: Annotated[bool, typer.Option("--read-only", help="File tools only read.")] = False,
+        str | None,
+        typer.Option(metavar="LIST", help="Some of agents,files,tasks. Default: all."),
+    ] = None,
+    read_only: Annotated[
+        bool | None,
+        typer.Option(
+            "--read-only/--no-read-only", help="File tools only read.", show_default=False
+        ),
+    ] = None,
     tool: Annotated[
         list[str] | None,
         typer.Option(
@@ -136,8 +142,9 @@ def serve(
         ),
     ] = None,
     permission_mode: Annotated[
-        str, typer.Option(metavar="MODE", help="The most that callers may ask for.")
-    ] = "default",
+        str | None,
+        typer.Option(metavar="MODE", help="The most that callers may ask for. Default: default."),
+    ] = None,
     model: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="Callers may ask for these only.")
     ] = None,
@@ -146,7 +153,9 @@ def serve(
         typer.Option(metavar="NAME[=PATH]", help="What callers may name as command."),
     ] = None,
     claude: ClaudeOption = None,
-    max_agents: Annotated[int, typer.Option(min=1, help="Alive at once.")] = 8,
+    max_agents: Annotated[
+        int | None, typer.Option(min=1, help="Alive at once. Default: 8.")
+    ] = None,
     budget: Annotated[
         float | None, typer.Option(min=0, metavar="USD", help="For all agents together.")
     ] = None,
@@ -154,11 +163,15 @@ def serve(
         float | None, typer.Option(min=0, metavar="USD", help="For each agent.")
     ] = None,
     turn_timeout: Annotated[
-        str, typer.Option(metavar="TIME", help="The longest turn that callers may ask for.")
-    ] = "1h",
+        str | None,
+        typer.Option(
+            metavar="TIME", help="The longest turn that callers may ask for. Default: 1h."
+        ),
+    ] = None,
     idle: Annotated[
-        str, typer.Option(metavar="TIME", help="An agent unasked for so long ends.")
-    ] = "30m",
+        str | None,
+        typer.Option(metavar="TIME", help="An agent unasked for so long ends. Default: 30m."),
+    ] = None,
     with_env: Annotated[
         list[str] | None,
         typer.Option(metavar="GROUP", help="Also pass aws or google variables to agents."),
@@ -174,16 +187,24 @@ def serve(
         str | None, typer.Option(metavar="DIR", help="Keep what agents say, without secrets.")
     ] = None,
     largest_file: Annotated[
-        str, typer.Option(metavar="SIZE", help="That the file tools take.")
-    ] = "8MiB",
-    backend: Annotated[BackendChoice, typer.Option(help="The engine.")] = BackendChoice.AUTO,
+        str | None, typer.Option(metavar="SIZE", help="That the file tools take. Default: 8MiB.")
+    ] = None,
+    backend: Annotated[BackendChoice | None, typer.Option(help="The engine.")] = None,
+    stdio: Annotated[
+        bool, typer.Option("--stdio", help="Serve stdin and stdout, whatever the settings say.")
+    ] = False,
     http: Annotated[
         str | None,
         typer.Option(metavar="HOST:PORT", help="Serve HTTP there instead of stdin and stdout."),
     ] = None,
     expose: Annotated[
-        bool, typer.Option("--expose", help="Allow an address that is not loopback.")
-    ] = False,
+        bool | None,
+        typer.Option(
+            "--expose/--no-expose",
+            help="Allow an address that is not loopback.",
+            show_default=False,
+        ),
+    ] = None,
     http_name: Annotated[
         list[str] | None,
         typer.Option(metavar="HOST[:PORT]", help="A further Host header to accept."),
@@ -198,41 +219,48 @@ def serve(
 ) -> None:
     """An MCP server: agents, tasks and files as tools, within limits that callers cannot change.
 
-    Over stdin and stdout, or HTTP with --http. Its end is the end of every agent. Exit code 0: the
-    client left; 2: it could not begin; 128 and the signal's number after a signal.
+    Over stdin and stdout, or HTTP with --http. Its end is the end of every agent. What is not given
+    here is taken from the section serve of your own vespera.toml; no file of a project decides it.
+    Exit code 0: the client left; 2: it could not begin; 128 and the signal's number after a signal.
     """
-    from vespera_agent_spawner.errors import ConfigError
-    from vespera_server.serve import command
+    from vespera_server.serve.command import Flags
+    from vespera_server.serve.command import serve as serve_tools
 
-    try:
-        web = None if http is None else command.address(http)
-    except ConfigError as error:
-        raise typer.BadParameter(f"{error}; {error.remedy}") from None
-    if web is not None:
-        web |= {"expose": expose, "names": http_name or (), "origins": origin or ()}
-        web |= {"token_file": token_file}
-    fields = {
-        "roots": root or (),
-        "read_only": read_only,
-        "toolsets": [name.strip() for name in toolset.split(",") if name.strip()],
-        "permission_mode": permission_mode,
-        "models": model or None,
-        "programs": command.programs(program or (), claude),
-        "max_agents": max_agents,
-        "budget_usd": budget,
-        "agent_budget_usd": agent_budget,
-        "turn_timeout": turn_timeout,
-        "idle": idle,
-        "environment": command.environment_groups(with_env or (), without_env or ()),
-        "environment_names": pass_env or (),
-        "transcript_dir": transcripts,
-        "largest_file": largest_file,
-        "backend": backend.value,
-        "http": web,
-    }
-    if tool:
-        fields["tools"] = tool
-    raise typer.Exit(command.serve(fields, log_level.value))
+    toolsets = None
+    if toolset is not None:
+        toolsets = tuple(name.strip() for name in toolset.split(",") if name.strip())
+    flags = Flags(
+        fields={
+            "roots": root,
+            "read_only": read_only,
+            "toolsets": toolsets,
+            "tools": tool,
+            "permission_mode": permission_mode,
+            "models": model,
+            "max_agents": max_agents,
+            "budget_usd": budget,
+            "agent_budget_usd": agent_budget,
+            "turn_timeout": turn_timeout,
+            "idle": idle,
+            "environment_names": pass_env,
+            "transcript_dir": transcripts,
+            "largest_file": largest_file,
+            "backend": None if backend is None else backend.value,
+        },
+        programs=program or (),
+        claude=claude,
+        with_groups=with_env or (),
+        without_groups=without_env or (),
+        stdio=stdio,
+        http=http,
+        http_fields={
+            "expose": expose,
+            "names": http_name,
+            "origins": origin,
+            "token_file": token_file,
+        },
+    )
+    raise typer.Exit(serve_tools(flags, log_level.value))
 
 
 @app.command()

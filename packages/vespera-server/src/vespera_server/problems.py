@@ -37,9 +37,9 @@ _REMEDIES = {
     "string_not_found": "read the file and give old exactly as it stands there",
     "ambiguous_match": "give more of the text around it, or set replace_all",
     "content_changed": "read the file again, then edit",
-    "encoding": "only UTF-8 text can be read or edited",
+    "encoding": "only text can be read or edited: UTF-8, or UTF-16 with a byte order mark",
     "pattern": "give a glob such as '**/*.py'",
-    "file_too_large": "ask for a smaller file",
+    "file_too_large": "ask for a smaller file, or the operator to raise --largest-file",
 }
 
 _SYSTEM = {

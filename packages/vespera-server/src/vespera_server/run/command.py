@@ -22,7 +22,9 @@ from vespera_agent_spawner.adapters.locate import find_program
 from vespera_agent_spawner.errors import AgentError, ConfigError
 from vespera_server.demo.screen import console_for
 from vespera_server.documents import read_document
+from vespera_server.environment import select
 from vespera_server.metrics import serving_metrics
+from vespera_server.redaction import Redactor, secret_values
 from vespera_server.run.account import account_in
 from vespera_server.run.opening import Opened, begin, digest, left_unfinished, resume
 from vespera_server.run.plan import plan
@@ -76,12 +78,14 @@ def run(options: Options) -> int:
             summary, signal = fleet.run()
             code = exit_code(summary, signal)
             if options.as_json:
-                answer = report(opened, summary, code, time.monotonic() - began)
+                seconds = time.monotonic() - began
+                answer = report(opened, summary, code, seconds, fleet.redactor)
                 print(json.dumps(answer, indent=2, ensure_ascii=False))
-            _last_words(console, opened, summary, time.monotonic() - began)
+            _last_words(console, opened, summary, time.monotonic() - began, fleet.redactor)
             return int(code)
     except (AgentError, OSError) as error:
-        errors.print(f"vespera run: {error}", style="red", markup=False, soft_wrap=True)
+        words = Redactor.for_environment(os.environ).text(f"vespera run: {error}")
+        errors.print(words, style="red", markup=False, soft_wrap=True)
         return int(ExitCode.COULD_NOT_RUN)
 
 
@@ -149,7 +153,13 @@ class _Fleet:
         self._opened = opened
         self._console = console
         self._board = Board(opened.queue, scripted=opened.scripted)
-        self._screen = Screen(console, self._board)
+        self.redactor = _redactor(opened)
+        run = settings.run
+        # None: all of it. A scripted agent gets nothing of the host's anyway.
+        self._inherited: dict[str, str] | None = None
+        if run.environment is not None and not opened.scripted:
+            self._inherited = select(run.environment, run.environment_names)
+        self._screen = Screen(console, self._board, self.redactor)
         self._budget = _first(
             options.budget_usd,
             opened.facts.get("budget_usd"),
@@ -160,11 +170,11 @@ class _Fleet:
     def run(self) -> tuple[Summary, int | None]:
         """Check, say what is about to happen, do it; the summary and the first signal."""
         with ExitStack() as stack:
-            configure: Configure = self._with_program
+            configure: Configure = self._as_chosen
             if self._opened.scripted:
                 scripted = stack.enter_context(scripted_fleet(self._opened.scripted_home))
                 configure = lambda claim, config: scripted.configure(  # noqa: E731
-                    claim, self._with_program(claim, config)
+                    claim, self._as_chosen(claim, config)
                 )
             self._check_programs()
             executor = DurableExecutor(
@@ -209,10 +219,14 @@ class _Fleet:
         own = merged(own, {"transcript_dir": str(self._opened.transcripts)})
         return SupervisorConfig.from_mapping(own)
 
-    def _with_program(self, claim: Claim, config: AgentConfig) -> AgentConfig:
-        if self._options.claude is None or config.adapter != "claude":
-            return config
-        return config._with(program=self._options.claude)
+    def _as_chosen(self, _claim: Claim, config: AgentConfig) -> AgentConfig:
+        """With the program of the command line and the environment of the settings."""
+        if self._options.claude is not None and config.adapter == "claude":
+            config = config._with(program=self._options.claude)
+        if self._inherited is not None and config.inherit_environment:
+            own = {**self._inherited, **config.environment}
+            config = config._with(environment=own, inherit_environment=False)
+        return config
 
     def _check_programs(self) -> None:
         """Whether every program is there, before the first agent finds out."""
@@ -230,6 +244,8 @@ class _Fleet:
                 continue
             seen.add(key)
             inherit = config.get("inherit_environment", True) or self._opened.scripted
+            if inherit and self._inherited is not None:
+                inherit, own = False, {**self._inherited, **own}
             find_program(str(program), environment_for(inherit, own, directory), directory)
 
     def _introduction(self, executor: DurableExecutor) -> str:
@@ -252,8 +268,18 @@ class _Fleet:
         )
 
 
-def _last_words(console: Console, opened: Opened, summary: Summary, seconds: float) -> None:
-    for line in failures(opened):
+def _redactor(opened: Opened) -> Redactor:
+    """One that knows what the host and the tasks give to agents."""
+    redactor = Redactor.for_environment(os.environ)
+    for task in opened.queue.tasks():
+        redactor.add(*secret_values(task.config.get("environment") or {}))
+    return redactor
+
+
+def _last_words(
+    console: Console, opened: Opened, summary: Summary, seconds: float, redactor: Redactor
+) -> None:
+    for line in failures(opened, redactor):
         console.print(line, style="red", markup=False, soft_wrap=True)
     counts = ", ".join(f"{count} {name}" for name, count in sorted(summary.counts.items()))
     stamp = " (scripted)" if opened.scripted else ""
@@ -264,7 +290,7 @@ def _last_words(console: Console, opened: Opened, summary: Summary, seconds: flo
     )
     left = summary.counts.get("pending", 0) + summary.counts.get("running", 0)
     if summary.reason and left:
-        console.print(summary.reason, markup=False, soft_wrap=True)
+        console.print(redactor.text(summary.reason), markup=False, soft_wrap=True)
     if left:
         console.print(
             f"{left} tasks are left; go on with: vespera run --resume "

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from enum import IntEnum
 from typing import Any
 
+from vespera_server.redaction import Redactor
 from vespera_server.run.opening import Opened
 from vespera_server.tasks import Ending, Summary, TaskRecord, TaskState
 
@@ -38,30 +39,37 @@ def exit_code(summary: Summary, signal: int | None) -> int:
     return ExitCode.COMPLETED if set(summary.counts) <= {_COMPLETED} else ExitCode.NOT_ALL
 
 
-def report(opened: Opened, summary: Summary, code: int, seconds: float) -> dict[str, Any]:
-    """What `vespera run --json` prints."""
+def report(
+    opened: Opened, summary: Summary, code: int, seconds: float, redactor: Redactor
+) -> dict[str, Any]:
+    """What `vespera run --json` prints: no secret in its errors, results as agents gave them."""
     return {
         "run": opened.name,
         "database": str(opened.queue.path),
         "resumed": opened.resumed,
         "ending": str(summary.ending),
-        "reason": summary.reason,
+        "reason": _without_secrets(summary.reason, redactor),
         "exit_code": int(code),
         "seconds": seconds,
         "cost_usd": summary.cost_usd,
         "counts": summary.counts,
-        "tasks": [_task(task, opened.scripted) for task in opened.queue.tasks()],
+        "tasks": [_task(task, opened.scripted, redactor) for task in opened.queue.tasks()],
     }
 
 
-def failures(opened: Opened) -> Iterator[str]:
+def failures(opened: Opened, redactor: Redactor) -> Iterator[str]:
     """One line for each task that ended otherwise than completed."""
     for task in opened.queue.tasks():
         if task.state is TaskState.ENDED and task.outcome != _COMPLETED:
-            yield f"{task.task_id}: {task.outcome}: {task.error or 'no reason told'}"
+            error = _without_secrets(task.error, redactor)
+            yield f"{task.task_id}: {task.outcome}: {error or 'no reason told'}"
 
 
-def _task(task: TaskRecord, scripted: bool) -> dict[str, Any]:
+def _without_secrets(text: str | None, redactor: Redactor) -> str | None:
+    return None if text is None else redactor.text(text)
+
+
+def _task(task: TaskRecord, scripted: bool, redactor: Redactor) -> dict[str, Any]:
     kept = task.result if isinstance(task.result, dict) else {}
     return {
         "task_id": task.task_id,
@@ -73,7 +81,7 @@ def _task(task: TaskRecord, scripted: bool) -> dict[str, Any]:
         "session_id": task.session_id,
         "result": kept.get("result"),
         "structured_output": kept.get("structured_output"),
-        "error": task.error,
+        "error": _without_secrets(task.error, redactor),
         "cost_usd": task.cost_usd,
         "duration": kept.get("duration"),
         "backend": kept.get("backend"),

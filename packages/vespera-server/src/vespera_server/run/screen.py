@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from vespera_server.redaction import Redactor
 from vespera_server.run.rows import Board, Row
 from vespera_server.tasks import TaskNews
 
@@ -19,10 +20,14 @@ _GOOD = "completed"
 
 
 class Screen:
-    """Shows a board on a console. Without a terminal: one line for each thing that happens."""
+    """Shows a board on a console. Without a terminal: one line for each thing that happens.
 
-    def __init__(self, console: Console, board: Board) -> None:
+    What stands there has gone through ``redactor``: errors hold the last words of programs.
+    """
+
+    def __init__(self, console: Console, board: Board, redactor: Redactor) -> None:
         self._console = console
+        self._redactor = redactor
         self._board = board
         self._live: Live | None = None
         if console.is_terminal:
@@ -40,10 +45,12 @@ class Screen:
     def hear(self, news: TaskNews, row: Row) -> None:
         """Something happened to a task."""
         if self._live is None:
-            self._console.print(row_line(news.kind, row), markup=False, soft_wrap=True)
+            line = self._redactor.text(row_line(news.kind, row))
+            self._console.print(line, markup=False, soft_wrap=True)
 
     def say(self, text: str) -> None:
         """A word about the whole run."""
+        text = self._redactor.text(text)
         self._board.note = text
         if self._live is None:
             self._console.print(text, markup=False, soft_wrap=True)

@@ -11,7 +11,7 @@ from mcp.server.mcpserver import Context
 from pydantic import BaseModel, Field
 
 import vespera_file_ops
-from vespera_file_ops import FileTooLarge
+from vespera_file_ops import FileTooLarge, TextFile
 from vespera_server.serve.answers import Answer
 from vespera_server.serve.file_work import FilePath, WorkOf
 from vespera_server.serve.policy import Policy
@@ -22,6 +22,9 @@ __all__ = ["add_file_tools"]
 
 T = TypeVar("T")
 
+Expect = Annotated[
+    int | None, Field(description="mtime_ns that the file must have: nobody wrote it meanwhile.")
+]
 Limit = Annotated[int, Field(description="At most so many.", ge=1, le=10_000)]
 
 
@@ -32,12 +35,18 @@ class ReadAnswer(Answer):
     lines: int | None = Field(default=None, description="How many lines `text` holds.")
     total_lines: int | None = Field(default=None, description="How many lines the file has.")
     size: int | None = Field(default=None, description="Bytes of the whole file.")
+    mtime_ns: int | None = Field(
+        default=None, description="Time of change; good as `expect` of a write or an edit."
+    )
     more: bool | None = Field(default=None, description="Whether lines follow.")
 
 
 class WriteAnswer(Answer):
     path: str | None = None
     size: int | None = Field(default=None, description="Bytes of the file now.")
+    mtime_ns: int | None = Field(
+        default=None, description="Time of change; good as `expect` of the next write or edit."
+    )
 
 
 class EditAnswer(Answer):
@@ -46,7 +55,7 @@ class EditAnswer(Answer):
     diff: str | None = Field(default=None, description="Unified diff of what changed.")
     size: int | None = Field(default=None, description="Bytes of the file now.")
     mtime_ns: int | None = Field(
-        default=None, description="Time of change; good as `expect` of the next edit."
+        default=None, description="Time of change; good as `expect` of the next write or edit."
     )
 
 
@@ -86,16 +95,14 @@ def _add_readers(server: StructuredServer, policy: Policy, work_of: WorkOf) -> N
         first_line: Annotated[int, Field(description="Counted from 1.", ge=1)] = 1,
         lines: Annotated[int, Field(description="At most so many.", ge=1, le=1_000_000)] = 2000,
     ) -> ReadAnswer:
-        """Read lines of a text file (UTF-8)."""
+        """Read lines of a text file (UTF-8, or UTF-16 with a byte order mark)."""
         place = places.find(path)
 
-        def read() -> tuple[str, int]:
-            _refuse_large(place.workspace.file_info(place.path).size, path, options.largest_file)
-            text = place.workspace.read_file_string(place.path)
-            return text, len(text.encode())
+        def read() -> TextFile:
+            return place.workspace.read_text(place.path, max_bytes=options.largest_file)
 
-        text, size = await work_of(ctx).do(read)
-        every = _lines(text)
+        file = await work_of(ctx).do(read)
+        every = _lines(file.text)
         chosen = every[first_line - 1 : first_line - 1 + lines]
         shown = _fitting(chosen, options.largest_answer)
         return ReadAnswer(
@@ -106,7 +113,8 @@ def _add_readers(server: StructuredServer, policy: Policy, work_of: WorkOf) -> N
             first_line=first_line,
             lines=len(shown),
             total_lines=len(every),
-            size=size,
+            size=file.size,
+            mtime_ns=file.mtime_ns,
             more=first_line - 1 + len(shown) < len(every),
         )
 
@@ -181,18 +189,24 @@ def _add_writers(server: StructuredServer, policy: Policy, work_of: WorkOf) -> N
     async def write_file(
         ctx: Context[Any, Any],
         path: FilePath,
-        text: Annotated[str, Field(description="The whole content (UTF-8).")],
+        text: Annotated[str, Field(description="The whole content.")],
+        expect: Expect = None,
     ) -> WriteAnswer:
         """Write a text file: the old content or the new is there at any moment, never a mixture.
 
-        The directory must exist.
+        The directory must exist. A file that is there keeps its encoding and its line endings.
         """
         place = places.find(path)
-        size = len(text.encode("utf-8", "surrogatepass"))
-        _refuse_large(size, path, options.largest_file)
-        await work_of(ctx).do(lambda: place.workspace.write_file_atomic(place.path, text))
+        _refuse_large(len(text.encode("utf-8", "surrogatepass")), path, options.largest_file)
+        done = await work_of(ctx).do(
+            lambda: place.workspace.write_text(place.path, text, expect=expect)
+        )
         return WriteAnswer(
-            success=True, backend=vespera_file_ops.backend(), path=place.shown, size=size
+            success=True,
+            backend=vespera_file_ops.backend(),
+            path=place.shown,
+            size=done.size,
+            mtime_ns=done.mtime_ns,
         )
 
     async def edit_file(
@@ -203,10 +217,7 @@ def _add_writers(server: StructuredServer, policy: Policy, work_of: WorkOf) -> N
         replace_all: Annotated[
             bool, Field(description="Whether `old` may stand there more than once.")
         ] = False,
-        expect: Annotated[
-            int | None,
-            Field(description="mtime_ns that the file must have: nobody wrote it meanwhile."),
-        ] = None,
+        expect: Expect = None,
     ) -> EditAnswer:
         """Replace text in a file. `old` must stand there exactly once, unless `replace_all`."""
         place = places.find(path)

@@ -8,6 +8,7 @@ from typing import Any
 
 from vespera_agent_spawner.errors import ConfigError
 from vespera_server.demo.screen import console_for
+from vespera_server.serve.options import ServerOptions
 from vespera_server.settings.layers import Layered, load_settings
 from vespera_server.settings.schema import schema_named
 
@@ -52,6 +53,8 @@ def _rows(layered: Layered) -> Iterator[tuple[str, Any, str]]:
         for name, value in getattr(values, section).model_dump().items():
             field = f"{section}.{name}"
             yield field, value, layered.origin(field)
+    for field, value in _flat(ServerOptions.from_mapping(values.serve).to_mapping(), "serve"):
+        yield field, value, layered.origin(field)
 
 
 def _flat(values: Mapping[str, Any], path: str) -> Iterator[tuple[str, Any]]:

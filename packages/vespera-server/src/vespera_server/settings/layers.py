@@ -6,6 +6,9 @@
     4  vespera.toml, here or in the nearest directory above
     5  environment: VESPERA_<SECTION>__<FIELD>, e.g. VESPERA_SUPERVISOR__MAX_AGENTS=4
 
+What limits the callers of a server (``OPERATORS``) is refused in 3 and 4: a caller that may write
+files in the project would decide it for the next start.
+
 Task files and command lines come after these. Each layer is read by its source of
 pydantic-settings and checked alone, so that an error names the layer that is wrong.
 """
@@ -30,7 +33,7 @@ from pydantic_settings import (
 from vespera_agent_spawner.errors import ConfigError
 from vespera_server.documents import read_document
 from vespera_server.documents.errors import DocumentError, dotted
-from vespera_server.settings.model import PREFIX, Settings, SettingsSources
+from vespera_server.settings.model import OPERATORS, PREFIX, Settings, SettingsSources
 
 __all__ = ["BUILT_IN", "Layer", "Layered", "load_settings", "merged", "problems_of"]
 
@@ -39,7 +42,8 @@ ENVIRONMENT = "environment"
 FILE = "vespera.toml"
 _HEADER = ("tool", "vespera")
 _SECTIONS = frozenset(Settings.model_fields)
-_ENGINE = frozenset({"supervisor", "agent", "roles"})  # sections that the engine's rules check
+# Sections that the engine's rules check, or classes built as its own.
+_ENGINE = frozenset({"supervisor", "agent", "roles", "serve"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +68,19 @@ class Layered:
 
 
 def load_settings(
-    directory: Path | None = None, environment: Mapping[str, str] | None = None
+    directory: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+    *,
+    project: bool = True,
 ) -> Layered:
-    """Read all layers as seen from ``directory``; raises ``ConfigError`` naming the wrong one."""
+    """Read all layers as seen from ``directory``; raises ``ConfigError`` naming the wrong one.
+
+    Without ``project`` the project's files are not looked at.
+    """
     directory = Path.cwd() if directory is None else directory
     environment = os.environ if environment is None else environment
-    layers = (*_files(directory), _environment_layer(environment))
+    files = (*_user_file(), *(_project_files(directory) if project else ()))
+    layers = (*files, _environment_layer(environment))
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
     for layer in layers:
@@ -107,20 +118,26 @@ def _parts(field: str) -> tuple[str, ...]:
     return tuple(part for part in field.split(".") if part)
 
 
-def _files(directory: Path) -> Iterator[Layer]:
-    user = platformdirs.user_config_path("vespera") / FILE
-    if user.is_file():
-        yield _toml_layer(user, ())
+def _user_path() -> Path:
+    return platformdirs.user_config_path("vespera") / FILE
+
+
+def _user_file() -> Iterator[Layer]:
+    if _user_path().is_file():
+        yield _toml_layer(_user_path(), ())
+
+
+def _project_files(directory: Path) -> Iterator[Layer]:
     above = (directory, *directory.parents)
     for parent in above:
         path = parent / "pyproject.toml"
         if path.is_file() and _pyproject(path):
-            yield _toml_layer(path, _HEADER)
+            yield _toml_layer(path, _HEADER, OPERATORS)
             break
     for parent in above:
         path = parent / FILE
-        if path.is_file() and path != user:
-            yield _toml_layer(path, ())
+        if path.is_file() and path != _user_path():
+            yield _toml_layer(path, (), OPERATORS)
             break
 
 
@@ -131,12 +148,17 @@ def _pyproject(path: Path) -> Mapping[str, Any]:
         return {}
 
 
-def _toml_layer(path: Path, header: tuple[str, ...]) -> Layer:
+def _toml_layer(
+    path: Path, header: tuple[str, ...], refused: frozenset[str] = frozenset()
+) -> Layer:
     document = read_document(path)  # for its lines, and for a syntax error that names one
     if header:
         values = dict(_pyproject(path))
     else:
         values = dict(TomlConfigSettingsSource(SettingsSources, path).toml_data)
+    for section in sorted(refused & values.keys()):
+        problem = f"a project does not decide this; write it into {_user_path()}"
+        raise document.error((*header, section), problem, values[section])
     try:
         Settings.model_validate(values)
     except ValidationError as error:

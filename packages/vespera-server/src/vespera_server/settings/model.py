@@ -1,7 +1,8 @@
 """Responsible for which settings there are, and what each may be.
 
 Supervisors and agents have their settings from ``vespera-config``, whose rules both backends of
-the engine share: they are checked by the engine's own classes and not described a second time.
+the engine share: they are checked by the engine's own classes and not described a second time. So
+are those of the MCP server, by ``ServerOptions``.
 """
 
 from __future__ import annotations
@@ -14,9 +15,12 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from vespera_agent_spawner import AgentConfig, SupervisorConfig
 from vespera_agent_spawner import _validation as rules
+from vespera_server.environment import check_groups
+from vespera_server.serve.options import ServerOptions
 from vespera_server.state.keeping import DEFAULT_MAX_AGE, DEFAULT_MAX_SIZE
 
 __all__ = [
+    "OPERATORS",
     "PREFIX",
     "RESERVED",
     "RunSettings",
@@ -27,6 +31,8 @@ __all__ = [
 ]
 
 PREFIX = "VESPERA_"
+#: Sections that a project's files may not have: who is to be limited may write those files.
+OPERATORS = frozenset({"serve"})
 #: What the program sets for each task and nobody else may.
 RESERVED = frozenset({"agent_id", "session_id", "resume", "fork_session", "transcript"})
 
@@ -44,12 +50,23 @@ def _supervisor_settings(value: Mapping[str, Any]) -> dict[str, Any]:
     return dict(value)
 
 
+def _server_options(value: Mapping[str, Any]) -> dict[str, Any]:
+    ServerOptions.from_mapping(value)
+    return dict(value)
+
+
+def _groups(value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+    return value if value is None else check_groups(value, "")
+
+
 def _by(rule: Callable[[str, object], Any]) -> BeforeValidator:
     return BeforeValidator(lambda value: rule("", value))
 
 
 AgentSettings = Annotated[dict[str, Any], AfterValidator(agent_settings)]
 SupervisorSettings = Annotated[dict[str, Any], AfterValidator(_supervisor_settings)]
+ServeSettings = Annotated[dict[str, Any], AfterValidator(_server_options)]
+Groups = Annotated[tuple[str, ...] | None, AfterValidator(_groups)]
 Size = Annotated[
     int, _by(rules.size(1 << 20)), Field(json_schema_extra={"type": ["integer", "string"]})
 ]
@@ -96,6 +113,14 @@ class RunSettings(_Section):
         le=65535,
         description="Serve Prometheus metrics on loopback; 0: a free port.",
     )
+    environment: Groups = Field(
+        default=None,
+        description="Groups of your variables that agents get, as `vespera doctor` lists them; "
+        "null: all.",
+    )
+    environment_names: tuple[str, ...] = Field(
+        default=(), description="Further variables that agents get, where groups are chosen."
+    )
 
 
 class Settings(_Section):
@@ -111,6 +136,10 @@ class Settings(_Section):
         default_factory=dict, description="Named presets of settings of agents."
     )
     run: RunSettings = Field(default_factory=RunSettings)
+    serve: ServeSettings = Field(
+        default_factory=dict,
+        description="`vespera serve`; only in the user's own file and the environment.",
+    )
     state: StateSettings = Field(default_factory=StateSettings)
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from typing import Any
 
 from vespera_agent_spawner import config_schema
+from vespera_server.serve.options import HttpOptions, ServerOptions
 from vespera_server.settings.model import RESERVED, Settings
 
 __all__ = ["SCHEMAS", "schema_named"]
@@ -39,6 +41,15 @@ def _with_engine(schema: dict[str, Any]) -> dict[str, Any]:
     own.update(definitions)
     properties = schema["properties"]
     references = {"supervisor": "SupervisorConfig", "agent": "AgentConfig"}
+    if "serve" in properties:
+        own |= {
+            "ServerOptions": _fields_of(ServerOptions()),
+            "HttpOptions": _fields_of(HttpOptions()),
+        }
+        own["ServerOptions"]["properties"]["http"] = {
+            "anyOf": [{"$ref": "#/$defs/HttpOptions"}, {"type": "null"}]
+        }
+        references["serve"] = "ServerOptions"
     for name, target in references.items():
         if name in properties:
             text = properties[name].get("description", "")
@@ -47,3 +58,13 @@ def _with_engine(schema: dict[str, Any]) -> dict[str, Any]:
         properties["roles"]["additionalProperties"] = {"$ref": "#/$defs/AgentConfig"}
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     return schema
+
+
+def _fields_of(options: ServerOptions | HttpOptions) -> dict[str, Any]:
+    """The names that there are, with their defaults; the rules for values are in code."""
+    return {
+        "type": "object",
+        "description": inspect.cleandoc(type(options).__doc__ or ""),
+        "properties": {name: {"default": value} for name, value in options.to_mapping().items()},
+        "additionalProperties": False,
+    }

@@ -17,9 +17,9 @@ from vespera_file_ops.backends.python._read import (
     read_file_string,
     read_text,
 )
+from vespera_file_ops.backends.python._rewrite import replace_file, write_text
 from vespera_file_ops.backends.python._search import search_files, search_text
 from vespera_file_ops.backends.python._walk import walk
-from vespera_file_ops.backends.python._rewrite import replace_file, write_text
 from vespera_file_ops.backends.python._write import append_file, write_file, write_file_string
 
 __all__ = [
