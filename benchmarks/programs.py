@@ -12,10 +12,13 @@ from pathlib import Path
 PEERS = Path(__file__).resolve().parent / "peers"
 
 
-def compiled(name: str) -> Path:
-    """Path of the program made from `peers/NAME.c`; raises FileNotFoundError without a compiler."""
+def compiled(name: str, *options: str) -> Path:
+    """Path of the program made from `peers/NAME.c`; raises FileNotFoundError without a compiler.
+
+    With the options `-shared -fPIC` it is a library.
+    """
     source = PEERS / f"{name}.c"
-    digest = hashlib.sha256(source.read_bytes()).hexdigest()[:16]
+    digest = hashlib.sha256(source.read_bytes() + repr(options).encode()).hexdigest()[:16]
     folder = Path(tempfile.gettempdir()) / f"vespera-bench-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
     program = folder / f"{name}-{digest}"
@@ -24,6 +27,6 @@ def compiled(name: str) -> Path:
         if compiler is None:
             raise FileNotFoundError("no C compiler (cc, gcc, clang) on PATH; the floor needs one")
         making = program.with_suffix(f".{os.getpid()}")
-        subprocess.run([compiler, "-O2", "-o", str(making), str(source)], check=True)
+        subprocess.run([compiler, "-O2", *options, "-o", str(making), str(source)], check=True)
         making.rename(program)
     return program
