@@ -1,9 +1,8 @@
 /* Responsible for the floor of an atomic write and of an edit: the same system calls in the same
  * order, and nothing else. What an edit searches for is at an offset that is given.
  *
- * usage: rewrite write PATH BYTES ROUNDS
- *        rewrite edit PATH OFFSET OLD NEW ROUNDS     OLD and NEW take turns; both of one length
- *                                                    prints seconds of all rounds
+ * A library, so that it runs in the process that it is compared with: on a busy machine a program
+ * that has just been started is given the processor sooner than one that has run for long.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -115,31 +114,47 @@ static void edit(const char *path, const char *parent, const char *name, size_t 
     free(edited);
 }
 
-int main(int argc, char **argv)
+static double seconds_since(const struct timespec *began)
 {
-    struct timespec began, ended;
-    char *parent, *name, *content = NULL;
-    size_t size = 0;
-    int round, rounds;
+    struct timespec now;
 
-    if (argc < 5)
-        return 64;
-    parent = dirname(strdup(argv[2]));
-    name = basename(strdup(argv[2]));
-    rounds = atoi(argv[argc - 1]);
-    if (!strcmp(argv[1], "write")) {
-        size = strtoul(argv[3], NULL, 10);
-        content = malloc(size + 1);
-        memset(content, 'x', size);
-    }
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (now.tv_sec - began->tv_sec) + (now.tv_nsec - began->tv_nsec) / 1e9;
+}
+
+/* Seconds of `rounds` atomic writes of `size` bytes. */
+double rewrite_write(const char *path, size_t size, int rounds)
+{
+    struct timespec began;
+    char *parent = strdup(path), *name = strdup(path), *content = malloc(size + 1);
+    char *directory = dirname(parent), *file = basename(name);
+    double seconds;
+
+    memset(content, 'x', size);
     clock_gettime(CLOCK_MONOTONIC, &began);
-    for (round = 0; round < rounds; round++) {
-        if (content)
-            replace(parent, name, content, size);
-        else
-            edit(argv[2], parent, name, strtoul(argv[3], NULL, 10), argv[round % 2 ? 4 : 5]);
-    }
-    clock_gettime(CLOCK_MONOTONIC, &ended);
-    printf("%.9f\n", (ended.tv_sec - began.tv_sec) + (ended.tv_nsec - began.tv_nsec) / 1e9);
-    return 0;
+    while (rounds-- > 0)
+        replace(directory, file, content, size);
+    seconds = seconds_since(&began);
+    free(parent);
+    free(name);
+    free(content);
+    return seconds;
+}
+
+/* Seconds of `rounds` edits at `offset`; the two texts, of one length, take turns. */
+double rewrite_edit(const char *path, size_t offset, const char *old, const char *new, int rounds)
+{
+    struct timespec began;
+    char *parent = strdup(path), *name = strdup(path);
+    char *directory = dirname(parent), *file = basename(name);
+    double seconds;
+    int round;
+
+    clock_gettime(CLOCK_MONOTONIC, &began);
+    for (round = 0; round < rounds; round++)
+        edit(path, directory, file, offset, round % 2 ? old : new);
+    seconds = seconds_since(&began);
+    free(parent);
+    free(name);
+    return seconds;
 }

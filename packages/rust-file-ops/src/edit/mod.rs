@@ -118,7 +118,7 @@ pub fn edit_text(
             .map_err(|error| located(&error, path, number, edits.len()))?;
         pieces.replace(&planned.found, planned.old.len(), planned.new.len());
         current = Some(match current {
-            None => planned.made(original),
+            None => planned.made(original, growth(&edits[number + 1..])),
             Some(text) => planned.made_in(text),
         });
         positions.push(planned.positions);
@@ -147,6 +147,12 @@ fn located(error: &Error, path: &Path, number: usize, of: usize) -> Error {
         whole = whole.with(name, value.clone());
     }
     whole
+}
+
+/// Bytes that these edits add, if each is made in one place. `\r\n` may come for `\n`.
+fn growth(edits: &[Edit]) -> usize {
+    let added = |edit: &Edit| (edit.new.len() * 2).saturating_sub(edit.old.len());
+    edits.iter().map(added).sum()
 }
 
 /// An edit that can be made: what is replaced by what, and where.
@@ -185,8 +191,9 @@ fn plan(text: &str, edit: &Edit, encoding: Encoding) -> Result<Planned> {
 }
 
 impl Planned {
-    fn made(&self, text: &str) -> String {
-        let added = self.found.len() * self.new.len();
+    /// The new text, with `room` to grow: growing it later may move the whole of it.
+    fn made(&self, text: &str, room: usize) -> String {
+        let added = self.found.len() * self.new.len() + room;
         let mut result =
             String::with_capacity(text.len() - self.found.len() * self.old.len() + added);
         let mut from = 0;
