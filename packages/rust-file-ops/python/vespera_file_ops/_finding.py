@@ -4,6 +4,7 @@ iterator that its results come from.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
@@ -270,6 +271,9 @@ class Found(Iterator[T], Generic[T]):
     def close(self) -> None:
         """End the search; afterwards there are no more results."""
         self._raw.close()
+        # Another thread may be in it: then that one ends it.
+        with contextlib.suppress(ValueError):
+            self._results.close()
 
     @property
     def limited(self) -> bool:

@@ -5,6 +5,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyList, PyString, PyTuple, PyType};
@@ -196,13 +197,19 @@ fn entries<'py>(py: Python<'py>, found: &Found) -> PyResult<Bound<'py, PyList>> 
     let class = Class::get(py, &WALK_ENTRY, "WalkEntry")?;
     let list = PyList::empty(py);
     for (path, kind) in found.iter() {
-        let kind = PyString::intern(py, kind);
-        list.append(class.make(PyTuple::new(
-            py,
-            [text(py, path)?.into_any(), kind.into_any()],
-        )?)?)?;
+        list.append(class.make((text(py, path)?, word(py, kind)).into_pyobject(py)?)?)?;
     }
     Ok(list)
+}
+
+/// One object per kind, not one per name.
+fn word<'py>(py: Python<'py>, kind: &str) -> &'py Bound<'py, PyString> {
+    match kind {
+        "file" => intern!(py, "file"),
+        "directory" => intern!(py, "directory"),
+        "symlink" => intern!(py, "symlink"),
+        _ => intern!(py, "other"),
+    }
 }
 
 fn numbers<'py>(py: Python<'py>, hits: &Hits) -> PyResult<Bound<'py, PyList>> {
