@@ -24,7 +24,7 @@ prompt = "go"
 allowed_tools = ["Bash"]
 """
 
-pytestmark = [pytest.mark.claude, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.claude, pytest.mark.slow, pytest.mark.timeout(1800)]
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def process_1(container: subprocess.Popen[str]) -> int:
     while time.monotonic() < deadline:
         assert container.poll() is None, container.communicate()[0]
         for child in children.read_text().split():
-            if b"vespera" in Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0", 2)[1]:
+            if Path(f"/proc/{child}/cmdline").read_bytes().startswith(b"/opt/vespera/bin/python"):
                 return int(child)
         time.sleep(0.05)
     raise AssertionError("the container's program did not start")
