@@ -27,7 +27,7 @@ __all__ = ["Block", "Page"]
 _BLOCK = re.compile(r"^```(\w+)(?: (\S+))?\n(.*?)^```", re.MULTILINE | re.DOTALL)
 _EXPRESSION = re.compile(r"\$\{\{ github\.\w+ \}\}")
 _ANY = "…"
-_SECONDS = 300
+_SECONDS = 600
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -384,11 +385,24 @@ def test_it_works_as_process_1(
     assert ("2 completed" if number is None else "2 tasks are left") in output
 
 
-def test_metrics_are_served_while_it_runs(place: Place) -> None:
-    place.write(THREE)
-    done = place.run("tasks.toml", "--scripted", "--metrics-port", "0")
-    assert done.returncode == 0
-    assert re.search(r"^metrics: http://127\.0\.0\.1:\d+/metrics$", done.stdout, re.MULTILINE)
+def test_metrics_are_served_while_it_runs(
+    place: Place, ended: Callable[[subprocess.Popen[str]], subprocess.Popen[str]]
+) -> None:
+    place.write(SLOW)
+    run = ended(place.start("tasks.toml", "--scripted", "--metrics-port", "0"))
+    assert run.stdout is not None
+    address = ""
+    while not address:
+        address = "".join(
+            re.findall(r"^metrics: (http://127\.0\.0\.1:\d+/metrics)", next(run.stdout))
+        )
+    wait_for(place.work / "pid")
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with opener.open(address, timeout=10) as answer:
+        scraped = answer.read().decode()
+    assert 'vespera_agents{state="in_turn"} 1.0' in scraped
+    run.send_signal(signal.SIGTERM)
+    run.communicate(timeout=60)
 
 
 def test_standard_input_is_a_file_too(place: Place) -> None:
