@@ -249,7 +249,8 @@ def test_a_start_is_not_waited_for_longer_than_asked(serving: Any, model: Script
             await call(client, "shutdown_agent", agent_id="c")
             await call(client, "shutdown_agent", agent_id="a")
             await gone(serving.place.work)
-            assert (await call(client, "agent_status", agent_id="c"))["agent"]["failure"]
+            status = await call(client, "agent_status", agent_id="c")
+            assert status["agent"]["state"] in ("ended", "spawn_failed")
 
     asyncio.run(main())
 

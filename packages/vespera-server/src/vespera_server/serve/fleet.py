@@ -122,7 +122,7 @@ class Fleet:
         member = self._enlist(wish, backend, owner)
         self._reserve(member, share)
         starting = member.starting = self._in_background(self._start(member))
-        with self._owned(starting):
+        with self._owned(member):
             await asyncio.wait({starting}, timeout=wait)
         if starting.cancelled():
             raise AgentFailed(f"agent '{wish.agent_id}' was ended while it started")
@@ -173,10 +173,10 @@ class Fleet:
     async def shutdown(self, agent_id: str, grace: float) -> tuple[Member, ExitStatus]:
         """End an agent's tree; a second call says again how it ended."""
         member = self.member(agent_id)
-        begun = member.starting or member.turn
-        if member.agent is None and begun is not None:
-            begun.cancel()
-            await asyncio.wait({begun})
+        if member.starting is None and member.turn is not None:
+            member.turn.cancel()
+            await asyncio.wait({member.turn})
+        await self._end_start(member)
         if member.agent is not None and not member.is_over:
             ending = self._in_background(member.agent.shutdown(grace))
             await asyncio.shield(ending)
@@ -216,9 +216,8 @@ class Fleet:
                 await self._places.wait_for(self._has_place)
                 self._reserve(member, self._share())
                 member.starting = self._in_background(self._start(member))
-            with self._owned(member.starting):
+            with self._owned(member):
                 agent = await asyncio.shield(member.starting)
-            with self._owned(agent):
                 member.result = await agent.result()
         except asyncio.CancelledError:
             if member.agent is None:
@@ -382,18 +381,29 @@ class Fleet:
                 await watch(member)
 
     @contextlib.contextmanager
-    def _owned(self, work: asyncio.Task[Agent] | Agent) -> Iterator[None]:
-        """Whoever is cancelled in here takes the work along."""
+    def _owned(self, member: Member) -> Iterator[None]:
+        """Whoever is cancelled in here takes the agent along."""
         try:
             yield
         except asyncio.CancelledError:
-            if isinstance(work, Agent):
-                self._in_background(work.cancel())
-            elif not work.done():
-                work.cancel()
-            elif not work.cancelled() and work.exception() is None:
-                self._in_background(work.result().cancel())
+            # Not awaited: a cancelled scope cancels every further await.
+            self._in_background(self._abandon(member))
             raise
+
+    async def _abandon(self, member: Member) -> None:
+        await self._end_start(member)
+        if member.agent is not None and not member.is_over:
+            await member.agent.cancel()
+
+    async def _end_start(self, member: Member) -> None:
+        starting = member.starting
+        if starting is None or starting.done():
+            return
+        # The Python backend loses a kill that comes before its process has begun, and the process
+        # stays: there the start is waited for, and what has started is ended.
+        if member.backend != "python":
+            starting.cancel()
+        await asyncio.wait({starting})
 
     def _in_background(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """A task of the fleet's own: no caller's end is its end."""
