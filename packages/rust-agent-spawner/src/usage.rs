@@ -1,6 +1,8 @@
 //! What a process tree uses at this moment, read from /proc.
 
+use std::collections::HashMap;
 use std::fs;
+use std::io::Read;
 use std::time::Duration;
 
 /// Sums over a leader and everything under it.
@@ -17,10 +19,73 @@ pub struct Usage {
 pub fn of_tree(leash: i32) -> Usage {
     let mut usage = Usage::default();
     visit(leash, |pid| {
-        usage.processes += 1;
-        add(&mut usage, pid);
+        usage.add(pid, &Stat::read(pid));
     });
     usage
+}
+
+/// Usage of all descendants of each of `leashes`, in their order.
+///
+/// One pass over /proc: a walk asks every thread of every process for its children, and an agent
+/// CLI has a dozen threads.
+pub fn of_trees(leashes: &[i32]) -> Vec<Usage> {
+    let mut usages = vec![Usage::default(); leashes.len()];
+    let table = Table::read();
+    let roots: HashMap<i32, usize> = leashes.iter().copied().zip(0..).collect();
+    let mut owners = HashMap::with_capacity(table.len());
+    for (pid, stat) in &table {
+        if let Some(at) = owner(*pid, &table, &roots, &mut owners) {
+            usages[at].add(*pid, stat);
+        }
+    }
+    usages
+}
+
+/// Under which of the roots a process is; what was found out on the way is remembered.
+fn owner(
+    pid: i32,
+    table: &HashMap<i32, Stat>,
+    roots: &HashMap<i32, usize>,
+    known: &mut HashMap<i32, Option<usize>>,
+) -> Option<usize> {
+    let mut path = Vec::new();
+    let mut at = pid;
+    let found = loop {
+        if let Some(found) = known.get(&at) {
+            break *found;
+        }
+        path.push(at);
+        let Some(parent) = table.get(&at).map(Stat::parent) else {
+            break None;
+        };
+        if let Some(root) = roots.get(&parent) {
+            break Some(*root);
+        }
+        // A table that was read while processes came and went may hold a circle.
+        if path.len() > table.len() {
+            break None;
+        }
+        at = parent;
+    };
+    known.extend(path.into_iter().map(|pid| (pid, found)));
+    found
+}
+
+/// All processes at one moment, more or less.
+struct Table;
+
+impl Table {
+    fn read() -> HashMap<i32, Stat> {
+        let Ok(entries) = fs::read_dir("/proc") else {
+            return HashMap::new();
+        };
+        entries
+            .filter_map(Result::ok)
+            .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+            .map(|pid| (pid, Stat::read(pid)))
+            .filter(|(_, stat)| stat.is_there())
+            .collect()
+    }
 }
 
 /// What a limit needs to know of a tree.
@@ -49,17 +114,32 @@ pub fn size_of_tree(leash: i32) -> Size {
 }
 
 /// The fields of proc_pid_stat(5) by their numbers there; zeros of a process that is gone.
-struct Stat(Vec<u64>);
+struct Stat([u64; 22]);
 
 impl Stat {
     fn read(pid: i32) -> Self {
+        let mut fields = [0; 22];
+        let mut text = [0_u8; 1024];
+        // Read at once into the stack: the file is short, and asking for its length tells nothing.
+        let length = fs::File::open(format!("/proc/{pid}/stat"))
+            .and_then(|mut file| file.read(&mut text))
+            .unwrap_or(0);
         // The name in field 2 may hold spaces and parentheses: count from its last one.
-        let text = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        Self(text.rsplit_once(')').map_or(Vec::new(), |(_, rest)| {
-            rest.split_ascii_whitespace()
-                .map(|word| word.parse().unwrap_or(0))
-                .collect()
-        }))
+        let text = &text[..length];
+        let from = memchr::memrchr(b')', text).map_or(length, |at| at + 1);
+        let words = text[from..].split(|byte| *byte == b' ').skip(1);
+        for (field, word) in fields.iter_mut().zip(words) {
+            *field = number(word);
+        }
+        Self(fields)
+    }
+
+    fn is_there(&self) -> bool {
+        self.field(22) != 0
+    }
+
+    fn parent(&self) -> i32 {
+        i32::try_from(self.field(4)).unwrap_or(0)
     }
 
     fn field(&self, number: usize) -> u64 {
@@ -107,12 +187,29 @@ fn children(pid: i32) -> Vec<i32> {
         .collect()
 }
 
-fn add(usage: &mut Usage, pid: i32) {
-    let stat = Stat::read(pid);
-    usage.cpu_seconds += seconds(stat.own_ticks());
-    usage.rss += stat.rss();
-    usage.open_files +=
-        fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, |entries| entries.count() as u64);
+/// The number that a word is; 0 for one that is none, such as a state.
+fn number(word: &[u8]) -> u64 {
+    word.iter()
+        .take_while(|byte| byte.is_ascii_digit())
+        .fold(0, |number, byte| number * 10 + u64::from(byte - b'0'))
+}
+
+impl Usage {
+    fn add(&mut self, pid: i32, stat: &Stat) {
+        self.processes += 1;
+        self.cpu_seconds += seconds(stat.own_ticks());
+        self.rss += stat.rss();
+        self.open_files += open_files(pid);
+    }
+}
+
+fn open_files(pid: i32) -> u64 {
+    let place = format!("/proc/{pid}/fd");
+    // Since Linux 6.2 the directory's size is their number; before that it is 0.
+    match fs::metadata(&place).map_or(0, |found| found.len()) {
+        0 => fs::read_dir(&place).map_or(0, |entries| entries.count() as u64),
+        count => count,
+    }
 }
 
 #[cfg(test)]
@@ -120,6 +217,40 @@ mod tests {
     use super::*;
     use std::process::{Command, Stdio};
     use std::time::Instant;
+
+    #[test]
+    fn one_pass_finds_what_the_walks_find() {
+        let shell = |script: &str| {
+            Command::new("sh")
+                .args(["-c", script])
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .spawn()
+                .expect("a shell starts")
+        };
+        let mut trees = [
+            shell("sleep 20 & a=$!; sleep 20 & echo; read line; kill $a $!"),
+            shell("echo; read line"),
+        ];
+        for tree in &mut trees {
+            let out = tree.stdout.as_mut().expect("piped");
+            out.read_exact(&mut [0]).expect("it runs");
+        }
+        let roots = trees
+            .each_ref()
+            .map(|tree| i32::try_from(tree.id()).expect("a pid"));
+        let wanted = roots.map(|root| of_tree(root).processes);
+        let found: Vec<u64> = of_trees(&roots)
+            .iter()
+            .map(|usage| usage.processes)
+            .collect();
+        for tree in &mut trees {
+            drop(tree.stdin.take());
+            tree.wait().expect("our child");
+        }
+        assert_eq!(found, wanted);
+        assert_eq!(found[1], 0);
+    }
 
     #[test]
     fn a_child_of_ours_is_counted() {

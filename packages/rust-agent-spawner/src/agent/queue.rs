@@ -131,6 +131,7 @@ impl Queue {
                 self.in_memory -= bytes.len();
             }
             self.dropped += 1;
+            crate::metrics::DROPPED.add(1);
         }
     }
 
@@ -147,6 +148,7 @@ impl Queue {
         }
         self.written += raw.len() as u64;
         self.spilled += raw.len() as u64;
+        crate::metrics::SPILLED.add(raw.len() as u64);
         Ok(Some(Place::File {
             at,
             length: raw.len(),

@@ -64,7 +64,7 @@ class Conversation:
         self._write_deadline = write
         self._backend = backend
         self._counters = counters
-        self._log = logger_for("agent_spawner.python", launch.agent_id)
+        self._log = logger_for("agent_spawner.agent", launch.agent_id)
         self._framer = LineFramer()
         self._numbers = itertools.count(1)
         self._asked: dict[str, asyncio.Future[Mapping[str, Any]]] = {}
@@ -74,7 +74,7 @@ class Conversation:
         self._limits = LimitKeeper(limits)
         self._ended_by: str | None = None
         self._why: str | None = None
-        self._retrying: str | None = None
+        self.refused: frames.Refused | None = None
         self._greeted = False
         self.on_end: Callable[[], None] = lambda: None
         self.listener: Listener | None = None
@@ -82,11 +82,15 @@ class Conversation:
         self._background_tasks = BackgroundTasks()
         self._idle = IdleClock(self)
         self._expired: tuple[str, float] | None = None
+        # A run's background task may answer after its own result.
+        self.is_run = False
+        self.said_all = False
         self.sweeper = Sweeper(process.pid, tag, census)
         self.stderr = StderrTail()
         self.state = State.STARTING
         self.session_id = launch.session_id
         self.started_at = time.time()
+        self._born = time.monotonic()
         self.turns = 0
         self.cost_usd: float | None = None
         self.outcome: str | None = None
@@ -118,7 +122,12 @@ class Conversation:
         except BaseException:
             await self._end_for("initialize failed")
             raise
+        self._begin()
+
+    def _begin(self) -> None:
+        """It runs and has answered whatever it is greeted with."""
         self._greeted = True
+        self._counters.observe("vespera_spawn_seconds", time.monotonic() - self._born)
         self._move(State.READY)
 
     def _attach(self) -> None:
@@ -128,7 +137,7 @@ class Conversation:
             loop, self._on_stdout, self.stderr.feed, self._on_stdout_end, self._on_exit
         )
         self._limits.watch(self._process.pid, self.sweeper.tag, self.begin_kill)
-        self._log.info("started pid %d: %s", self._process.pid, self._launch.program)
+        self._log.info("started pid %d", self._process.pid)
 
     # -- turns -----------------------------------------------------------------------------
 
@@ -139,12 +148,12 @@ class Conversation:
         self._require_ready()
         turn = Turn(str(uuid.uuid4()), asyncio.get_running_loop().create_future())
         self._turn = turn
-        self._retrying = None
+        self.refused = None
         self._move(State.IN_TURN)
         cost_before = self.cost_usd
         self._idle.arm()
         try:
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout(timeout) as turn.clock:
                 await self._send(frames.user_frame(prompt, turn.uuid))
                 frame = await asyncio.shield(turn.answer)
         except AgentTimeout:
@@ -170,6 +179,7 @@ class Conversation:
             session_id=self.session_id,
             backend=self._backend,
             cost_before=cost_before,
+            refused=turn.refused,
         )
         self._account(result, time.monotonic() - started)
         return result
@@ -184,7 +194,7 @@ class Conversation:
         if self.state is State.READY:
             return
         name = self._launch.agent_id
-        if self.state is State.IN_TURN:
+        if self.state.is_in_turn:
             raise AgentBusy(
                 f"agent '{name}' is in a turn: wait for its answer or interrupt it",
                 context=self._context(),
@@ -194,7 +204,7 @@ class Conversation:
     async def _turn_timed_out(self, turn: Turn) -> AgentTimeout:
         name = self._launch.agent_id
         which, timeout = turn.expired or self._expired or ("turn", 0.0)
-        self._counters.add("vespera_runs_total", outcome="timed_out")
+        self.outcome = "timed_out"
         self.abandon_turn()
         with contextlib.suppress(AgentError, TimeoutError):
             await asyncio.wait_for(asyncio.shield(turn.answer), INTERRUPT_GRACE)
@@ -202,7 +212,7 @@ class Conversation:
             await self._end_for("no answer to the interrupt after a turn's time-out")
         alive = self.state is State.READY
         fate = "it was interrupted and lives on" if alive else "it was ended"
-        retrying = f"; the CLI was retrying: {self._retrying}" if self._retrying else ""
+        retrying = f"; the CLI was retrying: {self.refused.words}" if self.refused else ""
         return AgentTimeout(
             f"agent '{name}': no result within {timeout:g} s (timeouts.{which}); {fate}{retrying} "
             f"({shown(self.stderr.text())})",
@@ -211,9 +221,22 @@ class Conversation:
             context=self._context(),
         )
 
+    def timed_out(self) -> AgentTimeout | None:
+        """The limit of time that ended the agent, as its error."""
+        if self._expired is None:
+            return None
+        which, limit = self._expired
+        return AgentTimeout(
+            f"agent '{self._launch.agent_id}': no end within {limit:g} s (timeouts.{which}); its "
+            f"tree was ended ({shown(self.stderr.text())}); raise the limit",
+            which=which,
+            after=limit,
+            context=self._context(),
+        )
+
     def expire(self, which: str, limit: float) -> None:
         """A limit of time passed: the turn is stopped; the whole run's limit ends the agent."""
-        if self.state.is_over:
+        if self.state.is_over or self.said_all:
             return
         if which == "total":
             self._expired = (which, limit)
@@ -227,8 +250,7 @@ class Conversation:
         self.outcome = result["outcome"]
         if result["total_cost_usd"] is not None:
             self.cost_usd = result["total_cost_usd"]
-        self._counters.count_turn(result, seconds)
-        self._log.info("turn %d: %s in %.3f s", self.turns, result["outcome"], seconds)
+        self._log.debug("turn %d: %s in %.3f s", self.turns, result["outcome"], seconds)
 
     def abandon_turn(self) -> None:
         """Interrupt the turn in flight; if it does not answer in time, end the agent."""
@@ -246,7 +268,7 @@ class Conversation:
 
     async def interrupt(self) -> None:
         """Ask the CLI to stop its turn; does nothing when there is none."""
-        if self._turn is None or self.state is not State.IN_TURN:
+        if self._turn is None or not self.state.is_in_turn:
             return
         with contextlib.suppress(AgentError, TimeoutError):
             async with asyncio.timeout(INTERRUPT_GRACE):
@@ -256,20 +278,12 @@ class Conversation:
 
     async def _send(self, frame: Mapping[str, Any]) -> None:
         try:
-            async with asyncio.timeout(self._write_deadline) as limit:
-                await self._process.write(frames.encode(frame))
+            await self._process.write(frames.encode(frame), self._write_deadline)
         except TimeoutError:
-            if not limit.expired():
-                raise
             # Half a frame may be on its way: nothing can follow it.
-            await self._end_for("it did not read its stdin")
-            raise AgentTimeout(
-                f"agent '{self._launch.agent_id}': it read nothing for {self._write_deadline:g} s "
-                f"(timeouts.write) and was ended ({shown(self.stderr.text())})",
-                which="write",
-                after=self._write_deadline,
-                context=self._context(),
-            ) from None
+            self._expired = ("write", self._write_deadline)
+            await self._end_for("it did not take its input")
+            raise self._deaf() from None
         except OSError as error:
             # It closed stdin, so it is on its way out: its exit says more than EPIPE.
             with contextlib.suppress(TimeoutError):
@@ -277,6 +291,16 @@ class Conversation:
             if not self._ended.done():
                 await self._end_for(f"it closed its stdin ({error})")
             raise self.ended_error() from None
+
+    def _deaf(self) -> AgentTimeout:
+        return AgentTimeout(
+            f"agent '{self._launch.agent_id}': it took none of its input for "
+            f"{self._write_deadline:g} s (timeouts.write); its tree was ended "
+            f"({shown(self.stderr.text())}); raise the limit",
+            which="write",
+            after=self._write_deadline,
+            context=self._context(),
+        )
 
     async def _ask(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
         request_id = f"vespera-{next(self._numbers)}"
@@ -320,9 +344,10 @@ class Conversation:
         if not isinstance(frame, dict):
             self._counters.add("vespera_events_total", kind="output")
             self._publish("output", line, len(line))
-            self._log.debug("not a frame: %r", line[:200])
             return
         kind = frame.get("type")
+        if kind in ("assistant", "stream_event"):
+            self.refused = None
         self._counters.add("vespera_events_total", kind=kind_label(kind))
         self._idle.note(frame)
         # Kept before the result is told: whoever hears of the end finds all events.
@@ -347,12 +372,32 @@ class Conversation:
 
     def _on_request(self, frame: Mapping[str, Any]) -> None:
         request = frame.get("request")
-        if isinstance(request, Mapping) and request.get("subtype") == "can_use_tool":
-            if self.listener is not None and self.listener.ask(json.dumps(frame).encode()):
-                self._idle.asking.add(str(frame.get("request_id")))
-                return
-            self._log.warning("asks for %s: denied", request.get("tool_name"))
+        asks = isinstance(request, Mapping) and request.get("subtype") == "can_use_tool"
+        if asks and self.listener is not None and self.listener.ask(json.dumps(frame).encode()):
+            self._idle.asking.add(str(frame.get("request_id")))
+            if self._turn is not None:
+                self._turn.hold()
+            self._move(State.WAITING_FOR_PERMISSION)
+            self._idle.decided()
+            return
+        self._log.warning("asks for %s: denied", frames.asked(frame))
         self._background(self._reply(frames.answer_to(frame)))
+
+    def _on_withdrawn(self, frame: Mapping[str, Any]) -> None:
+        ask = str(frame.get("request_id"))
+        if ask in self._idle.asking:
+            self._decided(ask)
+
+    def _decided(self, ask: str) -> None:
+        """An ask was answered or withdrawn; after the last one the turn's time goes on."""
+        self._idle.asking.discard(ask)
+        if self._idle.asking:
+            return
+        if self._turn is not None:
+            self._turn.go_on()
+        if self.state is State.WAITING_FOR_PERMISSION:
+            self._move(State.IN_TURN)
+        self._idle.decided()
 
     async def _reply(self, frame: Mapping[str, Any]) -> None:
         # A reply that cannot be written means that the agent is ending; its end is reported.
@@ -365,11 +410,12 @@ class Conversation:
         if turn is None or (isinstance(answered, list) and answered and turn.uuid not in answered):
             # A background task's own result: no turn of ours ends with it.
             self._log.debug("a result outside of the turn")
-            if turn is None and self.listener is not None and self.state is State.READY:
+            if turn is None and self.is_run and self.state is State.READY:
                 self._late_result(frame)
             return
         self._turn = None
-        if self.state is State.IN_TURN:
+        self._idle.asking.clear()
+        if self.state.is_in_turn:
             self._move(State.READY)
         if not turn.answer.done():
             turn.answer.set_result(frame)
@@ -388,8 +434,28 @@ class Conversation:
     def _on_system(self, frame: Mapping[str, Any]) -> None:
         self._background_tasks.follow(frame)
         if frame.get("subtype") == "api_retry":
-            self._retrying = f"{frame.get('error')} (HTTP {frame.get('error_status')})"
-            self._log.warning("the CLI retries: %s", self._retrying)
+            self._on_retry(frame)
+
+    def _on_retry(self, frame: Mapping[str, Any]) -> None:
+        """The CLI asks the service again; where that is hopeless, the turn is stopped."""
+        retry = frames.read_retry(frame)
+        self._log.warning("the CLI retries: %s", retry.refused.words)
+        self.refused = retry.refused
+        if retry.limit_ends_in is not None:
+            self._notice(frame)
+        turn = self._turn
+        if retry.hopeless and turn is not None and not turn.abandoned:
+            turn.refused = retry.refused
+            self.abandon_turn()
+
+    def _on_rate_limit(self, frame: Mapping[str, Any]) -> None:
+        if frames.limit_reached(frame):
+            self._notice(frame)
+
+    def _notice(self, frame: Mapping[str, Any]) -> None:
+        """The service takes no more work: the owner of the fleet is to know."""
+        if self.listener is not None:
+            self.listener.notice(json.dumps(frame).encode())
 
     def _on_reset(self, frame: Mapping[str, Any]) -> None:
         for key in ("new_conversation_id", "new_session_id", "session_id"):
@@ -400,6 +466,8 @@ class Conversation:
     _RECEIVERS: Mapping[str, Callable[[Conversation, Mapping[str, Any]], None]] = {
         "control_response": _on_response,
         "control_request": _on_request,
+        "control_cancel_request": _on_withdrawn,
+        "rate_limit_event": _on_rate_limit,
         "result": _on_result,
         "system": _on_system,
         "conversation_reset": _on_reset,
@@ -419,16 +487,21 @@ class Conversation:
 
     def pause_reading(self, pause: bool) -> None:
         """Let the agent wait in its pipe, or read on."""
+        self._idle.hear(not pause)
         self._process.pause_reading(pause)
 
     async def ask(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
         """A control request of the host; the CLI's response, also when it says no."""
         return await self._ask(request)
 
+    def tell_spill(self) -> None:
+        """More events wait than memory may hold."""
+        self._log.info("its undelivered events go to disk from now on")
+
     async def answer(self, ask: str, frame: Mapping[str, Any]) -> None:
         """The host's answer to a permission ask; nothing happens when it was withdrawn."""
         if ask in self._idle.asking:
-            self._idle.asking.discard(ask)
+            self._decided(ask)
             await self._reply(frame)
 
     async def background_quiet(self) -> None:
@@ -439,6 +512,8 @@ class Conversation:
         """A run has said everything: its input ends and it leaves, or is made to."""
         if self._ended.done():
             return
+        # What it had to say is said: only its exit is left, which has a limit of its own.
+        self.said_all = True
         self._move(State.DRAINING)
         self._process.end_input()
         if not await self._ends_within(after_result):
@@ -488,7 +563,8 @@ class Conversation:
         """Force, at once; idempotent."""
         if self._ended.done():
             return
-        self._log.info("killed: %s", reason)
+        if self._ended_by != "kill":
+            self._log.info("killed: %s", reason)
         self._why = self._why or reason
         self._move(State.DRAINING)
         self._force()
@@ -522,11 +598,14 @@ class Conversation:
 
     def _force(self) -> None:
         self.sweeper.remember()
-        self._step("kill", "kill")
+        if self._ended_by != "kill":
+            self._step("kill", "kill")
         self._process.signal_group(signal.SIGKILL)
 
     def _step(self, rung: str, by: str) -> None:
         self._ended_by = by
+        if by != "kill":
+            self._log.debug("ending: %s", by)
         self._counters.add("vespera_kills_total", rung=rung)
 
     async def _ends_within(self, seconds: float) -> bool:
@@ -548,15 +627,16 @@ class Conversation:
         survivors = await self.sweeper.sweep(_SWEEP_DEADLINE)
         self.orphans_reaped = self.sweeper.killed - before
         self._counters.add("vespera_orphans_reaped_total", self.orphans_reaped)
+        if self.orphans_reaped:
+            self._log.info("%d processes that it left behind were ended", self.orphans_reaped)
         if survivors:
-            self._log.error("processes that would not die: %s", survivors)
+            self._log.error("still alive after force: %s", ", ".join(map(str, survivors)))
         self._process.reap()
         self._launch.discard()
         self.exit_status = self._limits.exit_status(
             code, number, self._ended_by, self._why, [str(pid) for pid in survivors]
         )
         self._move(State.ENDED if self._greeted else State.SPAWN_FAILED)
-        self._log.info("ended: %s", self.exit_status.reason)
         self._fail_waiters()
         self._ended.set_result(self.exit_status)
         self.on_end()
