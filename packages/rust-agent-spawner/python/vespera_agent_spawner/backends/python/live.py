@@ -244,6 +244,9 @@ class LivePythonSession:
         if state.is_over and not self._over:
             # The process is gone, but what it said last is still on its way.
             return State.DRAINING if self._ready else State.STARTING
+        if state is State.DRAINING and not self._ready:
+            # It is being ended before it was ready: how its start went is not known yet.
+            return State.STARTING
         if state is State.READY and (
             self._in_turn or not self._talks or self._config.prompt is not None
         ):

@@ -48,7 +48,7 @@ class ChildProcess:
                 err_read, err_write = _pipe(on_failure, after)
                 self.transcript = None
                 if launch.transcript is not None:
-                    self.transcript = Transcript(launch.transcript)
+                    self.transcript = Transcript(launch.transcript, launch.agent_id)
                     on_failure.callback(self.transcript.close)
                 self._popen = subprocess.Popen(
                     launch.argv,

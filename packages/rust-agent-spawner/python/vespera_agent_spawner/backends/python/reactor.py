@@ -38,7 +38,9 @@ class _Selector(selectors.DefaultSelector):
         asleep = time.monotonic()
         self._forgive(asleep - self._woke)
         wait = None if timeout is None else min(timeout, _HEARTBEAT)
-        found = super().select(wait)
+        # A wait that a signal interrupts ends without a look once its time has passed (PEP 475),
+        # but what was said meanwhile is to be heard before any limit of time is judged.
+        found = super().select(wait) or super().select(0)
         self._woke = time.monotonic()
         if wait is not None:
             self._forgive(self._woke - asleep - max(wait, 0.0))
