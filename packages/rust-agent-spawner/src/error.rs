@@ -44,6 +44,9 @@ impl Subject<'_> {
                     "working_directory" => {
                         format!("; working_directory {directory:?} must exist and be accessible")
                     }
+                    "exec" if *errno == libc::E2BIG => {
+                        "; arguments and environment are too long together (128 KiB each)".into()
+                    }
                     "exec" if *errno == libc::ENOEXEC => "; a script needs a '#!' line".into(),
                     "credentials" => "; user or group of the host changed after start".into(),
                     _ => String::new(),

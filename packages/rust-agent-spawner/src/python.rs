@@ -531,6 +531,7 @@ mod _native {
 
     /// What the trees under these leashes use, in their order; one look at /proc for all.
     #[pyfunction]
+    #[allow(clippy::needless_pass_by_value, reason = "pyo3 hands it over")]
     fn usage_of(py: Python<'_>, leashes: Vec<i32>) -> Vec<super::Used> {
         py.detach(|| crate::usage::of_trees(&leashes))
             .into_iter()

@@ -30,22 +30,41 @@ pub fn of_tree(leash: i32) -> Usage {
 /// CLI has a dozen threads.
 pub fn of_trees(leashes: &[i32]) -> Vec<Usage> {
     let mut usages = vec![Usage::default(); leashes.len()];
-    let table = Table::read();
-    let roots: HashMap<i32, usize> = leashes.iter().copied().zip(0..).collect();
-    let mut owners = HashMap::with_capacity(table.len());
-    for (pid, stat) in &table {
-        if let Some(at) = owner(*pid, &table, &roots, &mut owners) {
-            usages[at].add(*pid, stat);
+    survey(leashes, |at, pid, stat| {
+        if pid != leashes[at] {
+            usages[at].add(pid, stat);
         }
-    }
+    });
     usages
 }
 
-/// Under which of the roots a process is; what was found out on the way is remembered.
+/// Calls `each` with every leash and everybody under it, and the leash's place in the list.
+fn survey(leashes: &[i32], mut each: impl FnMut(usize, i32, &Stat)) {
+    let table = Table::read();
+    // 0 is the leash of an agent that has none (any more), and the parent of the first process.
+    let roots: HashMap<i32, usize> = leashes
+        .iter()
+        .copied()
+        .zip(0..)
+        .filter(|(leash, _)| *leash > 0)
+        .collect();
+    let mut owners: HashMap<i32, Option<usize>> = HashMap::with_capacity(table.len());
+    for (leash, at) in &roots {
+        if table.contains_key(leash) {
+            owners.insert(*leash, Some(*at));
+        }
+    }
+    for (pid, stat) in &table {
+        if let Some(at) = owner(*pid, &table, &mut owners) {
+            each(at, *pid, stat);
+        }
+    }
+}
+
+/// Under which leash a process is; what is found out on the way is remembered.
 fn owner(
     pid: i32,
     table: &HashMap<i32, Stat>,
-    roots: &HashMap<i32, usize>,
     known: &mut HashMap<i32, Option<usize>>,
 ) -> Option<usize> {
     let mut path = Vec::new();
@@ -55,17 +74,11 @@ fn owner(
             break *found;
         }
         path.push(at);
-        let Some(parent) = table.get(&at).map(Stat::parent) else {
-            break None;
-        };
-        if let Some(root) = roots.get(&parent) {
-            break Some(*root);
-        }
         // A table that was read while processes came and went may hold a circle.
-        if path.len() > table.len() {
-            break None;
+        match table.get(&at).map(Stat::parent) {
+            Some(parent) if path.len() <= table.len() => at = parent,
+            _ => break None,
         }
-        at = parent;
     };
     known.extend(path.into_iter().map(|pid| (pid, found)));
     found
@@ -98,19 +111,35 @@ pub struct Size {
     pub cpu: Duration,
 }
 
-/// The size of everything under `leash`.
-pub fn size_of_tree(leash: i32) -> Size {
-    let mut size = Size::default();
-    // Orphans are reaped by the leash, so what they used is told by its fields of children.
-    let mut ticks = Stat::read(leash).reaped_ticks();
-    visit(leash, |pid| {
-        let stat = Stat::read(pid);
-        size.processes += 1;
-        size.rss += stat.rss();
-        ticks += stat.own_ticks() + stat.reaped_ticks();
+/// Below so many trees, walking each costs less than reading all of /proc.
+const FEW: usize = 8;
+
+/// The size of everything under each of `leashes`, in their order.
+pub fn sizes_of_trees(leashes: &[i32]) -> Vec<Size> {
+    let mut sizes = vec![(Size::default(), 0); leashes.len()];
+    let mut add = |at: usize, pid: i32, stat: &Stat| {
+        let (size, ticks): &mut (Size, u64) = &mut sizes[at];
+        // Orphans are reaped by the leash, so what they used is told by its fields of children.
+        *ticks += stat.reaped_ticks();
+        if pid != leashes[at] {
+            *ticks += stat.own_ticks();
+            size.processes += 1;
+            size.rss += stat.rss();
+        }
+    };
+    if leashes.len() < FEW {
+        for (at, leash) in leashes.iter().enumerate().filter(|(_, leash)| **leash > 0) {
+            add(at, *leash, &Stat::read(*leash));
+            visit(*leash, |pid| add(at, pid, &Stat::read(pid)));
+        }
+    } else {
+        survey(leashes, add);
+    }
+    let told = sizes.into_iter().map(|(size, ticks)| Size {
+        cpu: Duration::from_secs_f64(seconds(ticks)),
+        ..size
     });
-    size.cpu = Duration::from_secs_f64(seconds(ticks));
-    size
+    told.collect()
 }
 
 /// The fields of proc_pid_stat(5) by their numbers there; zeros of a process that is gone.
@@ -217,6 +246,12 @@ mod tests {
     use super::*;
     use std::process::{Command, Stdio};
     use std::time::Instant;
+
+    #[test]
+    fn who_has_no_leash_uses_nothing() {
+        assert_eq!(of_trees(&[0, -1]), [Usage::default(); 2]);
+        assert_eq!(sizes_of_trees(&[0; FEW]), [Size::default(); FEW]);
+    }
 
     #[test]
     fn one_pass_finds_what_the_walks_find() {

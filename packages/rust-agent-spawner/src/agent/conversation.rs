@@ -422,13 +422,14 @@ impl Session {
         if let Some(limit) = limit {
             self.clocks.set(Clock::Turn, now + limit);
         }
+        let written = self.plan.adapter.prompt(prompt, &uuid);
         self.turn = Some(Turn {
-            uuid: uuid.clone(),
+            uuid,
             limit,
             ..Turn::default()
         });
         self.rearm_idle(now);
-        out.push(Action::Write(self.plan.adapter.prompt(prompt, &uuid)));
+        out.push(Action::Write(written));
         if self.plan.adapter.runs_to_exit() {
             out.push(Action::CloseStdin);
         }

@@ -297,6 +297,7 @@ impl Shared {
     }
 
     /// The same, with the caller's name of the agent.
+    #[must_use]
     pub fn named(self, agent_id: &str) -> Self {
         Self {
             agent_id: agent_id.into(),
