@@ -1,8 +1,10 @@
 //! What a process tree uses at this moment, read from /proc.
 
+use rustix::fs::{Mode, OFlags};
 use std::collections::HashMap;
+use std::ffi::CStr;
 use std::fs;
-use std::io::Read;
+use std::io::Write;
 use std::time::Duration;
 
 /// Sums over a leader and everything under it.
@@ -150,9 +152,11 @@ impl Stat {
         let mut fields = [0; 22];
         let mut text = [0_u8; 1024];
         // Read at once into the stack: the file is short, and asking for its length tells nothing.
-        let length = fs::File::open(format!("/proc/{pid}/stat"))
-            .and_then(|mut file| file.read(&mut text))
-            .unwrap_or(0);
+        let length = with_path(pid, "stat", |path| {
+            let file = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+            rustix::io::read(&file, &mut text)
+        });
+        let length = length.unwrap_or(0);
         // The name in field 2 may hold spaces and parentheses: count from its last one.
         let text = &text[..length];
         let from = memchr::memrchr(b')', text).map_or(length, |at| at + 1);
@@ -233,17 +237,30 @@ impl Usage {
 }
 
 fn open_files(pid: i32) -> u64 {
-    let place = format!("/proc/{pid}/fd");
     // Since Linux 6.2 the directory's size is their number; before that it is 0.
-    match fs::metadata(&place).map_or(0, |found| found.len()) {
-        0 => fs::read_dir(&place).map_or(0, |entries| entries.count() as u64),
-        count => count,
+    let size = with_path(pid, "fd", |path| rustix::fs::stat(path)).map_or(0, |found| found.st_size);
+    match u64::try_from(size) {
+        Ok(count) if count > 0 => count,
+        _ => fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, |entries| entries.count() as u64),
     }
+}
+
+/// Calls `with` with `/proc/<pid>/<name>`; thousands are looked at, so it is made on the stack.
+fn with_path<T>(
+    pid: i32,
+    name: &str,
+    with: impl FnOnce(&CStr) -> rustix::io::Result<T>,
+) -> rustix::io::Result<T> {
+    let mut path = [0_u8; 32];
+    let mut rest = &mut path[..];
+    let _ = write!(rest, "/proc/{pid}/{name}");
+    with(CStr::from_bytes_until_nul(&path).map_err(|_| rustix::io::Errno::INVAL)?)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::Read;
     use std::process::{Command, Stdio};
     use std::time::Instant;
 

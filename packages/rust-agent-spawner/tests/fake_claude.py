@@ -25,6 +25,7 @@ Frames: TypeAlias = Iterator[Frame]
 Turn: TypeAlias = Callable[[str, Frame, Frames], None]
 TURNS: dict[str, Turn] = {}
 TOLD: list[Frame] = []
+SESSION: dict[str, str] = {}
 cost = 0.0
 
 
@@ -61,6 +62,8 @@ def result(text: str, prompt: Frame, **more: object) -> None:
 
 
 def session_id() -> str:
+    if "now" in SESSION:
+        return SESSION["now"]
     for word in sys.argv:
         if word.startswith("--session-id="):
             return word.partition("=")[2]
@@ -272,7 +275,8 @@ def _(text: str, prompt: Frame, inbox: Frames) -> None:
 @turn("forget")
 def _(text: str, prompt: Frame, inbox: Frames) -> None:
     """Its conversation begins anew, under another id."""
-    say({"type": "conversation_reset", "new_conversation_id": text.split()[1]})
+    SESSION["now"] = text.split()[1]
+    say({"type": "conversation_reset", "new_conversation_id": SESSION["now"]})
     result("forgotten", prompt)
 
 

@@ -110,6 +110,7 @@ def test_all_names_of_the_contract_are_there_and_no_others(agents: Agents, tmp_p
         await reader.run("burst 192 65536")
         spilled = spawner.metrics()
         reader.kill()
+        await reader.result()
         tell(waiting=waiting, seen=seen, after=spawner.metrics(), spilled=spilled)
         """,
     )

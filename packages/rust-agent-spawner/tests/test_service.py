@@ -140,7 +140,8 @@ def test_a_conversation_that_begins_anew_has_another_id(fleet: Fleet) -> None:
             seen = [(await anext(events)).kind for _ in range(3)]
             assert seen == ["system", "conversation_reset", "result"]
             assert before != new
-            await until(lambda: chat.state is State.READY)
+            assert chat.session_id == chat.info().session_id == new
+            assert (await chat.run("echo on")).session_id == new
 
     asyncio.run(main())
 

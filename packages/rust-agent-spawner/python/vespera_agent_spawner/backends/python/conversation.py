@@ -142,27 +142,25 @@ class Conversation:
     # -- turns -----------------------------------------------------------------------------
 
     async def turn(self, prompt: str, timeout: float | None) -> TurnResult:
-        """One prompt to its ``result`` frame."""
-        started = time.monotonic()
+        """One prompt to its ``result``."""
         await self._settled()
         self._require_ready()
         turn = Turn(str(uuid.uuid4()), asyncio.get_running_loop().create_future())
         self._turn = turn
         self.refused = None
         self._move(State.IN_TURN)
-        cost_before = self.cost_usd
         self._idle.arm()
         try:
             async with asyncio.timeout(timeout) as turn.clock:
                 await self._send(frames.user_frame(prompt, turn.uuid))
-                frame = await asyncio.shield(turn.answer)
+                result = await asyncio.shield(turn.answer)
         except AgentTimeout:
             raise  # the write's own; it is a TimeoutError too
         except TimeoutError:
             if not turn.answer.done():
                 turn.expired = ("turn", timeout or 0.0)
                 raise await self._turn_timed_out(turn) from None
-            frame = turn.answer.result()
+            result = turn.answer.result()
         except AgentFailed:
             if turn.expired is None and self._expired is None:
                 raise
@@ -174,14 +172,6 @@ class Conversation:
             self._idle.disarm()
         if turn.expired is not None:
             raise await self._turn_timed_out(turn)
-        result = frames.turn_result(
-            frame,
-            session_id=self.session_id,
-            backend=self._backend,
-            cost_before=cost_before,
-            refused=turn.refused,
-        )
-        self._account(result, time.monotonic() - started)
         return result
 
     async def _settled(self) -> None:
@@ -204,12 +194,12 @@ class Conversation:
     async def _turn_timed_out(self, turn: Turn) -> AgentTimeout:
         name = self._launch.agent_id
         which, timeout = turn.expired or self._expired or ("turn", 0.0)
-        self.outcome = "timed_out"
         self.abandon_turn()
         with contextlib.suppress(AgentError, TimeoutError):
             await asyncio.wait_for(asyncio.shield(turn.answer), INTERRUPT_GRACE)
         if not turn.answer.done():
             await self._end_for("no answer to the interrupt after a turn's time-out")
+        self.outcome = "timed_out"
         alive = self.state is State.READY
         fate = "it was interrupted and lives on" if alive else "it was ended"
         retrying = f"; the CLI was retrying: {self.refused.words}" if self.refused else ""
@@ -245,12 +235,20 @@ class Conversation:
             self._turn.expired = (which, limit)
             self.abandon_turn()
 
-    def _account(self, result: TurnResult, seconds: float) -> None:
+    def _accounted(self, frame: Mapping[str, Any], refused: frames.Refused | None) -> TurnResult:
+        """What a ``result`` frame says, once it counts in the session's sums."""
+        result = frames.turn_result(
+            frame,
+            session_id=self.session_id,
+            backend=self._backend,
+            cost_before=self.cost_usd,
+            refused=refused,
+        )
         self.turns += 1
         self.outcome = result["outcome"]
         if result["total_cost_usd"] is not None:
             self.cost_usd = result["total_cost_usd"]
-        self._log.debug("turn %d: %s in %.3f s", self.turns, result["outcome"], seconds)
+        return result
 
     def abandon_turn(self) -> None:
         """Interrupt the turn in flight; if it does not answer in time, end the agent."""
@@ -348,6 +346,9 @@ class Conversation:
         kind = frame.get("type")
         if kind in ("assistant", "stream_event"):
             self.refused = None
+        told = frame.get("session_id")
+        if isinstance(told, str) and told and kind != "conversation_reset":
+            self.session_id = told
         self._counters.add("vespera_events_total", kind=kind_label(kind))
         self._idle.note(frame)
         # Kept before the result is told: whoever hears of the end finds all events.
@@ -410,26 +411,16 @@ class Conversation:
         if turn is None or (isinstance(answered, list) and answered and turn.uuid not in answered):
             # A background task's own result: no turn of ours ends with it.
             self._log.debug("a result outside of the turn")
-            if turn is None and self.is_run and self.state is State.READY:
-                self._late_result(frame)
+            if turn is None and self.is_run and self.listener is not None:
+                self.listener.late_result(self._accounted(frame, None))
             return
         self._turn = None
         self._idle.asking.clear()
         if self.state.is_in_turn:
             self._move(State.READY)
+        result = self._accounted(frame, turn.refused)
         if not turn.answer.done():
-            turn.answer.set_result(frame)
-
-    def _late_result(self, frame: Mapping[str, Any]) -> None:
-        result = frames.turn_result(
-            frame,
-            session_id=self.session_id,
-            backend=self._backend,
-            cost_before=self.cost_usd,
-        )
-        self._account(result, 0.0)
-        if self.listener is not None:
-            self.listener.late_result(result)
+            turn.answer.set_result(result)
 
     def _on_system(self, frame: Mapping[str, Any]) -> None:
         self._background_tasks.follow(frame)
@@ -458,10 +449,9 @@ class Conversation:
             self.listener.notice(json.dumps(frame).encode())
 
     def _on_reset(self, frame: Mapping[str, Any]) -> None:
-        for key in ("new_conversation_id", "new_session_id", "session_id"):
-            if isinstance(frame.get(key), str):
-                self.session_id = frame[key]
-                return
+        new = frame.get("new_conversation_id")
+        if isinstance(new, str):
+            self.session_id = new
 
     _RECEIVERS: Mapping[str, Callable[[Conversation, Mapping[str, Any]], None]] = {
         "control_response": _on_response,
@@ -643,7 +633,9 @@ class Conversation:
 
     def _fail_waiters(self) -> None:
         turn, self._turn = self._turn, None
-        waiting = [*self._asked.values(), *([turn.answer] if turn else [])]
+        waiting: list[asyncio.Future[Any]] = [*self._asked.values()]
+        if turn is not None:
+            waiting.append(turn.answer)
         for future in waiting:
             if not future.done():
                 future.set_exception(self.ended_error())

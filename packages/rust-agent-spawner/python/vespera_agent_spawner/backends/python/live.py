@@ -10,6 +10,7 @@ import asyncio
 import json
 import time
 import uuid
+from collections import deque
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -73,7 +74,9 @@ class LivePythonSession:
         self._talks = launch.initialize is not None
         self._failure: AgentError | None = None
         self._in_turn = False
-        self._turn_end: TurnResult | AgentError | None = None
+        # Ends that nobody has taken; those of background tasks that came before the turn's own.
+        self._turn_ends: deque[TurnResult | AgentError] = deque()
+        self._early: list[TurnResult] | None = None
         self._asks: list[bytes] = []
         self._answers: list[tuple[str, bytes]] = []
         self._paused = False
@@ -154,18 +157,20 @@ class LivePythonSession:
             await conversation.background_quiet()
             late = conversation.timed_out()
             if late is not None:
-                self._turn_end = late
+                self._turn_ends.append(late)
                 self.changed()
         await conversation.leave(self._timeouts.after_result)
 
     async def _turn(
         self, conversation: Conversation, prompt: str, limit: float | None
     ) -> TurnResult | AgentError:
+        early = self._early = []
         try:
             end: TurnResult | AgentError = await conversation.turn(prompt, limit)
         except AgentError as error:
             end = error
-        self._turn_end = end
+        self._early = None
+        self._turn_ends += [end, *early]
         self._in_turn = False
         self.changed()
         return end
@@ -203,7 +208,10 @@ class LivePythonSession:
 
     def late_result(self, result: TurnResult) -> None:
         """A run's background task answered after the turn: its result is the run's."""
-        self._turn_end = result
+        if self._early is not None:
+            self._early.append(result)
+            return
+        self._turn_ends.append(result)
         self.changed()
 
     def notice(self, frame: bytes) -> None:
@@ -372,11 +380,11 @@ class LivePythonSession:
         if talk.state is not State.READY:
             raise talk.ended_error()
         self._in_turn = True
-        self._turn_end = None
+        self._turn_ends.clear()
         self._reactor.submit(self._turn(talk, prompt, timeout))
 
     def take_turn(self) -> TurnResult | None:
-        end, self._turn_end = self._turn_end, None
+        end = self._turn_ends.popleft() if self._turn_ends else None
         if isinstance(end, AgentError):
             raise end
         return end

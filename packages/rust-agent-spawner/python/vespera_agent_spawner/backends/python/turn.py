@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from vespera_agent_spawner.adapters.claude_frames import Refused
+from vespera_agent_spawner.results import TurnResult
 
 __all__ = ["Turn"]
 
@@ -17,7 +16,7 @@ class Turn:
     """A prompt on its way to a ``result``. Abandoned: nobody waits for it any more."""
 
     uuid: str
-    answer: asyncio.Future[Mapping[str, Any]]
+    answer: asyncio.Future[TurnResult]
     abandoned: bool = False
     #: Which limit of time passed, and its seconds.
     expired: tuple[str, float] | None = None
