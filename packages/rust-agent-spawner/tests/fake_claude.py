@@ -227,8 +227,9 @@ def _(text: str, prompt: Frame, inbox: Frames) -> None:
 
 @turn("retry")
 def _(text: str, prompt: Frame, inbox: Frames) -> None:
-    """Is refused so many times by the service, then waits on: ``retry STATUS COUNT DELAY_MS``."""
-    status, count, delay = map(int, text.split()[1:])
+    """Is refused so many times by the service, then waits on: ``retry STATUS COUNT DELAY``;
+    ``… deaf`` hears no interrupt."""
+    status, count, delay = map(int, text.split()[1:4])
     names = {401: "authentication_failed", 429: "rate_limit", 529: "overloaded"}
     for attempt in range(1, count + 1):
         say(
@@ -242,7 +243,7 @@ def _(text: str, prompt: Frame, inbox: Frames) -> None:
                 "error": names.get(status, "server_error"),
             }
         )
-    TURNS["hang"](text, prompt, inbox)
+    TURNS["deaf" if text.endswith("deaf") else "hang"](text, prompt, inbox)
 
 
 @turn("limit")

@@ -110,9 +110,9 @@ def test_repeated_failures_pause_and_then_one_at_a_time_is_tried(
 
     async def main() -> None:
         house = places()
-        for error in (asyncio.CancelledError(), ConfigError("no", field="f", value=1, remedy="r")):
+        for none in (asyncio.CancelledError(), ConfigError("no", field="f", value=1, remedy="r")):
             for _ in range(9):
-                await start(house, error)
+                await start(house, none)
         assert house.obstacle is None
         for _ in range(5):
             await start(house, broken)

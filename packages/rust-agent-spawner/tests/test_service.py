@@ -32,6 +32,14 @@ def test_credentials_that_are_refused_again_and_again_end_the_run(fleet: Fleet) 
     assert fleet.gone()
 
 
+def test_a_refused_run_that_hears_no_interrupt_is_ended_and_named(fleet: Fleet) -> None:
+    result = run(fleet, "retry 401 3 500 deaf")
+    assert result.outcome is Outcome.AUTH_FAILED
+    assert "the service said: authentication_failed (HTTP 401)" in str(result.error)
+    assert result.exit is not None
+    assert result.exit.by == "kill"
+
+
 def test_a_time_out_while_credentials_are_refused_names_them(fleet: Fleet) -> None:
     result = run(fleet, "retry 401 2 500", timeouts={"turn": 0.5})
     assert result.outcome is Outcome.AUTH_FAILED

@@ -1,7 +1,7 @@
-"""Responsible for one agent's life on the loop: initialize, turns, the ladder, the end.
+"""Responsible for what host and CLI say to each other: initialize, turns, asks, results.
 
-States move only through ``_move`` and its table. Everything here runs on the reactor's thread;
-``PythonSession`` is the face that other threads see.
+Everything here runs on the reactor's thread; ``PythonSession`` is the face that other threads
+see. How the process lives and ends is in ``life``.
 """
 
 from __future__ import annotations
@@ -10,39 +10,32 @@ import asyncio
 import contextlib
 import itertools
 import json
-import signal
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from vespera_agent_spawner._counters import Counters, kind_label
-from vespera_agent_spawner._logging import logger_for
 from vespera_agent_spawner.adapters import claude_frames as frames
 from vespera_agent_spawner.adapters.launch import Launch
 from vespera_agent_spawner.backends.python.background import BackgroundTasks, IdleClock
 from vespera_agent_spawner.backends.python.census import Census
-from vespera_agent_spawner.backends.python.framing import LineFramer, Oversize
-from vespera_agent_spawner.backends.python.limits import LimitKeeper
-from vespera_agent_spawner.backends.python.listener import Listener
-from vespera_agent_spawner.backends.python.moves import MOVES
+from vespera_agent_spawner.backends.python.framing import Oversize
+from vespera_agent_spawner.backends.python.life import Life
 from vespera_agent_spawner.backends.python.process import ChildProcess
-from vespera_agent_spawner.backends.python.stderr_tail import StderrTail, shown
-from vespera_agent_spawner.backends.python.sweep import Sweeper
+from vespera_agent_spawner.backends.python.stderr_tail import shown
 from vespera_agent_spawner.backends.python.turn import Turn
 from vespera_agent_spawner.config import Limits
 from vespera_agent_spawner.errors import AgentBusy, AgentError, AgentFailed, AgentTimeout
-from vespera_agent_spawner.results import ExitStatus, State, TurnResult
+from vespera_agent_spawner.results import State, TurnResult
 
 __all__ = ["Conversation"]
 
 INTERRUPT_GRACE = 5.0  # how long an interrupted turn may take to answer, seconds
 _CLOSED_OUTPUT_GRACE = 2.0  # stdout ended but the process lives
-_SWEEP_DEADLINE = 2.0
-_UNKILLABLE_GRACE = 3.0
 
 
-class Conversation:
+class Conversation(Life):
     """One process and the conversation with it."""
 
     def __init__(
@@ -58,44 +51,24 @@ class Conversation:
         counters: Counters,
         limits: Limits | None = None,
     ) -> None:
-        self._launch = launch
-        self._process = process
+        super().__init__(
+            launch, process, tag, census, backend=backend, counters=counters, limits=limits
+        )
         self._startup = startup
         self._write_deadline = write
-        self._backend = backend
-        self._counters = counters
-        self._log = logger_for("agent_spawner.agent", launch.agent_id)
-        self._framer = LineFramer()
         self._numbers = itertools.count(1)
         self._asked: dict[str, asyncio.Future[Mapping[str, Any]]] = {}
         self._turn: Turn | None = None
-        self._tasks: set[asyncio.Task[Any]] = set()
-        self._ladder: asyncio.Task[None] | None = None
-        self._limits = LimitKeeper(limits)
-        self._ended_by: str | None = None
-        self._why: str | None = None
         self.refused: frames.Refused | None = None
-        self._greeted = False
-        self.on_end: Callable[[], None] = lambda: None
-        self.listener: Listener | None = None
         self.idle_limits: float | Mapping[str, float] | None = None
         self._background_tasks = BackgroundTasks()
         self._idle = IdleClock(self)
         self._expired: tuple[str, float] | None = None
         # A run's background task may answer after its own result.
         self.is_run = False
-        self.said_all = False
-        self.sweeper = Sweeper(process.pid, tag, census)
-        self.stderr = StderrTail()
-        self.state = State.STARTING
-        self.session_id = launch.session_id
-        self.started_at = time.time()
-        self._born = time.monotonic()
         self.turns = 0
         self.cost_usd: float | None = None
         self.outcome: str | None = None
-        self.exit_status: ExitStatus | None = None
-        self.orphans_reaped = 0
 
     async def initialize(self) -> None:
         """Greet the CLI; raises with its stderr when it ends or stays silent."""
@@ -129,15 +102,6 @@ class Conversation:
         self._greeted = True
         self._counters.observe("vespera_spawn_seconds", time.monotonic() - self._born)
         self._move(State.READY)
-
-    def _attach(self) -> None:
-        loop = asyncio.get_running_loop()
-        self._ended: asyncio.Future[ExitStatus] = loop.create_future()
-        self._process.attach(
-            loop, self._on_stdout, self.stderr.feed, self._on_stdout_end, self._on_exit
-        )
-        self._limits.watch(self._process.pid, self.sweeper.tag, self.begin_kill)
-        self._log.info("started pid %d", self._process.pid)
 
     # -- turns -----------------------------------------------------------------------------
 
@@ -471,10 +435,6 @@ class Conversation:
         if not self._ended.done() and self.state is not State.DRAINING:
             await self._end_for("it closed its output but did not exit")
 
-    @property
-    def pid(self) -> int:
-        return self._process.pid
-
     def pause_reading(self, pause: bool) -> None:
         """Let the agent wait in its pipe, or read on."""
         self._idle.hear(not pause)
@@ -498,85 +458,7 @@ class Conversation:
         """Wait until no background task is in flight and the CLI has been quiet for a while."""
         await self._background_tasks.quiet(self._ended)
 
-    async def leave(self, after_result: float) -> None:
-        """A run has said everything: its input ends and it leaves, or is made to."""
-        if self._ended.done():
-            return
-        # What it had to say is said: only its exit is left, which has a limit of its own.
-        self.said_all = True
-        self._move(State.DRAINING)
-        self._process.end_input()
-        if not await self._ends_within(after_result):
-            self._step("term", "terminate")
-            self._process.signal_group(signal.SIGTERM)
-            self._process.signal_group(signal.SIGCONT)
-            if not await self._ends_within(1.0):
-                self._force()
-
-    async def ended(self) -> ExitStatus:
-        """Wait until nothing of the agent is left."""
-        return await asyncio.shield(self._ended)
-
-    def begin_shutdown(self, grace: float) -> None:
-        """``shutdown`` without waiting."""
-        if self._ladder is None and not self._ended.done():
-            self._move(State.DRAINING)
-            self._ladder = self._background(self._descend(grace))
-
-    def ended_error(self) -> AgentFailed:
-        """Why the agent takes no more turns."""
-        reason = self.exit_status.reason if self.exit_status else "it is ending"
-        return AgentFailed(
-            f"agent '{self._launch.agent_id}' ended: {reason}; {shown(self.stderr.text())}",
-            context=self._context(),
-        )
-
-    def forget_in_fork(self) -> None:
-        self._process.forget_in_fork()
-
-    # -- the end ---------------------------------------------------------------------------
-
-    async def shutdown(self, grace: float) -> ExitStatus:
-        """End of input, SIGTERM after half of the grace, force after all of it."""
-        self.begin_shutdown(grace)
-        limit = grace + _SWEEP_DEADLINE + _UNKILLABLE_GRACE
-        await asyncio.wait({self._ended}, timeout=limit)
-        if not self._ended.done():
-            raise AgentFailed(
-                f"agent '{self._launch.agent_id}': pid {self._process.pid} did not die within "
-                f"{limit:g} s of SIGKILL (uninterruptible sleep?); look at /proc/<pid>/stack",
-                context=self._context(),
-            )
-        return self._ended.result()
-
-    def begin_kill(self, reason: str) -> None:
-        """Force, at once; idempotent."""
-        if self._ended.done():
-            return
-        if self._ended_by != "kill":
-            self._log.info("killed: %s", reason)
-        self._why = self._why or reason
-        self._move(State.DRAINING)
-        self._force()
-
-    async def _end_for(self, reason: str) -> None:
-        self.begin_kill(reason)
-        await asyncio.wait({self._ended}, timeout=_SWEEP_DEADLINE + 1)
-
-    async def _descend(self, grace: float) -> None:
-        self.sweeper.remember()
-        await self.interrupt_quietly()
-        self._step("eof", "shutdown")
-        self._process.end_input()
-        if await self._ends_within(grace / 2):
-            return
-        self.sweeper.remember()
-        self._step("term", "terminate")
-        # CONT after TERM: a stopped process would keep the signal pending.
-        self._process.signal_group(signal.SIGTERM)
-        self._process.signal_group(signal.SIGCONT)
-        if not await self._ends_within(grace / 2):
-            self._force()
+    # -- what Life asks for ----------------------------------------------------------------
 
     async def interrupt_quietly(self) -> None:
         """A turn in flight is told to stop, so that the transcript ends cleanly; no waiting."""
@@ -585,51 +467,6 @@ class Conversation:
                 request = frames.control_request("vespera-stop", {"subtype": "interrupt"})
                 async with asyncio.timeout(0.2):
                     await self._process.write(frames.encode(request))
-
-    def _force(self) -> None:
-        self.sweeper.remember()
-        if self._ended_by != "kill":
-            self._step("kill", "kill")
-        self._process.signal_group(signal.SIGKILL)
-
-    def _step(self, rung: str, by: str) -> None:
-        self._ended_by = by
-        if by != "kill":
-            self._log.debug("ending: %s", by)
-        self._counters.add("vespera_kills_total", rung=rung)
-
-    async def _ends_within(self, seconds: float) -> bool:
-        await asyncio.wait({self._ended}, timeout=seconds)
-        return self._ended.done()
-
-    def _on_exit(self) -> None:
-        self._background(self._finish())
-
-    async def _finish(self) -> None:
-        """Exited, plus a bounded drain; then the sweep, then the zombie, then the waiters."""
-        self._limits.unwatch()
-        code, number = self._process.peek_exit()
-        if code is None and number is None:
-            self.sweeper.forget_leader()
-        self._process.drain()
-        self._on_lines(self._framer.finish())
-        before = self.sweeper.killed
-        survivors = await self.sweeper.sweep(_SWEEP_DEADLINE)
-        self.orphans_reaped = self.sweeper.killed - before
-        self._counters.add("vespera_orphans_reaped_total", self.orphans_reaped)
-        if self.orphans_reaped:
-            self._log.info("%d processes that it left behind were ended", self.orphans_reaped)
-        if survivors:
-            self._log.error("still alive after force: %s", ", ".join(map(str, survivors)))
-        self._process.reap()
-        self._launch.discard()
-        self.exit_status = self._limits.exit_status(
-            code, number, self._ended_by, self._why, [str(pid) for pid in survivors]
-        )
-        self._move(State.ENDED if self._greeted else State.SPAWN_FAILED)
-        self._fail_waiters()
-        self._ended.set_result(self.exit_status)
-        self.on_end()
 
     def _fail_waiters(self) -> None:
         turn, self._turn = self._turn, None
@@ -641,30 +478,3 @@ class Conversation:
                 future.set_exception(self.ended_error())
                 # Seen: whoever was interrupted waits no more, and that is no unhandled error.
                 future.exception()
-
-    def _move(self, to: State) -> None:
-        if to is self.state or to not in MOVES[self.state]:
-            return
-        self.state = to
-        if self.listener is not None:
-            self.listener.changed()
-
-    def _context(self) -> dict[str, Any]:
-        status = self.exit_status
-        return {
-            "agent_id": self._launch.agent_id,
-            "session_id": self.session_id,
-            "pid": self._process.pid,
-            "state": self.state.value,
-            "backend": self._backend,
-            "exit_code": status.code if status else None,
-            "signal": status.signal if status else None,
-            "stderr_tail": self.stderr.text(),
-        }
-
-    def _background(self, work: Any) -> asyncio.Task[Any]:
-        # The loop holds tasks weakly; without this set a running task could be collected.
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
