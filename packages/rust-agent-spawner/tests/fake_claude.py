@@ -25,6 +25,7 @@ Frames: TypeAlias = Iterator[Frame]
 Turn: TypeAlias = Callable[[str, Frame, Frames], None]
 TURNS: dict[str, Turn] = {}
 TOLD: list[Frame] = []
+SESSION: dict[str, str] = {}
 cost = 0.0
 
 
@@ -61,6 +62,8 @@ def result(text: str, prompt: Frame, **more: object) -> None:
 
 
 def session_id() -> str:
+    if "now" in SESSION:
+        return SESSION["now"]
     for word in sys.argv:
         if word.startswith("--session-id="):
             return word.partition("=")[2]
@@ -213,6 +216,76 @@ def _(text: str, prompt: Frame, inbox: Frames) -> None:
                 terminal_reason="aborted_streaming",
             )
             return
+
+
+@turn("later")
+def _(text: str, prompt: Frame, inbox: Frames) -> None:
+    """Answers after so many seconds, whatever it is told meanwhile: ``later 2.5``."""
+    time.sleep(float(text.split()[1]))
+    result("later", prompt)
+
+
+@turn("retry")
+def _(text: str, prompt: Frame, inbox: Frames) -> None:
+    """Is refused so many times by the service, then waits on: ``retry STATUS COUNT DELAY``;
+    ``… deaf`` hears no interrupt."""
+    status, count, delay = map(int, text.split()[1:4])
+    names = {401: "authentication_failed", 429: "rate_limit", 529: "overloaded"}
+    for attempt in range(1, count + 1):
+        say(
+            {
+                "type": "system",
+                "subtype": "api_retry",
+                "attempt": attempt,
+                "max_retries": 10,
+                "retry_delay_ms": delay,
+                "error_status": status,
+                "error": names.get(status, "server_error"),
+            }
+        )
+    TURNS["deaf" if text.endswith("deaf") else "hang"](text, prompt, inbox)
+
+
+@turn("limit")
+def _(text: str, prompt: Frame, inbox: Frames) -> None:
+    """Tells of a limit of the service: ``limit {"status": …}``."""
+    info = json.loads(text.partition(" ")[2])
+    say({"type": "rate_limit_event", "rate_limit_info": info, "session_id": session_id()})
+    result("told", prompt)
+
+
+@turn("ask")
+def _(text: str, prompt: Frame, inbox: Frames) -> None:
+    """Asks for a tool and then works on for so many seconds: ``ask 0.5``."""
+    ask = {"subtype": "can_use_tool", "tool_name": "Bash", "input": {"command": "id"}}
+    say({"type": "control_request", "request_id": "ask-1", "request": ask})
+    answer = next(inbox)
+    time.sleep(float(text.split()[1]))
+    result(json.dumps(answer), prompt)
+
+
+@turn("withdraw")
+def _(text: str, prompt: Frame, inbox: Frames) -> None:
+    """Asks for a tool, takes that back and hangs."""
+    ask = {"subtype": "can_use_tool", "tool_name": "Bash", "input": {"command": "id"}}
+    say({"type": "control_request", "request_id": "ask-1", "request": ask})
+    say({"type": "control_cancel_request", "request_id": "ask-1"})
+    TURNS["hang"](text, prompt, inbox)
+
+
+@turn("forget")
+def _(text: str, prompt: Frame, inbox: Frames) -> None:
+    """Its conversation begins anew, under another id."""
+    SESSION["now"] = text.split()[1]
+    say({"type": "conversation_reset", "new_conversation_id": SESSION["now"]})
+    result("forgotten", prompt)
+
+
+@turn("endless")
+def _(text: str, prompt: Frame, inbox: Frames) -> None:
+    """Starts a background task that never ends."""
+    say({"type": "system", "subtype": "task_started", "task_id": "t1"})
+    result("started a task", prompt)
 
 
 @turn("deaf")
@@ -395,6 +468,9 @@ def main() -> None:
             else:
                 TOLD.append(frame["request"])
                 acknowledge(frame)
+                if how == "plugged":
+                    # It never reads again.
+                    time.sleep(60)
         elif frame.get("type") == "user":
             text = frame["message"]["content"]
             say({"type": "system", "subtype": "init", "session_id": session_id()})

@@ -16,6 +16,8 @@ pub(super) enum Clock {
     Interrupted,
     /// The next frame of the turn in flight.
     Idle,
+    /// The next byte that it takes of its input, while some waits.
+    Write,
     /// The end of the whole run.
     Total,
     /// Silence after which a run with background tasks is over.
@@ -34,12 +36,13 @@ pub(super) enum Clock {
     Drain,
 }
 
-const ALL: [Clock; 13] = [
+const ALL: [Clock; 14] = [
     Clock::Born,
     Clock::Startup,
     Clock::Turn,
     Clock::Interrupted,
     Clock::Idle,
+    Clock::Write,
     Clock::Total,
     Clock::Quiet,
     Clock::AfterResult,
@@ -63,6 +66,11 @@ impl Clocks {
     /// Takes a deadline back.
     pub(super) fn clear(&mut self, clock: Clock) {
         self.0[clock as usize] = None;
+    }
+
+    /// How long a deadline is away; `None` when it is not set.
+    pub(super) fn left(&self, clock: Clock, now: Instant) -> Option<Duration> {
+        self.0[clock as usize].map(|at| at.saturating_duration_since(now))
     }
 
     /// True while a deadline is set.

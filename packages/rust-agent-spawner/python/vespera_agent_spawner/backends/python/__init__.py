@@ -11,19 +11,20 @@ import itertools
 import os
 import threading
 import weakref
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from vespera_agent_spawner._counters import Counters
 from vespera_agent_spawner.adapters.launch import Launch, prepare
 from vespera_agent_spawner.backends import in_subinterpreter
-from vespera_agent_spawner.backends._protocol import Ownership
+from vespera_agent_spawner.backends._protocol import Ownership, Session
 from vespera_agent_spawner.backends.python import proc
 from vespera_agent_spawner.backends.python.conversation import Conversation
 from vespera_agent_spawner.backends.python.limits import unenforced
 from vespera_agent_spawner.backends.python.live import LivePythonSession
 from vespera_agent_spawner.backends.python.process import ChildProcess
 from vespera_agent_spawner.backends.python.reactor import Reactor
+from vespera_agent_spawner.config import Timeouts
 from vespera_agent_spawner.errors import AgentFailed, SpawnError
 from vespera_agent_spawner.results import (
     AgentInfo,
@@ -41,8 +42,6 @@ __all__ = ["PythonBackend", "PythonSession"]
 
 _T = TypeVar("_T")
 _TIER = "pgroup"
-_DEFAULT_STARTUP = 60.0
-_DEFAULT_WRITE = 30.0
 
 
 class PythonBackend:
@@ -70,7 +69,19 @@ class PythonBackend:
         )
 
     def metrics(self) -> dict[str, float]:
-        return self._counters.snapshot()
+        live = list(self._live)
+        values = self._counters.snapshot()
+        values["vespera_queue_depth"] = float(sum(session.backlog()[0] for session in live))
+        used = self.usage_of([*live, *self._sessions])
+        values["vespera_tree_rss_bytes"] = float(sum(one.rss for one in used))
+        return values
+
+    def usage_of(self, sessions: Sequence[Session]) -> list[Usage]:
+        table = proc.Table()
+        return [
+            session.usage_in(table) if isinstance(session, _OURS) else session.usage()
+            for session in sessions
+        ]
 
     def spawn(self, config: AgentConfig) -> PythonSession:
         _require_posix(config)
@@ -86,8 +97,7 @@ class PythonBackend:
     def _start(self, config: AgentConfig, launch: Launch) -> PythonSession:
         reactor = self._running_reactor()
         tag = (proc.host_tag_name(), str(next(self._slots)))
-        startup = config.timeouts.startup if config.timeouts else None
-        write = config.timeouts.write if config.timeouts else None
+        timeouts = config.timeouts or Timeouts()
 
         async def start() -> PythonSession:
             # Not in a worker: CPython holds its lock until the child has called exec (vfork), so
@@ -98,15 +108,28 @@ class PythonBackend:
                 process,
                 tag,
                 reactor.census,
-                startup=_DEFAULT_STARTUP if startup is None else float(startup),
-                write=_DEFAULT_WRITE if write is None else float(write),
+                startup=timeouts.startup,
+                write=timeouts.write,
                 backend=self.name,
                 counters=self._counters,
                 limits=config.limits,
             )
+            conversation.idle_limits = timeouts.idle
             session = PythonSession(self, reactor, launch, process, conversation)
             self._sessions.add(session)
-            conversation.on_end = lambda: self._sessions.discard(session)
+            watch = None
+            if timeouts.total is not None:
+                loop = asyncio.get_running_loop()
+                watch = loop.call_later(
+                    timeouts.total, conversation.expire, "total", timeouts.total
+                )
+
+            def over() -> None:
+                self._sessions.discard(session)
+                if watch is not None:
+                    watch.cancel()
+
+            conversation.on_end = over
             await conversation.initialize()
             return session
 
@@ -269,9 +292,14 @@ class PythonSession:
         )
 
     def usage(self) -> Usage:
+        return self.usage_in(None)
+
+    def usage_in(self, table: proc.Table | None) -> Usage:
+        """``usage()``, read from a table that others share."""
         if self.state.is_over:
             return Usage(rss=0, cpu_seconds=0.0, processes=0, open_files=0)
-        return proc.tree_usage(self._process.pid, self._conversation.sweeper.tag)
+        tag = self._conversation.sweeper.tag
+        return proc.tree_usage(self._process.pid, tag, table=table)
 
     def execute(self, prompt: str, timeout: float | None) -> TurnResult:
         # Cancelling interrupts the turn; the caller does not wait for its answer.
@@ -300,3 +328,6 @@ class PythonSession:
     def _wait(self, work: Coroutine[Any, Any, _T]) -> _T:
         # Who stops waiting does not stop an end that has begun.
         return self._reactor.wait(work, cancel=False)
+
+
+_OURS = (PythonSession, LivePythonSession)

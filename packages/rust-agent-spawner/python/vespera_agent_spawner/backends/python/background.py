@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -22,11 +21,13 @@ class BackgroundTasks:
     def __init__(self) -> None:
         self._in_flight: set[str] = set()
         self._any = False
-        self._last_frame = time.monotonic()
+        # The loop's clock, which does not count what it was away for.
+        self._now = asyncio.get_running_loop().time
+        self._last_frame = self._now()
 
     def noted(self) -> None:
         """Something was said."""
-        self._last_frame = time.monotonic()
+        self._last_frame = self._now()
 
     def follow(self, frame: Mapping[str, Any]) -> None:
         """Read a ``system`` frame."""
@@ -44,7 +45,7 @@ class BackgroundTasks:
     async def quiet(self, ended: asyncio.Future[Any]) -> None:
         """Wait for the end of all tasks and then for silence; at once when none was started."""
         while self._any and not ended.done():
-            left = self._last_frame + QUIET - time.monotonic()
+            left = self._last_frame + QUIET - self._now()
             if left <= 0 and not self._in_flight:
                 return
             await asyncio.wait({ended}, timeout=max(left, 0.05))
@@ -58,6 +59,7 @@ class IdleClock:
         self._timer: asyncio.TimerHandle | None = None
         self._tools: dict[str, str] = {}
         self._armed = False
+        self._unheard = False
         self.asking: set[str] = set()
 
     def arm(self) -> None:
@@ -71,6 +73,15 @@ class IdleClock:
         self._armed = False
         self._restart()
 
+    def hear(self, hears: bool) -> None:
+        """The host stops or goes on to read: what it does not hear is no silence of the agent."""
+        self._unheard = not hears
+        self._restart()
+
+    def decided(self) -> None:
+        """An ask was answered or withdrawn."""
+        self._restart()
+
     def note(self, frame: Mapping[str, Any]) -> None:
         """A frame came."""
         if not self._armed or self._conversation.idle_limits is None:
@@ -80,8 +91,6 @@ class IdleClock:
                 self._tools[str(block.get("id"))] = str(block.get("name"))
             elif block.get("type") == "tool_result":
                 self._tools.pop(str(block.get("tool_use_id")), None)
-        if frame.get("type") == "control_cancel_request":
-            self.asking.discard(str(frame.get("request_id")))
         self._restart()
 
     def _restart(self) -> None:
@@ -90,8 +99,12 @@ class IdleClock:
             self._timer = None
         state = self._state()
         limits = self._conversation.idle_limits
-        limit = limits.get(state) if isinstance(limits, Mapping) else limits
-        if self._armed and limit is not None:
+        if isinstance(limits, Mapping):
+            limit = limits.get(state)
+        else:
+            # The time of whoever decides about a tool counts only where it is asked for.
+            limit = None if state == "permission" else limits
+        if self._armed and not self._unheard and limit is not None:
             loop = asyncio.get_running_loop()
             expire = self._conversation.expire
             self._timer = loop.call_later(limit, expire, f"idle.{state}", limit)

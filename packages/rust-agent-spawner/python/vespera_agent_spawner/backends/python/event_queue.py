@@ -13,6 +13,7 @@ import time
 from collections import deque
 from typing import IO
 
+from vespera_agent_spawner._counters import Counters
 from vespera_agent_spawner.events import Event, PythonEvent
 
 __all__ = ["IN_MEMORY", "EventQueue"]
@@ -26,7 +27,8 @@ _Entry = tuple[str, bytes | tuple[int, int], int, float]
 class EventQueue:
     """Undelivered events; ``limit`` bounds the bytes on disk."""
 
-    def __init__(self, overflow: str, limit: int) -> None:
+    def __init__(self, overflow: str, limit: int, counters: Counters) -> None:
+        self._counters = counters
         self._overflow = overflow
         self._limit = limit
         self._lock = threading.Lock()
@@ -77,6 +79,7 @@ class EventQueue:
         self._entries.append((entry[0], (self._written, len(raw)), entry[2], entry[3]))
         self._written += len(raw)
         self.spilled += len(raw)
+        self._counters.add("vespera_spilled_bytes_total", len(raw))
         return True
 
     def _forget(self, wanted: int) -> None:
@@ -84,6 +87,7 @@ class EventQueue:
             _, raw, _, _ = self._entries.popleft()
             self._in_memory -= len(raw) if isinstance(raw, bytes) else 0
             self.dropped += 1
+            self._counters.add("vespera_dropped_events_total")
 
     def take(self, limit: int) -> list[Event]:
         """Up to ``limit`` events, oldest first."""
@@ -100,6 +104,11 @@ class EventQueue:
                 events.append(PythonEvent(kind, raw, received_at, length))
             if not self._entries:
                 self._close_file()
+        if events:
+            now = time.time()
+            lag = sum(max(0.0, now - event.received_at) for event in events)
+            self._counters.add("vespera_event_lag_seconds_count", len(events))
+            self._counters.add("vespera_event_lag_seconds_sum", lag)
         return events
 
     def listen(self, listening: bool) -> None:

@@ -19,7 +19,10 @@ class Listener(Protocol):
         """One line of output; ``length`` is the whole line's."""
 
     def late_result(self, result: TurnResult) -> None:
-        """A background task's result, after the turn's own."""
+        """A background task's result, after the own one of a run."""
+
+    def notice(self, frame: bytes) -> None:
+        """What the CLI says of the service unasked."""
 
     def ask(self, frame: bytes) -> bool:
         """A permission ask; False when nobody decides and it is to be denied."""

@@ -10,11 +10,13 @@ import asyncio
 import json
 import time
 import uuid
+from collections import deque
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from vespera_agent_spawner._description import OUTPUT_LIMIT
 from vespera_agent_spawner.adapters.launch import Launch
+from vespera_agent_spawner.backends._protocol import NOTICE
 from vespera_agent_spawner.backends.python import proc
 from vespera_agent_spawner.backends.python.conversation import Conversation
 from vespera_agent_spawner.backends.python.event_queue import EventQueue
@@ -62,7 +64,9 @@ class LivePythonSession:
         self._loop = asyncio.get_running_loop()
         self._told = False
         self._timeouts = config.timeouts or Timeouts()
-        self._queue = EventQueue(config.overflow, (config.limits or Limits()).output)
+        self._queue = EventQueue(
+            config.overflow, (config.limits or Limits()).output, backend.counters
+        )
         self._queue.listen(listening)
         self._process: ChildProcess | None = None
         self._conversation: Conversation | None = None
@@ -70,7 +74,9 @@ class LivePythonSession:
         self._talks = launch.initialize is not None
         self._failure: AgentError | None = None
         self._in_turn = False
-        self._turn_end: TurnResult | AgentError | None = None
+        # Ends that nobody has taken; those of background tasks that came before the turn's own.
+        self._turn_ends: deque[TurnResult | AgentError] = deque()
+        self._early: list[TurnResult] | None = None
         self._asks: list[bytes] = []
         self._answers: list[tuple[str, bytes]] = []
         self._paused = False
@@ -107,6 +113,7 @@ class LivePythonSession:
                 limits=self._config.limits,
             )
             conversation.listener = self
+            conversation.is_run = self._config.prompt is not None
             conversation.idle_limits = self._timeouts.idle
             self._conversation = conversation
             if self._ending is not None:
@@ -148,16 +155,22 @@ class LivePythonSession:
         end = await self._turn(conversation, prompt, self._timeouts.turn)
         if not isinstance(end, AgentError):
             await conversation.background_quiet()
+            late = conversation.timed_out()
+            if late is not None:
+                self._turn_ends.append(late)
+                self.changed()
         await conversation.leave(self._timeouts.after_result)
 
     async def _turn(
         self, conversation: Conversation, prompt: str, limit: float | None
     ) -> TurnResult | AgentError:
+        early = self._early = []
         try:
             end: TurnResult | AgentError = await conversation.turn(prompt, limit)
         except AgentError as error:
             end = error
-        self._turn_end = end
+        self._early = None
+        self._turn_ends += [end, *early]
         self._in_turn = False
         self.changed()
         return end
@@ -182,7 +195,11 @@ class LivePythonSession:
             self._first_output = time.monotonic() - self._began
         if not self._queue.listening:
             return
-        if not self._queue.put(kind, raw, length) and self._conversation is not None:
+        spilled = self._queue.spilled
+        kept = self._queue.put(kind, raw, length)
+        if self._conversation is not None and not spilled and self._queue.spilled:
+            self._conversation.tell_spill()
+        if not kept and self._conversation is not None:
             self._conversation.begin_kill(OUTPUT_LIMIT)
         if self._queue.is_full and not self._paused and self._conversation is not None:
             self._paused = True
@@ -191,7 +208,15 @@ class LivePythonSession:
 
     def late_result(self, result: TurnResult) -> None:
         """A run's background task answered after the turn: its result is the run's."""
-        self._turn_end = result
+        if self._early is not None:
+            self._early.append(result)
+            return
+        self._turn_ends.append(result)
+        self.changed()
+
+    def notice(self, frame: bytes) -> None:
+        """What the CLI says of the service unasked."""
+        self._answers.append((NOTICE, frame))
         self.changed()
 
     def ask(self, frame: bytes) -> bool:
@@ -227,6 +252,9 @@ class LivePythonSession:
         if state.is_over and not self._over:
             # The process is gone, but what it said last is still on its way.
             return State.DRAINING if self._ready else State.STARTING
+        if state is State.DRAINING and not self._ready:
+            # It is being ended before it was ready: how its start went is not known yet.
+            return State.STARTING
         if state is State.READY and (
             self._in_turn or not self._talks or self._config.prompt is not None
         ):
@@ -264,6 +292,13 @@ class LivePythonSession:
     def transcript_lost(self) -> str | None:
         return self._process.transcript_lost if self._process is not None else None
 
+    @property
+    def refused(self) -> tuple[str, str] | None:
+        talk = self._conversation
+        if talk is None or talk.refused is None:
+            return None
+        return talk.refused.outcome, talk.refused.words
+
     def info(self) -> AgentInfo:
         talk = self._conversation
         return AgentInfo(
@@ -280,10 +315,14 @@ class LivePythonSession:
         )
 
     def usage(self) -> Usage:
+        return self.usage_in(None)
+
+    def usage_in(self, table: proc.Table | None) -> Usage:
+        """``usage()``, read from a table that others share."""
         talk = self._conversation
         if talk is None or self.state.is_over:
             return Usage(rss=0, cpu_seconds=0.0, processes=0, open_files=0)
-        return proc.tree_usage(talk.pid, talk.sweeper.tag)
+        return proc.tree_usage(talk.pid, talk.sweeper.tag, table=table)
 
     def heard(self) -> bool:
         self._told = False
@@ -334,7 +373,7 @@ class LivePythonSession:
 
     def begin_turn(self, prompt: str, timeout: float | None) -> None:
         talk = self._talk
-        if self._in_turn or talk.state is State.IN_TURN:
+        if self._in_turn or talk.state.is_in_turn:
             raise AgentBusy(
                 f"agent '{self.agent_id}' is in a turn: wait for its answer or interrupt it",
                 context={"agent_id": self.agent_id},
@@ -342,11 +381,11 @@ class LivePythonSession:
         if talk.state is not State.READY:
             raise talk.ended_error()
         self._in_turn = True
-        self._turn_end = None
+        self._turn_ends.clear()
         self._reactor.submit(self._turn(talk, prompt, timeout))
 
     def take_turn(self) -> TurnResult | None:
-        end, self._turn_end = self._turn_end, None
+        end = self._turn_ends.popleft() if self._turn_ends else None
         if isinstance(end, AgentError):
             raise end
         return end

@@ -4,7 +4,7 @@ Written with ``os`` calls alone: every process of the machine is read when an ag
 ``pathlib`` takes four times as long as the kernel.
 """
 
-# ruff: noqa: PTH208 - os.listdir, for the reason above
+# ruff: noqa: PTH116, PTH208 - os.stat and os.listdir, for the reason above
 from __future__ import annotations
 
 import functools
@@ -166,14 +166,22 @@ def _children(pid: int) -> list[int]:
     ]
 
 
-def tree_usage(leader: int, tag: bytes, *, reaped: bool = False, files: bool = True) -> Usage:
+def tree_usage(
+    leader: int,
+    tag: bytes,
+    *,
+    reaped: bool = False,
+    files: bool = True,
+    table: Table | None = None,
+) -> Usage:
     """Sum over the tree; shared pages are counted once per process that maps them.
 
     ``reaped`` adds the CPU time of the children that were waited for; without ``files`` no open
     file is counted, which is cheaper.
     """
-    top = _read(leader)
-    found = Table().members(leader, 0 if top is None else top.start_time, tag, frozenset())
+    table = Table() if table is None else table
+    top = table.processes.get(leader)
+    found = table.members(leader, 0 if top is None else top.start_time, tag, frozenset())
     if top is not None and top.state not in "ZX":
         found.append(top)
     page, ticks = os.sysconf("SC_PAGE_SIZE"), os.sysconf("SC_CLK_TCK")
@@ -190,6 +198,9 @@ def tree_usage(leader: int, tag: bytes, *, reaped: bool = False, files: bool = T
 
 def _open_files(pid: int) -> int:
     try:
+        # Since Linux 6.2 the directory's size is their number; before that it is 0.
+        if size := os.stat(f"/proc/{pid}/fd").st_size:
+            return size
         return len(os.listdir(f"/proc/{pid}/fd"))
     except OSError:
         return 0

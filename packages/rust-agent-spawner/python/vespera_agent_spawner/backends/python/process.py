@@ -29,6 +29,7 @@ from vespera_agent_spawner.errors import ProgramNotFound, SpawnError
 __all__ = ["ChildProcess"]
 
 _READ_SIZE = 256 * 1024
+_WRITE_SIZE = 64 * 1024
 _DRAIN_LIMIT = 256 * 1024 * 1024
 
 
@@ -47,7 +48,7 @@ class ChildProcess:
                 err_read, err_write = _pipe(on_failure, after)
                 self.transcript = None
                 if launch.transcript is not None:
-                    self.transcript = Transcript(launch.transcript)
+                    self.transcript = Transcript(launch.transcript, launch.agent_id)
                     on_failure.callback(self.transcript.close)
                 self._popen = subprocess.Popen(
                     launch.argv,
@@ -114,16 +115,20 @@ class ChildProcess:
 
     # -- writing ---------------------------------------------------------------------------
 
-    async def write(self, data: bytes) -> None:
-        """Send all of the bytes; raises ``OSError`` when the other end is closed."""
+    async def write(self, data: bytes, patience: float | None = None) -> None:
+        """Send all of the bytes; raises ``OSError`` when the other end is closed, ``TimeoutError``
+        when it takes none for ``patience`` seconds."""
         async with self._write_lock:
             if self._stdin is None or self._loop is None:
                 raise BrokenPipeError(errno.EPIPE, "stdin is closed")
             if self.transcript is not None:
                 self.transcript.host(data)
             try:
-                await self._loop.sock_sendall(self._stdin, data)
-            except asyncio.CancelledError:
+                for start in range(0, len(data), _WRITE_SIZE):
+                    async with asyncio.timeout(patience):
+                        piece = data[start : start + _WRITE_SIZE]
+                        await self._loop.sock_sendall(self._stdin, piece)
+            except (asyncio.CancelledError, TimeoutError):
                 # Half a line may be sent: whatever followed would be read as its other half.
                 self.end_input()
                 raise

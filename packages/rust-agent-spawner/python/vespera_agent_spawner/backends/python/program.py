@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import signal
 
 from vespera_agent_spawner.backends.python.conversation import INTERRUPT_GRACE, Conversation
@@ -24,8 +23,7 @@ class Program(Conversation):
     async def initialize(self) -> None:
         """Begin to read; it is ready as soon as it runs."""
         self._attach()
-        self._greeted = True
-        self._move(State.READY)
+        self._begin()
 
     async def turn(self, prompt: str, timeout: float | None) -> TurnResult:
         """Its whole life. Never returns: the exit raises ``AgentFailed`` as a turn without a
@@ -45,7 +43,8 @@ class Program(Conversation):
                 watch.cancel()
         if self._expired is not None:
             which, limit = self._expired
-            self._counters.add("vespera_runs_total", outcome="timed_out")
+            if which == "write":
+                raise self._deaf()
             raise AgentTimeout(
                 f"agent '{self._launch.agent_id}': not done within {limit:g} s "
                 f"(timeouts.{which}); it was ended",
@@ -56,9 +55,16 @@ class Program(Conversation):
         raise self.ended_error()
 
     async def _feed(self, prompt: str) -> None:
-        with contextlib.suppress(OSError):
+        try:
             if prompt:
-                await self._process.write(prompt.encode("utf-8", "surrogateescape"))
+                text = prompt.encode("utf-8", "surrogateescape")
+                await self._process.write(text, self._write_deadline)
+        except TimeoutError:
+            self._expired = ("write", self._write_deadline)
+            self.begin_kill("it did not take its input")
+        except OSError:
+            # It closed its input; its exit tells the rest.
+            pass
         self._process.end_input()
 
     def _on_line(self, line: bytes | Oversize) -> None:
