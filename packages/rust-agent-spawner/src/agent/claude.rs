@@ -5,6 +5,7 @@
 
 use super::adapter::Adapter;
 use super::session::Action;
+use super::text::Text;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -171,15 +172,15 @@ struct ResultFrame<'a> {
     #[serde(borrow, default)]
     subtype: Option<Cow<'a, str>>,
     #[serde(default)]
-    is_error: bool,
+    is_error: Value,
     #[serde(borrow, default)]
     terminal_reason: Option<Cow<'a, str>>,
     #[serde(default)]
-    api_error_status: Option<Value>,
+    api_error_status: Value,
     #[serde(default)]
-    num_turns: Option<u64>,
+    num_turns: Value,
     #[serde(default)]
-    total_cost_usd: Option<f64>,
+    total_cost_usd: Value,
     #[serde(default)]
     user_message_uuids: Option<Value>,
 }
@@ -195,9 +196,79 @@ pub struct Verdict {
     pub total_cost_usd: Option<f64>,
 }
 
-/// Reads a line; `None` when it is not a JSON object with a `type`.
+impl Verdict {
+    /// True when the CLI goes on with nothing after it, whatever its background tasks were doing.
+    pub fn is_final(&self) -> bool {
+        matches!(self.outcome, "budget_exceeded" | "limit_exceeded")
+    }
+}
+
+/// What the service said to a request that the CLI goes on repeating: it sends no `result`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Retry {
+    /// The HTTP status; 0 when there was none.
+    pub status: u64,
+    pub error: String,
+}
+
+/// Reads an `api_retry` frame.
+pub fn retry(line: &[u8]) -> Option<Retry> {
+    let fields = Fields::of(line)?;
+    let status = fields
+        .raw("error_status")
+        .and_then(|raw| raw.get().parse().ok());
+    Some(Retry {
+        status: status.unwrap_or(0),
+        error: fields.text("error").unwrap_or_default().into_owned(),
+    })
+}
+
+/// Reads a line; `None` when it is not a JSON object with a text as its `type`.
 pub fn envelope(line: &[u8]) -> Option<Envelope<'_>> {
-    serde_json::from_slice(line).ok()
+    // A list would do for serde: its first entry would be the kind.
+    if line.trim_ascii_start().first() != Some(&b'{') {
+        return None;
+    }
+    serde_json::from_slice(line)
+        .ok()
+        .or_else(|| Fields::of(line)?.envelope())
+}
+
+/// A frame field by field, for one that the quick way refuses: whatever a later CLI makes of a
+/// field, or says twice, costs that field and not the frame.
+pub(super) struct Fields<'a>(BTreeMap<Cow<'a, str>, &'a RawValue>);
+
+impl<'a> Fields<'a> {
+    /// The fields of a JSON object.
+    pub(super) fn of(line: &'a [u8]) -> Option<Self> {
+        serde_json::from_slice(line).ok().map(Self)
+    }
+
+    /// A field as it is; null counts as absent.
+    pub(super) fn raw(&self, name: &str) -> Option<&'a RawValue> {
+        let raw = self.0.get(name).copied()?;
+        (raw.get() != "null").then_some(raw)
+    }
+
+    /// A field that is a text.
+    pub(super) fn text(&self, name: &str) -> Option<Cow<'a, str>> {
+        let text: Text<'_> = serde_json::from_str(self.raw(name)?.get()).ok()?;
+        Some(text.0)
+    }
+
+    fn envelope(&self) -> Option<Envelope<'a>> {
+        Some(Envelope {
+            kind: self.text("type")?,
+            subtype: self.text("subtype"),
+            session_id: self.text("session_id"),
+            request_id: self.text("request_id"),
+            request: self.raw("request"),
+            response: self.raw("response"),
+            new_conversation_id: self.text("new_conversation_id"),
+            task_id: self.text("task_id"),
+            patch: self.raw("patch"),
+        })
+    }
 }
 
 /// True for a `control_request` that asks whether a tool may be used.
@@ -254,21 +325,21 @@ pub fn verdict(line: &[u8]) -> Verdict {
             total_cost_usd: None,
         };
     };
-    let status = frame.api_error_status.as_ref().and_then(Value::as_u64);
+    let status = frame.api_error_status.as_u64();
     let reason = frame.terminal_reason.as_deref().unwrap_or_default();
     let outcome = match (frame.subtype.as_deref().unwrap_or_default(), status) {
-        (_, Some(401 | 403)) => "auth_failed",
-        (_, Some(429)) => "rate_limited",
+        // An interrupted turn is a clean stop, not a failure.
+        _ if reason.starts_with("aborted") => "cancelled",
         ("error_max_budget_usd", _) => "budget_exceeded",
         ("error_max_turns", _) => "limit_exceeded",
-        // An interrupted turn is a clean stop, not a failure.
-        ("error_during_execution", _) if reason.starts_with("aborted") => "cancelled",
-        ("success", _) if !frame.is_error => "completed",
+        ("success", _) if frame.is_error != Value::Bool(true) => "completed",
+        (_, Some(401 | 403)) => "auth_failed",
+        (_, Some(429 | 529)) => "rate_limited",
         _ => "failed",
     };
     Verdict {
         outcome,
-        num_turns: frame.num_turns.unwrap_or(0),
+        num_turns: frame.num_turns.as_u64().unwrap_or(0),
         prompts: match frame.user_message_uuids {
             Some(Value::Array(uuids)) => uuids
                 .iter()
@@ -276,7 +347,7 @@ pub fn verdict(line: &[u8]) -> Verdict {
                 .collect(),
             _ => Vec::new(),
         },
-        total_cost_usd: frame.total_cost_usd,
+        total_cost_usd: frame.total_cost_usd.as_f64(),
     }
 }
 

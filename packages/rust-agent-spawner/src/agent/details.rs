@@ -1,5 +1,7 @@
 //! What an event says, read from its line when somebody asks.
 
+use super::claude::Fields;
+use super::text::Text;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
@@ -43,6 +45,24 @@ struct Frame<'a> {
     is_error: Option<&'a RawValue>,
 }
 
+impl<'a> Frame<'a> {
+    /// Field by field, when one of them is not what it was.
+    fn of(fields: &Fields<'a>) -> Option<Self> {
+        Some(Self {
+            kind: fields.text("type")?,
+            subtype: fields.text("subtype"),
+            session_id: fields.text("session_id"),
+            uuid: fields.text("uuid"),
+            parent_tool_use_id: fields.text("parent_tool_use_id"),
+            message: fields.raw("message"),
+            event: fields.raw("event"),
+            request: fields.raw("request"),
+            result: fields.raw("result"),
+            is_error: fields.raw("is_error"),
+        })
+    }
+}
+
 #[derive(Deserialize)]
 struct Message<'a> {
     #[serde(borrow, default)]
@@ -54,11 +74,18 @@ struct Block<'a> {
     #[serde(borrow, default, rename = "type")]
     kind: Cow<'a, str>,
     #[serde(borrow, default)]
-    text: Option<Cow<'a, str>>,
+    text: Option<Text<'a>>,
     #[serde(borrow, default)]
     name: Option<Cow<'a, str>>,
     #[serde(default)]
     is_error: Option<bool>,
+}
+
+impl<'a> Block<'a> {
+    fn of(raw: &'a RawValue) -> Option<Self> {
+        let is_object = raw.get().starts_with('{');
+        is_object.then(|| serde_json::from_str(raw.get()).ok())?
+    }
 }
 
 #[derive(Deserialize)]
@@ -77,7 +104,9 @@ struct Ask<'a> {
 
 /// Reads a line; `None` when it is no frame.
 pub fn read(line: &[u8]) -> Option<Details> {
-    let frame: Frame<'_> = serde_json::from_slice(line).ok()?;
+    let frame = serde_json::from_slice(line)
+        .ok()
+        .or_else(|| Frame::of(&Fields::of(line)?))?;
     let own = |text: Option<Cow<'_, str>>| text.map(Cow::into_owned);
     let mut details = Details {
         kind: frame.kind.into_owned(),
@@ -89,12 +118,15 @@ pub fn read(line: &[u8]) -> Option<Details> {
         ..Details::default()
     };
     if let Some(raw) = frame.result {
-        details.text = serde_json::from_str(raw.get()).ok();
+        details.text = text_of(raw);
     }
     if let Some(raw) = frame.event
         && let Ok(partial) = serde_json::from_str::<Partial<'_>>(raw.get())
     {
-        details.text = partial.delta.and_then(|delta| own(delta.text));
+        details.text = partial
+            .delta
+            .and_then(|delta| delta.text)
+            .map(|text| text.0.into_owned());
     }
     if let Some(raw) = frame.request
         && let Ok(ask) = serde_json::from_str::<Ask<'_>>(raw.get())
@@ -111,17 +143,23 @@ pub fn read(line: &[u8]) -> Option<Details> {
     Some(details)
 }
 
+fn text_of(raw: &RawValue) -> Option<String> {
+    let text: Text<'_> = serde_json::from_str(raw.get()).ok()?;
+    Some(text.0.into_owned())
+}
+
 fn read_content(content: &RawValue, details: &mut Details) {
-    if let Ok(text) = serde_json::from_str::<String>(content.get()) {
+    if let Some(text) = text_of(content) {
         details.text = Some(text);
         return;
     }
-    let blocks: Vec<Block<'_>> = serde_json::from_str(content.get()).unwrap_or_default();
-    for block in blocks {
+    let blocks: Vec<&RawValue> = serde_json::from_str(content.get()).unwrap_or_default();
+    // A block of a shape that is not known costs itself, not its neighbours.
+    for block in blocks.iter().filter_map(|raw| Block::of(raw)) {
         match &*block.kind {
             "text" => {
                 if let Some(text) = block.text {
-                    details.text.get_or_insert_default().push_str(&text);
+                    details.text.get_or_insert_default().push_str(&text.0);
                 }
             }
             "tool_use" if details.tool_name.is_none() => {

@@ -16,6 +16,7 @@ pub mod raw;
 mod session;
 mod shared;
 pub mod stream;
+mod text;
 pub mod transcript;
 
 pub use session::{Action, Idle, Plan, Session, Timeouts};
