@@ -1,6 +1,7 @@
 //! Puts what went wrong with an agent into words: what was tried, what came back, what to do.
 
 use crate::agent::Failure;
+use crate::agent::claude::Retry;
 use std::time::Duration;
 use vespera_error::{Error, ErrorCode};
 
@@ -85,21 +86,34 @@ impl Subject<'_> {
     }
 
     /// A turn that got no `result` in time.
-    pub fn turn_timed_out(&self, which: &str, seconds: f64, alive: bool) -> Error {
+    pub fn turn_timed_out(
+        &self,
+        which: &str,
+        seconds: f64,
+        alive: bool,
+        retry: Option<&Retry>,
+    ) -> Error {
+        let retrying = retry.map_or_else(String::new, |Retry { status, error }| {
+            format!("; the CLI was retrying: {error} (HTTP {status})")
+        });
         let fate = if alive {
             "the turn was interrupted, the session lives on"
         } else {
             "its tree was ended"
         };
         let message = format!(
-            "agent '{}': no result within {seconds} s (timeouts.{which}); {fate} (pid {}, {}); raise the limit",
+            "agent '{}': no result within {seconds} s (timeouts.{which}); {fate}{retrying} (pid {}, {}); raise the limit",
             self.agent_id,
             self.pid,
             self.last_words()
         );
-        Error::timeout(message, which, seconds)
+        let error = Error::timeout(message, which, seconds)
             .with("agent_id", self.agent_id)
-            .with("alive", alive)
+            .with("alive", alive);
+        match retry {
+            Some(retry) => error.with("retrying_status", retry.status),
+            None => error,
+        }
     }
 
     /// The process ended during a turn, or before it.

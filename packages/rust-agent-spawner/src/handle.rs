@@ -326,9 +326,13 @@ impl Handle {
                 which,
                 seconds,
                 alive,
-            } => Err(self
-                .subject(|subject| subject.turn_timed_out(which, seconds, alive))
-                .into()),
+            } => {
+                let retry = self.shared.view().retrying.clone();
+                let error = self.subject(|subject| {
+                    subject.turn_timed_out(which, seconds, alive, retry.as_ref())
+                });
+                Err(error.into())
+            }
             TurnEnd::Ended => Err(self.ended_error("during a turn").into()),
         }
     }

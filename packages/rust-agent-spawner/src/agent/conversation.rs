@@ -49,13 +49,13 @@ impl Session {
                 self.control_response(&frame, line, now, out);
                 return;
             }
-            Kind::ControlRequest => self.ask(&frame, line, out),
+            Kind::ControlRequest => self.ask(&frame, line, now, out),
             Kind::ControlCancel => {
                 if let Some(id) = &frame.request_id {
-                    self.asking.remove(&**id);
+                    self.decided(id, now);
                 }
             }
-            Kind::System => self.task(&frame),
+            Kind::System => self.system(&frame, line),
             Kind::Assistant | Kind::User => self.note_tools(line),
             _ => {}
         }
@@ -168,14 +168,21 @@ impl Session {
         }
     }
 
-    fn ask(&mut self, frame: &claude::Envelope<'_>, line: &[u8], out: &mut Vec<Action>) {
+    fn ask(
+        &mut self,
+        frame: &claude::Envelope<'_>,
+        line: &[u8],
+        now: Instant,
+        out: &mut Vec<Action>,
+    ) {
         let Some(id) = frame.request_id.as_deref() else {
             return;
         };
         if self.plan.answers_asks && claude::asks_permission(frame) {
             self.asking.insert(id.to_owned());
             // Somebody decides: a person's time is not the agent's.
-            self.clocks.clear(Clock::Turn);
+            let left = self.clocks.pause(Clock::Turn, now);
+            self.turn_paused = self.turn_paused.or(left);
             self.shared.change(|view| view.asks.push(line.to_vec()));
         } else {
             out.push(Action::Write(claude::refuse(id, frame.request)));
@@ -184,12 +191,29 @@ impl Session {
 
     /// The host's answer to an ask, as a whole line; nothing happens when it was withdrawn.
     pub fn answer(&mut self, id: &str, line: Vec<u8>, now: Instant, out: &mut Vec<Action>) {
-        if self.asking.remove(id) {
+        if self.decided(id, now) {
             out.push(Action::Write(line));
-            if !self.turn_limit.is_zero() && self.shared.view().state == State::InTurn {
-                self.clocks.set(Clock::Turn, now + self.turn_limit);
-            }
             self.rearm_idle(now);
+        }
+    }
+
+    /// An ask was answered or withdrawn: with the last one the turn's time goes on.
+    fn decided(&mut self, id: &str, now: Instant) -> bool {
+        let open = self.asking.remove(id);
+        if self.asking.is_empty()
+            && let Some(left) = self.turn_paused.take()
+            && self.shared.view().state == State::InTurn
+        {
+            self.clocks.set(Clock::Turn, now + left);
+        }
+        open
+    }
+
+    fn system(&mut self, frame: &claude::Envelope<'_>, line: &[u8]) {
+        if frame.subtype.as_deref() == Some("api_retry") {
+            self.shared.view().retrying = claude::retry(line);
+        } else {
+            self.task(frame);
         }
     }
 
@@ -286,10 +310,12 @@ impl Session {
         for clock in [Clock::Turn, Clock::Interrupted, Clock::Idle] {
             self.clocks.clear(clock);
         }
+        self.turn_paused = None;
         self.tools.clear();
         if !self.is_run {
             self.timed_out = None;
-        } else if timed_out.is_some() || !self.had_tasks {
+        } else if timed_out.is_some() || !self.had_tasks || verdict.is_final() {
+            self.tasks.clear();
             self.finish_run(now, out);
         } else {
             self.clocks.set(Clock::Quiet, now + QUIET);
@@ -304,11 +330,17 @@ impl Session {
             return;
         }
         self.clocks.clear(Clock::Quiet);
-        self.shared.change(|view| {
-            if !view.state.is_over() {
+        let begun = self.shared.change(|view| {
+            let begun = matches!(view.state, State::Ready | State::InTurn);
+            if begun {
                 view.state = State::Draining;
             }
+            begun
         });
+        // On its way out already: another result puts nothing off.
+        if !begun || self.is_forced() {
+            return;
+        }
         out.push(Action::CloseStdin);
         self.clocks
             .set(Clock::AfterResult, now + self.timeouts.after_result);
@@ -327,6 +359,8 @@ impl Session {
             return;
         }
         self.timed_out = None;
+        self.shared.view().retrying = None;
+        self.turn_paused = None;
         self.turn_limit = limit.unwrap_or_default();
         if let Some(limit) = limit {
             self.clocks.set(Clock::Turn, now + limit);

@@ -69,6 +69,7 @@ pub struct Timeouts {
     pub idle: Idle,
     pub total: Option<Duration>,
     pub after_result: Duration,
+    pub write: Duration,
 }
 
 /// What an agent is to do.
@@ -123,6 +124,8 @@ pub struct Session {
     /// Names the prompt of the turn in flight.
     pub(super) prompt: String,
     pub(super) turn_limit: Duration,
+    /// What is left of it while somebody decides about an ask.
+    pub(super) turn_paused: Option<Duration>,
     /// Which limit of time the turn in flight has passed.
     pub(super) timed_out: Option<(&'static str, f64)>,
     pub(super) tasks: HashSet<String>,
@@ -159,6 +162,7 @@ impl Session {
             interrupts: 0,
             prompt: String::new(),
             turn_limit: Duration::ZERO,
+            turn_paused: None,
             timed_out: None,
             tasks: HashSet::new(),
             had_tasks: false,
@@ -178,6 +182,18 @@ impl Session {
     /// Time passed in which nobody could act: deadlines wait as long.
     pub fn shift(&mut self, by: Duration) {
         self.clocks.shift(by);
+    }
+
+    /// Its input is full: what waits has a limit of time, which every byte that it reads renews.
+    pub fn blocked(&mut self, progress: bool, now: Instant) {
+        if progress || !self.clocks.is_set(Clock::Write) {
+            self.clocks.set(Clock::Write, now + self.timeouts.write);
+        }
+    }
+
+    /// All that was to be written is in its input.
+    pub fn unblocked(&mut self) {
+        self.clocks.clear(Clock::Write);
     }
 
     /// A report of the leash arrived.
@@ -288,10 +304,20 @@ impl Session {
 
     /// The ladder: end of input, SIGTERM after half of `grace`, force after all of it.
     pub(super) fn descend(&mut self, grace: Duration, now: Instant, out: &mut Vec<Action>) {
-        self.grace = grace;
+        if self.is_forced() || self.clocks.is_set(Clock::Kill) {
+            return;
+        }
+        // Whoever asks again may hurry it, never put it off.
+        let asked = self.clocks.is_set(Clock::Terminate);
+        self.grace = if asked { self.grace.min(grace) } else { grace };
         self.step("shutdown");
         out.push(Action::CloseStdin);
-        self.clocks.set(Clock::Terminate, now + grace / 2);
+        self.clocks.advance(Clock::Terminate, now + grace / 2);
+    }
+
+    /// Force was ordered: nothing that happens later is a rung of the ladder.
+    pub(super) fn is_forced(&self) -> bool {
+        self.shared.view().rung == Some("kill")
     }
 
     /// End the agent at once.
@@ -309,6 +335,9 @@ impl Session {
         if first {
             out.push(Action::Order(Order::Kill));
             self.forced = true;
+            for clock in [Clock::AfterResult, Clock::Terminate, Clock::Kill] {
+                self.clocks.clear(clock);
+            }
         }
     }
 
@@ -341,6 +370,11 @@ impl Session {
                     let seconds = limit.unwrap_or_default().as_secs_f64();
                     self.time_out(which, seconds, now, out);
                 }
+                Clock::Write => {
+                    let seconds = self.timeouts.write.as_secs_f64();
+                    self.timed_out.get_or_insert(("write", seconds));
+                    self.kill("it read none of its input", out);
+                }
                 Clock::Total => {
                     let seconds = self.timeouts.total.unwrap_or_default().as_secs_f64();
                     self.timed_out.get_or_insert(("total", seconds));
@@ -349,10 +383,12 @@ impl Session {
                 Clock::Interrupted => self.kill("no answer to an interrupt", out),
                 Clock::Quiet => self.finish_run(now, out),
                 Clock::AfterResult | Clock::Terminate => {
+                    self.clocks.clear(Clock::AfterResult);
+                    self.clocks.clear(Clock::Terminate);
                     self.step("terminate");
                     out.push(Action::Order(Order::Signal(15)));
                     let half = (self.grace / 2).max(Duration::from_secs(1));
-                    self.clocks.set(Clock::Kill, now + half);
+                    self.clocks.advance(Clock::Kill, now + half);
                 }
                 Clock::Kill => self.kill("shutdown grace exceeded", out),
                 Clock::Report => self.press_leash(now, out),

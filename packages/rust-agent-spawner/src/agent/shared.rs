@@ -1,5 +1,6 @@
 //! What other threads see of an agent, and how they wait for it.
 
+use super::claude::Retry;
 use super::queue::{Overflow, Queue};
 use crate::bridge::Bridge;
 use std::borrow::Cow;
@@ -140,6 +141,8 @@ pub struct View {
     /// The caller of the turn in flight was interrupted: nobody waits for its result.
     pub abandoned: bool,
     pub outcome: Option<&'static str>,
+    /// What the CLI tries again, since its last result.
+    pub retrying: Option<Retry>,
     pub turns: u64,
     pub total_cost_usd: Option<f64>,
     pub ending: Option<Ending>,
@@ -205,6 +208,7 @@ impl Shared {
                 turn_end: None,
                 abandoned: false,
                 outcome: None,
+                retrying: None,
                 turns: 0,
                 total_cost_usd: None,
                 ending: None,

@@ -80,6 +80,7 @@ pub fn timeouts(config: &AgentConfig) -> Timeouts {
         },
         total: own.total.map(Duration::from_secs_f64),
         after_result: Duration::from_secs_f64(own.after_result),
+        write: Duration::from_secs_f64(own.write),
     }
 }
 

@@ -207,12 +207,17 @@ impl Agent {
     /// Writes what the agent takes now; the rest waits for epoll. Never blocks.
     pub(super) fn flush(&mut self, poller: &Descriptor, id: u64) {
         let Some(stdin) = &self.stdin else { return };
+        let mut progress = false;
         while !self.unwritten.is_empty() {
             let (front, _) = self.unwritten.as_slices();
             match rustix::net::send(stdin, front, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
-                Ok(written) => drop(self.unwritten.drain(..written)),
+                Ok(written) => {
+                    progress = true;
+                    drop(self.unwritten.drain(..written));
+                }
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => {
+                    self.session.blocked(progress, Instant::now());
                     if !self.waits_to_write {
                         self.waits_to_write = true;
                         let _ = epoll::add(
@@ -230,6 +235,7 @@ impl Agent {
         }
         if self.waits_to_write {
             self.waits_to_write = false;
+            self.session.unblocked();
             let _ = epoll::delete(poller, stdin.as_fd());
         }
         if self.close_after_write {
