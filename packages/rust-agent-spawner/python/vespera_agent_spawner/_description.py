@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from vespera_agent_spawner.adapters.claude_frames import outcome_of_time_out
 from vespera_agent_spawner.errors import AgentError, AgentTimeout
 from vespera_agent_spawner.results import ExitStatus, Outcome, RunResult, State, TurnResult
 
@@ -90,7 +91,7 @@ def _outcome(
     if cancelled:
         return Outcome.CANCELLED, "the call that owned it was cancelled"
     if isinstance(error, AgentTimeout):
-        return Outcome.TIMED_OUT, str(error)
+        return outcome_of_time_out(error.context), str(error)
     if status is not None and status.by == "oom":
         return Outcome.OUT_OF_MEMORY, status.reason
     if status is not None and (

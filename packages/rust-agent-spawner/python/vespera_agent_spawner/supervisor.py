@@ -16,6 +16,7 @@ from vespera_agent_spawner._description import never_started
 from vespera_agent_spawner._logging import logger_for
 from vespera_agent_spawner.adapters import adapter_named
 from vespera_agent_spawner.adapters.claude import CLAUDE
+from vespera_agent_spawner.adapters.claude_frames import outcome_of_time_out
 from vespera_agent_spawner.admission import Admission, default_max_agents
 from vespera_agent_spawner.agent import Agent
 from vespera_agent_spawner.backends import Backend, Ownership
@@ -25,6 +26,7 @@ from vespera_agent_spawner.errors import (
     AgentError,
     AgentExists,
     AgentNotFound,
+    AgentTimeout,
     ConfigError,
     SupervisorClosed,
 )
@@ -256,21 +258,20 @@ class Supervisor:
             await asyncio.shield(agent._ready)
         except asyncio.CancelledError:
             agent.kill()
+            # Whoever hears that it was cancelled finds nothing of it, unless in a hurry.
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.shield(agent._ended)
             raise
 
     def _forget(self, agent: Agent) -> None:
         """The agent is over."""
-        turn = agent._last_turn
-        if (
-            turn is not None
-            and turn["outcome"] == Outcome.AUTH_FAILED
-            and self.config.on_auth_failure == "stop"
-        ):
+        why = _auth_failure(agent) if self.config.on_auth_failure == "stop" else None
+        if why is not None:
             # Before its place is free: the next one in the queue would fail the same way.
             self._places.close(
                 AgentError(
                     f"nothing more is started: agent '{agent.agent_id}' could not authenticate "
-                    f"({turn.get('error')}); log in again, or set on_auth_failure='continue'",
+                    f"({why}); log in again, or set on_auth_failure='continue'",
                     code="auth_failed",
                 )
             )
@@ -337,6 +338,17 @@ class Supervisor:
                 remedy="give a prompt, or spawn a session",
             )
         return settled
+
+
+def _auth_failure(agent: Agent) -> str | None:
+    """Why the agent could not authenticate, told by its last turn or by the lack of its result."""
+    turn, error = agent._last_turn, agent._last_error
+    if turn is not None:
+        return str(turn.get("error")) if turn["outcome"] == Outcome.AUTH_FAILED else None
+    if isinstance(error, AgentTimeout):
+        outcome = outcome_of_time_out(error.context)
+        return str(error) if outcome is Outcome.AUTH_FAILED else None
+    return None
 
 
 def _ownership(config: SupervisorConfig, backend: Backend) -> Ownership:

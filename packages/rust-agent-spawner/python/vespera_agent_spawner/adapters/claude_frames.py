@@ -6,6 +6,7 @@ Nothing here touches a process. Unknown kinds and fields are the caller's to pas
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -117,6 +118,16 @@ def outcome_of(frame: Mapping[str, Any]) -> Outcome:
     return _BY_STATUS.get(status, Outcome.FAILED) if isinstance(status, int) else Outcome.FAILED
 
 
+def is_final(outcome: str) -> bool:
+    """True when the CLI goes on with nothing after it, whatever background tasks there were."""
+    return outcome in (Outcome.BUDGET_EXCEEDED, Outcome.LIMIT_EXCEEDED)
+
+
+def outcome_of_time_out(context: Mapping[str, Any]) -> Outcome:
+    """A turn without a result: what the service said to what the CLI went on repeating."""
+    return _BY_STATUS.get(context.get("retrying_status", 0), Outcome.TIMED_OUT)
+
+
 def turn_result(
     frame: Mapping[str, Any], *, session_id: str, backend: str, cost_before: float | None
 ) -> TurnResult:
@@ -127,16 +138,15 @@ def turn_result(
     """
     outcome = outcome_of(frame)
     text = frame.get("result")
-    total = frame.get("total_cost_usd")
-    total = float(total) if isinstance(total, (int, float)) else None
+    total = _number(frame, "total_cost_usd")
     usage = frame.get("usage")
     return TurnResult(
         outcome=outcome.value,
         result=text if isinstance(text, str) else None,
         session_id=str(frame.get("session_id") or session_id),
         is_error=bool(frame.get("is_error")) or outcome is not Outcome.COMPLETED,
-        num_turns=int(frame.get("num_turns") or 0),
-        duration_ms=int(frame.get("duration_ms") or 0),
+        num_turns=int(_number(frame, "num_turns") or 0),
+        duration_ms=int(_number(frame, "duration_ms") or 0),
         usage=dict(usage) if isinstance(usage, Mapping) else {},
         total_cost_usd=total,
         cost_usd=None if total is None else max(0.0, total - (cost_before or 0.0)),
@@ -144,6 +154,13 @@ def turn_result(
         backend=backend,
         error=None if outcome is Outcome.COMPLETED else _why(frame, outcome),
     )
+
+
+def _number(frame: Mapping[str, Any], name: str) -> float | None:
+    """A field that should be a number: one that is none costs that field, not the turn."""
+    value = frame.get(name)
+    usable = isinstance(value, (int, float)) and math.isfinite(value)
+    return float(value) if usable else None  # type: ignore[arg-type]
 
 
 def _why(frame: Mapping[str, Any], outcome: Outcome) -> str:

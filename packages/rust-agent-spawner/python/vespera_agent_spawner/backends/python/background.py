@@ -1,16 +1,17 @@
-"""Responsible for what goes on inside of the CLI: background tasks, tools in flight, silence."""
+"""Responsible for what goes on inside of the CLI: background tasks, retries, tools, silence."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vespera_agent_spawner.backends.python.conversation import Conversation
 
-__all__ = ["BackgroundTasks", "IdleClock"]
+__all__ = ["BackgroundTasks", "IdleClock", "Retry"]
 
 QUIET = 2.0  # a run that started background tasks is over after this much silence, seconds
 _OVER = frozenset({"completed", "failed", "killed", "stopped"})
@@ -36,9 +37,7 @@ class BackgroundTasks:
         if subtype == "task_started":
             self._any = True
             self._in_flight.add(task)
-        elif subtype == "task_notification" or (
-            subtype == "task_updated" and (frame.get("patch") or {}).get("status") in _OVER
-        ):
+        elif subtype == "task_notification" or (subtype == "task_updated" and _is_over(frame)):
             self._in_flight.discard(task)
 
     async def quiet(self, ended: asyncio.Future[Any]) -> None:
@@ -50,6 +49,24 @@ class BackgroundTasks:
             await asyncio.wait({ended}, timeout=max(left, 0.05))
 
 
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """What the service said to a request that the CLI goes on repeating: it sends no result."""
+
+    error: str = ""
+    #: The HTTP status; 0 when there was none, or nothing is retried.
+    status: int = 0
+
+    @classmethod
+    def of(cls, frame: Mapping[str, Any]) -> Retry:
+        status = frame.get("error_status")
+        return cls(str(frame.get("error")), status if isinstance(status, int) else 0)
+
+    def __str__(self) -> str:
+        """An addition to an error's words."""
+        return f"; the CLI was retrying: {self.error} (HTTP {self.status})" if self.error else ""
+
+
 class IdleClock:
     """Ends a turn that is silent for longer than what the CLI waits for explains."""
 
@@ -58,7 +75,10 @@ class IdleClock:
         self._timer: asyncio.TimerHandle | None = None
         self._tools: dict[str, str] = {}
         self._armed = False
-        self.asking: set[str] = set()
+        self._asking: set[str] = set()
+        # The limit of the turn in flight, and what is left of it while somebody decides.
+        self.turn: asyncio.Timeout | None = None
+        self._left: float | None = None
 
     def arm(self) -> None:
         """A turn begins."""
@@ -69,10 +89,33 @@ class IdleClock:
     def disarm(self) -> None:
         """The turn has an end."""
         self._armed = False
+        self.turn = self._left = None
         self._restart()
+
+    def asked(self, ask: str) -> None:
+        """Somebody in the host decides: a person's time is not the agent's."""
+        self._asking.add(ask)
+        clock = self.turn
+        if clock is not None and not clock.expired() and (at := clock.when()) is not None:
+            self._left = at - asyncio.get_running_loop().time()
+            clock.reschedule(None)
+        self._restart()
+
+    def decided(self, ask: str) -> bool:
+        """An ask was answered or withdrawn: with the last one the turn's time goes on."""
+        if ask not in self._asking:
+            return False
+        self._asking.discard(ask)
+        if not self._asking and self._left is not None and self.turn is not None:
+            self.turn.reschedule(asyncio.get_running_loop().time() + self._left)
+            self._left = None
+        self._restart()
+        return True
 
     def note(self, frame: Mapping[str, Any]) -> None:
         """A frame came."""
+        if frame.get("type") == "control_cancel_request":
+            self.decided(str(frame.get("request_id")))
         if not self._armed or self._conversation.idle_limits is None:
             return
         for block in _blocks(frame):
@@ -80,8 +123,6 @@ class IdleClock:
                 self._tools[str(block.get("id"))] = str(block.get("name"))
             elif block.get("type") == "tool_result":
                 self._tools.pop(str(block.get("tool_use_id")), None)
-        if frame.get("type") == "control_cancel_request":
-            self.asking.discard(str(frame.get("request_id")))
         self._restart()
 
     def _restart(self) -> None:
@@ -97,7 +138,7 @@ class IdleClock:
             self._timer = loop.call_later(limit, expire, f"idle.{state}", limit)
 
     def _state(self) -> str:
-        if self.asking:
+        if self._asking:
             return "permission"
         state = "model"
         for name in self._tools.values():
@@ -106,6 +147,12 @@ class IdleClock:
             else:
                 state = "subagent" if name in ("Task", "Agent") else "tool"
         return state
+
+
+def _is_over(frame: Mapping[str, Any]) -> bool:
+    patch = frame.get("patch")
+    status = patch.get("status") if isinstance(patch, Mapping) else None
+    return isinstance(status, str) and status in _OVER
 
 
 def _blocks(frame: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:

@@ -20,7 +20,7 @@ from vespera_agent_spawner._counters import Counters, kind_label
 from vespera_agent_spawner._logging import logger_for
 from vespera_agent_spawner.adapters import claude_frames as frames
 from vespera_agent_spawner.adapters.launch import Launch
-from vespera_agent_spawner.backends.python.background import BackgroundTasks, IdleClock
+from vespera_agent_spawner.backends.python.background import BackgroundTasks, IdleClock, Retry
 from vespera_agent_spawner.backends.python.census import Census
 from vespera_agent_spawner.backends.python.framing import LineFramer, Oversize
 from vespera_agent_spawner.backends.python.limits import LimitKeeper
@@ -74,7 +74,8 @@ class Conversation:
         self._limits = LimitKeeper(limits)
         self._ended_by: str | None = None
         self._why: str | None = None
-        self._retrying: str | None = None
+        self._retry = Retry()
+        self._late: list[Mapping[str, Any]] | None = None
         self._greeted = False
         self.on_end: Callable[[], None] = lambda: None
         self.listener: Listener | None = None
@@ -82,6 +83,8 @@ class Conversation:
         self._background_tasks = BackgroundTasks()
         self._idle = IdleClock(self)
         self._expired: tuple[str, float] | None = None
+        # From the first moment: it may be ended before it was greeted.
+        self._ended: asyncio.Future[ExitStatus] = asyncio.get_running_loop().create_future()
         self.sweeper = Sweeper(process.pid, tag, census)
         self.stderr = StderrTail()
         self.state = State.STARTING
@@ -123,7 +126,6 @@ class Conversation:
 
     def _attach(self) -> None:
         loop = asyncio.get_running_loop()
-        self._ended: asyncio.Future[ExitStatus] = loop.create_future()
         self._process.attach(
             loop, self._on_stdout, self.stderr.feed, self._on_stdout_end, self._on_exit
         )
@@ -139,12 +141,12 @@ class Conversation:
         self._require_ready()
         turn = Turn(str(uuid.uuid4()), asyncio.get_running_loop().create_future())
         self._turn = turn
-        self._retrying = None
+        self._retry, self._late = Retry(), []
         self._move(State.IN_TURN)
         cost_before = self.cost_usd
         self._idle.arm()
         try:
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout(timeout) as self._idle.turn:
                 await self._send(frames.user_frame(prompt, turn.uuid))
                 frame = await asyncio.shield(turn.answer)
         except AgentTimeout:
@@ -166,10 +168,7 @@ class Conversation:
         if turn.expired is not None:
             raise await self._turn_timed_out(turn)
         result = frames.turn_result(
-            frame,
-            session_id=self.session_id,
-            backend=self._backend,
-            cost_before=cost_before,
+            frame, session_id=self.session_id, backend=self._backend, cost_before=cost_before
         )
         self._account(result, time.monotonic() - started)
         return result
@@ -202,17 +201,16 @@ class Conversation:
             await self._end_for("no answer to the interrupt after a turn's time-out")
         alive = self.state is State.READY
         fate = "it was interrupted and lives on" if alive else "it was ended"
-        retrying = f"; the CLI was retrying: {self._retrying}" if self._retrying else ""
         return AgentTimeout(
-            f"agent '{name}': no result within {timeout:g} s (timeouts.{which}); {fate}{retrying} "
-            f"({shown(self.stderr.text())})",
+            f"agent '{name}': no result within {timeout:g} s (timeouts.{which}); {fate}"
+            f"{self._retry} ({shown(self.stderr.text())})",
             which=which,
             after=timeout,
-            context=self._context(),
+            context={**self._context(), "retrying_status": self._retry.status},
         )
 
     def expire(self, which: str, limit: float) -> None:
-        """A limit of time passed: the turn is stopped; the whole run's limit ends the agent."""
+        """A limit of time passed: the turn is stopped; a run's own limit ends the agent."""
         if self.state.is_over:
             return
         if which == "total":
@@ -349,7 +347,7 @@ class Conversation:
         request = frame.get("request")
         if isinstance(request, Mapping) and request.get("subtype") == "can_use_tool":
             if self.listener is not None and self.listener.ask(json.dumps(frame).encode()):
-                self._idle.asking.add(str(frame.get("request_id")))
+                self._idle.asked(str(frame.get("request_id")))
                 return
             self._log.warning("asks for %s: denied", request.get("tool_name"))
         self._background(self._reply(frames.answer_to(frame)))
@@ -366,7 +364,9 @@ class Conversation:
             # A background task's own result: no turn of ours ends with it.
             self._log.debug("a result outside of the turn")
             if turn is None and self.listener is not None and self.state is State.READY:
-                self._late_result(frame)
+                # Behind one that is still being told it waits for its turn.
+                later = self._late_result if self._late is None else self._late.append
+                later(frame)
             return
         self._turn = None
         if self.state is State.IN_TURN:
@@ -374,12 +374,15 @@ class Conversation:
         if not turn.answer.done():
             turn.answer.set_result(frame)
 
+    def turn_told(self) -> None:
+        """The turn's own result has been told: what came behind it may follow."""
+        late, self._late = self._late or [], None
+        for frame in late:
+            self._late_result(frame)
+
     def _late_result(self, frame: Mapping[str, Any]) -> None:
         result = frames.turn_result(
-            frame,
-            session_id=self.session_id,
-            backend=self._backend,
-            cost_before=self.cost_usd,
+            frame, session_id=self.session_id, backend=self._backend, cost_before=self.cost_usd
         )
         self._account(result, 0.0)
         if self.listener is not None:
@@ -388,8 +391,8 @@ class Conversation:
     def _on_system(self, frame: Mapping[str, Any]) -> None:
         self._background_tasks.follow(frame)
         if frame.get("subtype") == "api_retry":
-            self._retrying = f"{frame.get('error')} (HTTP {frame.get('error_status')})"
-            self._log.warning("the CLI retries: %s", self._retrying)
+            self._retry = Retry.of(frame)
+            self._log.warning("the CLI retries%s", self._retry)
 
     def _on_reset(self, frame: Mapping[str, Any]) -> None:
         for key in ("new_conversation_id", "new_session_id", "session_id"):
@@ -427,8 +430,7 @@ class Conversation:
 
     async def answer(self, ask: str, frame: Mapping[str, Any]) -> None:
         """The host's answer to a permission ask; nothing happens when it was withdrawn."""
-        if ask in self._idle.asking:
-            self._idle.asking.discard(ask)
+        if self._idle.decided(ask):
             await self._reply(frame)
 
     async def background_quiet(self) -> None:

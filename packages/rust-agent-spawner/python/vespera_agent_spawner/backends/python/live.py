@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from vespera_agent_spawner._description import OUTPUT_LIMIT
+from vespera_agent_spawner.adapters.claude_frames import is_final
 from vespera_agent_spawner.adapters.launch import Launch
 from vespera_agent_spawner.backends.python import proc
 from vespera_agent_spawner.backends.python.conversation import Conversation
@@ -146,7 +147,7 @@ class LivePythonSession:
 
     async def _run(self, conversation: Conversation, prompt: str) -> None:
         end = await self._turn(conversation, prompt, self._timeouts.turn)
-        if not isinstance(end, AgentError):
+        if not isinstance(end, AgentError) and not is_final(end["outcome"]):
             await conversation.background_quiet()
         await conversation.leave(self._timeouts.after_result)
 
@@ -159,6 +160,7 @@ class LivePythonSession:
             end = error
         self._turn_end = end
         self._in_turn = False
+        conversation.turn_told()
         self.changed()
         return end
 
