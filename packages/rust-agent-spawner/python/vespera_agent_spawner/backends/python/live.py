@@ -363,8 +363,15 @@ class LivePythonSession:
             self._reactor.submit(self._conversation.interrupt())
 
     def abandon(self) -> None:
-        if self._conversation is not None:
-            self._reactor.call_soon(self._conversation.abandon_turn)
+        talk = self._conversation
+        if talk is None:
+            return
+
+        async def abandon() -> None:
+            talk.abandon_turn()
+
+        # A task, as the turn is one: a callback would overtake a turn that has only been asked for.
+        self._reactor.submit(abandon())
 
     def kill(self) -> None:
         self._end("kill", 0.0)
