@@ -1,4 +1,4 @@
-"""Traps of the real CLI: servers that stay, conversations ended early, endless retries."""
+"""Ends that the real CLI makes hard: servers that stay, turns cut early, endless retries."""
 
 from __future__ import annotations
 
