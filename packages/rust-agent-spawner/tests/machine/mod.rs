@@ -24,6 +24,7 @@ const LADDER: Duration = Duration::from_secs(2);
 const AFTERMATH: Duration = Duration::from_secs(30);
 
 /// What kind of agent lives in the world.
+#[allow(clippy::struct_excessive_bools, reason = "each is a choice of its own")]
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Kind {
     pub(crate) run: bool,
@@ -51,6 +52,10 @@ impl Kind {
     }
 }
 
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "each is an end or a fact of its own"
+)]
 pub(crate) struct World {
     kind: Kind,
     shared: Arc<Shared>,
@@ -211,9 +216,10 @@ impl World {
         }
         // After the exit the leash sweeps, or dies.
         if self.leash == Leash::Exited {
-            self.play(&match self.kind.obedient {
-                true => Move::Report(moves::swept()),
-                false => Move::LeashGone,
+            self.play(&if self.kind.obedient {
+                Move::Report(moves::swept())
+            } else {
+                Move::LeashGone
             });
         }
         if !ends_itself {
@@ -294,7 +300,7 @@ impl World {
             match self.session.deadline(self.now) {
                 Some(at) if at <= until && !self.finished => {
                     self.now = self.now.max(at);
-                    self.with(|session, now, out| session.tick(now, out));
+                    self.with(Session::tick);
                 }
                 _ => {
                     self.now = self.now.max(until);

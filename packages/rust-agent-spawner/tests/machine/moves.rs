@@ -109,9 +109,7 @@ fn frame(how: u8, raw: &[u8]) -> Vec<u8> {
     let (task, ask) = (pick(TASKS, how), pick(ASKS, how));
     let uuid = super::PROMPT;
     match how >> 1 & 15 {
-        0 => format!(
-            r#"{{"type":"control_response","response":{{"subtype":"success","request_id":"vespera-initialize","response":{{}}}}}}"#
-        ),
+        0 => r#"{"type":"control_response","response":{"subtype":"success","request_id":"vespera-initialize","response":{}}}"#.into(),
         1 => format!(r#"{{"subtype":"success","is_error":false,"user_message_uuids":["{uuid}"],"result":{text},"type":"result"}}"#),
         2 => format!(r#"{{"message":{{"content":[{{"type":"text","text":{text}}}]}},"type":"assistant"}}"#),
         3 => format!(r#"{{"type":"system","subtype":"task_started","task_id":"{task}"}}"#),
