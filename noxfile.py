@@ -138,6 +138,7 @@ def lint(session: nox.Session) -> None:
     session.run("actionlint", *workflows)
     session.run("zizmor", "--offline", "--quiet", ".github")
     cargo(session, "fmt", "--all", "--check")
+    cargo(session, "fmt", "--manifest-path=fuzz/Cargo.toml", "--check")
     # The bindings are behind a feature: tests need no interpreter, the linter sees all.
     features = "--features=vespera-agent-spawner/python,vespera-file-ops/python"
     cargo(session, "clippy", "--workspace", "--all-targets", features, "--", "-Dwarnings")
@@ -150,6 +151,7 @@ def format(session: nox.Session) -> None:
     session.run("ruff", "check", "--fix", ".")
     session.run("ruff", "format", ".")
     cargo(session, "fmt", "--all")
+    cargo(session, "fmt", "--manifest-path=fuzz/Cargo.toml")
 
 
 @nox.session
@@ -159,7 +161,7 @@ def typecheck(session: nox.Session) -> None:
     install_editable(session)
     config = f"--config-file={ROOT / 'pyproject.toml'}"
     session.run("mypy", config, "noxfile.py")
-    for folder in (ROOT / "packaging", ROOT / "benchmarks", ROOT / "tests"):
+    for folder in (ROOT / "packaging", ROOT / "benchmarks", ROOT / "fuzz", ROOT / "tests"):
         if any(folder.rglob("*.py")):
             session.run("mypy", config, str(folder))
     for folder in packages():
@@ -226,6 +228,26 @@ def chaos(session: nox.Session) -> None:
     install_editable(session)
     cargo(session, "build", "--release", "--quiet", "--package", "vespera-chaos")
     session.run("python", "chaos/report.py", *(session.posargs or ["--minutes", "1"]))
+
+
+@nox.session
+def fuzz(session: nox.Session) -> None:
+    """Fuzz framer, envelope, packets and session for ten seconds each; see fuzz/README.md.
+
+    `--seconds N --target NAME --keep`. Needs a C++ compiler, and nothing of cargo-fuzz.
+    """
+    session.run("python", "fuzz/run.py", *session.posargs)
+
+
+@nox.session
+def soak(session: nox.Session) -> None:
+    """Two hundred busy agents for an hour, and whether anything grew: `--minutes M --agents N`.
+
+    `--smoke` is a minute with forty. The Rust backend in a release build.
+    """
+    install_pins(session, "test")
+    install_editable(session, profile="release")
+    session.run("python", "-m", "benchmarks.soak", *session.posargs)
 
 
 @nox.session

@@ -281,6 +281,9 @@ class Supervisor:
             await agent._ready
         except asyncio.CancelledError:
             agent.kill()
+            # Whoever hears that it was cancelled finds nothing of it, unless in a hurry.
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.shield(agent._ended)
             raise
 
     def _noted_refusal(self, agent: Agent, error: str | None) -> None:

@@ -172,25 +172,6 @@ struct Ask<'a> {
     subtype: Cow<'a, str>,
 }
 
-/// What of a `result` frame decides the outcome.
-#[derive(Debug, Deserialize)]
-struct ResultFrame<'a> {
-    #[serde(borrow, default)]
-    subtype: Option<Cow<'a, str>>,
-    #[serde(default)]
-    is_error: bool,
-    #[serde(borrow, default)]
-    terminal_reason: Option<Cow<'a, str>>,
-    #[serde(default)]
-    api_error_status: Option<Value>,
-    #[serde(default)]
-    num_turns: Option<u64>,
-    #[serde(default)]
-    total_cost_usd: Option<f64>,
-    #[serde(default)]
-    user_message_uuids: Option<Value>,
-}
-
 /// A `result` frame in the terms of the contract.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Verdict {
@@ -200,6 +181,13 @@ pub struct Verdict {
     pub prompts: Vec<String>,
     /// Cumulative for the process, as the CLI reports it.
     pub total_cost_usd: Option<f64>,
+}
+
+impl Verdict {
+    /// True when the CLI goes on with nothing after it, whatever its background tasks were doing.
+    pub fn is_final(&self) -> bool {
+        matches!(self.outcome, "budget_exceeded" | "limit_exceeded")
+    }
 }
 
 /// Reads a line; `None` when it is not a JSON object with a `type`.
@@ -378,39 +366,56 @@ pub fn follow_tools(line: &[u8], in_flight: &mut BTreeMap<String, String>) {
     }
 }
 
-/// Names the outcome of a `result` frame.
+/// Names the outcome of a `result` frame. A field of a shape that it has never had costs that field
+/// and not the turn.
 pub fn verdict(line: &[u8]) -> Verdict {
-    let Ok(frame) = serde_json::from_slice::<ResultFrame<'_>>(line) else {
-        return Verdict {
-            outcome: "failed",
-            num_turns: 0,
-            prompts: Vec::new(),
-            total_cost_usd: None,
-        };
-    };
-    let status = frame.api_error_status.as_ref().and_then(Value::as_u64);
-    let reason = frame.terminal_reason.as_deref().unwrap_or_default();
-    let outcome = match (frame.subtype.as_deref().unwrap_or_default(), status) {
+    let [
+        mut subtype,
+        mut is_error,
+        mut reason,
+        mut status,
+        mut turns,
+        mut cost,
+        mut uuids,
+    ] = [Span::default(); 7];
+    let walked = json::members(line, |key, value| match key {
+        b"subtype" => subtype = value,
+        b"is_error" => is_error = value,
+        b"terminal_reason" => reason = value,
+        b"api_error_status" => status = value,
+        b"num_turns" => turns = value,
+        b"total_cost_usd" => cost = value,
+        b"user_message_uuids" => uuids = value,
+        _ => {}
+    });
+    let word = |span: Span| span.of(line).and_then(json::string).unwrap_or_default();
+    let number = |span: Span| serde_json::from_slice::<Value>(span.of(line)?).ok();
+    let failed = walked.is_none() || is_error.of(line) == Some(b"true");
+    let outcome = match (
+        &*word(subtype),
+        number(status).and_then(|value| value.as_u64()),
+    ) {
         // An interrupted turn is a clean stop, not a failure.
-        _ if reason.starts_with("aborted") => "cancelled",
+        _ if word(reason).starts_with("aborted") => "cancelled",
         ("error_max_budget_usd", _) => "budget_exceeded",
         ("error_max_turns", _) => "limit_exceeded",
-        ("success", _) if !frame.is_error => "completed",
+        ("success", _) if !failed => "completed",
         (_, Some(401 | 403)) => "auth_failed",
         (_, Some(429 | 529)) => "rate_limited",
         _ => "failed",
     };
+    let mut prompts = Vec::new();
+    if let Some(list) = uuids.of(line) {
+        // Anything but a list names no prompt.
+        let _ = json::elements(list, |uuid| {
+            prompts.extend(json::string(uuid).map(Cow::into_owned));
+        });
+    }
     Verdict {
         outcome,
-        num_turns: frame.num_turns.unwrap_or(0),
-        prompts: match frame.user_message_uuids {
-            Some(Value::Array(uuids)) => uuids
-                .iter()
-                .filter_map(|uuid| uuid.as_str().map(str::to_owned))
-                .collect(),
-            _ => Vec::new(),
-        },
-        total_cost_usd: frame.total_cost_usd,
+        num_turns: number(turns).and_then(|value| value.as_u64()).unwrap_or(0),
+        prompts,
+        total_cost_usd: number(cost).and_then(|value| value.as_f64()),
     }
 }
 

@@ -63,6 +63,12 @@ impl Clocks {
         self.0[clock as usize] = Some(at);
     }
 
+    /// Sets a deadline, or moves it to an earlier time; never to a later one.
+    pub(super) fn advance(&mut self, clock: Clock, at: Instant) {
+        let place = &mut self.0[clock as usize];
+        *place = Some(place.map_or(at, |set| set.min(at)));
+    }
+
     /// Takes a deadline back.
     pub(super) fn clear(&mut self, clock: Clock) {
         self.0[clock as usize] = None;

@@ -399,7 +399,7 @@ impl Session {
         if !self.is_run {
             return;
         }
-        if was_stopped {
+        if was_stopped || verdict.is_final() {
             self.tasks.clear();
             self.finish_run(now, out);
         } else if self.had_tasks {
@@ -420,9 +420,13 @@ impl Session {
         for clock in [Clock::Quiet, Clock::Total] {
             self.clocks.clear(clock);
         }
-        self.shared.change_silently(|view| {
-            view.state.go(State::Draining);
-        });
+        let mut begun = false;
+        self.shared
+            .change_silently(|view| begun = view.state.go(State::Draining));
+        // On its way out already: another result puts nothing off.
+        if !begun || self.is_forced() {
+            return;
+        }
         out.push(Action::CloseStdin);
         self.clocks
             .set(Clock::AfterResult, now + self.timeouts.after_result);

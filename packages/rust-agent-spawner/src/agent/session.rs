@@ -319,11 +319,21 @@ impl Session {
 
     /// The ladder: end of input, SIGTERM after half of `grace`, force after all of it.
     pub(super) fn descend(&mut self, grace: Duration, now: Instant, out: &mut Vec<Action>) {
-        self.grace = grace;
+        if self.is_forced() || self.clocks.is_set(Clock::Kill) {
+            return;
+        }
+        // Whoever asks again may hurry it, never put it off.
+        let asked = self.clocks.is_set(Clock::Terminate);
+        self.grace = if asked { self.grace.min(grace) } else { grace };
         self.clocks.clear(Clock::Write);
         self.step("shutdown");
         out.push(Action::CloseStdin);
-        self.clocks.set(Clock::Terminate, now + grace / 2);
+        self.clocks.advance(Clock::Terminate, now + grace / 2);
+    }
+
+    /// Force was ordered: nothing that happens later is a rung of the ladder.
+    pub(super) fn is_forced(&self) -> bool {
+        self.shared.view().rung == Some("kill")
     }
 
     /// End the agent at once.
@@ -343,6 +353,9 @@ impl Session {
             diagnostics::agent(Level::Info, &self.shared, || format!("killed: {reason}"));
             out.push(Action::Order(Order::Kill));
             self.forced = true;
+            for clock in [Clock::AfterResult, Clock::Terminate, Clock::Kill] {
+                self.clocks.clear(clock);
+            }
         }
     }
 
@@ -393,10 +406,12 @@ impl Session {
                 Clock::Interrupted => self.kill("no answer to an interrupt", out),
                 Clock::Quiet => self.finish_run(now, out),
                 Clock::AfterResult | Clock::Terminate => {
+                    self.clocks.clear(Clock::AfterResult);
+                    self.clocks.clear(Clock::Terminate);
                     self.step("terminate");
                     out.push(Action::Order(Order::Signal(15)));
                     let half = (self.grace / 2).max(Duration::from_secs(1));
-                    self.clocks.set(Clock::Kill, now + half);
+                    self.clocks.advance(Clock::Kill, now + half);
                 }
                 Clock::Kill => self.kill("shutdown grace exceeded", out),
                 Clock::Report => self.press_leash(now, out),
