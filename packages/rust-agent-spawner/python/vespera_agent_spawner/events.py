@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from typing import Any
 
-__all__ = ["Event", "PythonEvent"]
+__all__ = ["Event", "PythonEvent", "frame_of"]
 
 
 def _loads() -> Callable[[bytes], Any]:
@@ -94,12 +94,19 @@ class PythonEvent(Event):
 
     __slots__ = ("_data", "_kind", "_length", "_raw", "_received_at")
 
-    def __init__(self, kind: str, raw: bytes, received_at: float, length: int) -> None:
+    def __init__(
+        self,
+        kind: str,
+        raw: bytes,
+        received_at: float,
+        length: int,
+        data: dict[str, Any] | None = None,
+    ) -> None:
         self._kind = kind
         self._raw = raw
         self._received_at = received_at
         self._length = length
-        self._data: dict[str, Any] | None = None
+        self._data = data
 
     @property
     def kind(self) -> str:
@@ -132,7 +139,7 @@ class PythonEvent(Event):
         if texts:
             return "".join(texts)
         partial = self.data.get("event")
-        delta = partial.get("delta") if isinstance(partial, Mapping) else None
+        delta = partial.get("delta") if isinstance(partial, dict) else None
         text = self._text("result")
         return _text_of(delta, "text") if text is None else text
 
@@ -173,13 +180,13 @@ class PythonEvent(Event):
 
     def _content(self) -> Any:
         message = self.data.get("message")
-        return message.get("content") if isinstance(message, Mapping) else None
+        return message.get("content") if isinstance(message, dict) else None
 
-    def _blocks(self, kind: str) -> Iterator[Mapping[str, Any]]:
+    def _blocks(self, kind: str) -> list[dict[str, Any]]:
         content = self._content()
-        for block in content if isinstance(content, list) else ():
-            if isinstance(block, Mapping) and block.get("type") == kind:
-                yield block
+        if not isinstance(content, list):
+            return []
+        return [block for block in content if isinstance(block, dict) and block.get("type") == kind]
 
     def __reduce__(self) -> tuple[Any, ...]:
         return PythonEvent, (self._kind, self._raw, self._received_at, self._length)
@@ -192,12 +199,20 @@ def decode(kind: str, raw: bytes) -> dict[str, Any]:
     """The frame of a line; empty for a line that is none."""
     if kind in _BARE:
         return {}
+    return frame_of(raw) or {}
+
+
+def frame_of(line: bytes) -> dict[str, Any] | None:
+    """The frame of a line; None for a line that is no JSON object."""
     try:
-        frame = _decode(raw)
+        frame = _decode(line)
     except (ValueError, RecursionError):
         # orjson refuses lone surrogates and NaN, which the CLI may print and json accepts.
-        frame = json.loads(raw)
-    return frame if isinstance(frame, dict) else {}
+        try:
+            frame = json.loads(line)
+        except (ValueError, RecursionError):
+            return None
+    return frame if isinstance(frame, dict) else None
 
 
 def describe(kind: str, subtype: str | None, text: str | None, tool: str | None) -> str:
@@ -211,5 +226,5 @@ def describe(kind: str, subtype: str | None, text: str | None, tool: str | None)
 
 
 def _text_of(source: Any, name: str) -> str | None:
-    value = source.get(name) if isinstance(source, Mapping) else None
+    value = source.get(name) if isinstance(source, dict) else None
     return value if isinstance(value, str) else None

@@ -1,7 +1,7 @@
 """Responsible for one agent's life on the loop: initialize, turns, the ladder, the end.
 
-States move only through ``_move`` and its table. Everything here runs on the reactor's thread;
-``PythonSession`` is the face that other threads see.
+States move only through ``_move`` and its table. Everything here runs on one loop: the owner's, or
+the reactor's, whose face to other threads is ``PythonSession``.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ import json
 import signal
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
 from vespera_agent_spawner._counters import Counters, kind_label
@@ -26,12 +27,14 @@ from vespera_agent_spawner.backends.python.framing import LineFramer, Oversize
 from vespera_agent_spawner.backends.python.limits import LimitKeeper
 from vespera_agent_spawner.backends.python.listener import Listener
 from vespera_agent_spawner.backends.python.moves import MOVES
+from vespera_agent_spawner.backends.python.owner_loop import begin
 from vespera_agent_spawner.backends.python.process import ChildProcess
 from vespera_agent_spawner.backends.python.stderr_tail import StderrTail, shown
 from vespera_agent_spawner.backends.python.sweep import Sweeper
 from vespera_agent_spawner.backends.python.turn import Turn
 from vespera_agent_spawner.config import Limits
 from vespera_agent_spawner.errors import AgentBusy, AgentError, AgentFailed, AgentTimeout
+from vespera_agent_spawner.events import frame_of
 from vespera_agent_spawner.results import ExitStatus, State, TurnResult
 
 __all__ = ["Conversation"]
@@ -71,6 +74,10 @@ class Conversation:
         self._turn: Turn | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
         self._ladder: asyncio.Task[None] | None = None
+        self._loop = asyncio.get_running_loop()
+        self._ended: asyncio.Future[ExitStatus] = self._loop.create_future()
+        self._mute: asyncio.TimerHandle | None = None
+        self._died: tuple[int | None, int | None] = (None, None)
         self._limits = LimitKeeper(limits)
         self._ended_by: str | None = None
         self._why: str | None = None
@@ -82,7 +89,9 @@ class Conversation:
         self._background_tasks = BackgroundTasks()
         self._idle = IdleClock(self)
         self._expired: tuple[str, float] | None = None
-        self.sweeper = Sweeper(process.pid, tag, census)
+        self.sweeper = Sweeper(process.pid, process.born, tag, census)
+        #: Its loop runs no more: what it says is written down but moves nothing.
+        self.buried = False
         self.stderr = StderrTail()
         self.state = State.STARTING
         self.session_id = launch.session_id
@@ -122,12 +131,10 @@ class Conversation:
         self._move(State.READY)
 
     def _attach(self) -> None:
-        loop = asyncio.get_running_loop()
-        self._ended: asyncio.Future[ExitStatus] = loop.create_future()
         self._process.attach(
-            loop, self._on_stdout, self.stderr.feed, self._on_stdout_end, self._on_exit
+            self._loop, self._on_stdout, self.stderr.feed, self._on_stdout_end, self._on_exit
         )
-        self._limits.watch(self._process.pid, self.sweeper.tag, self.begin_kill)
+        self._limits.watch(self.sweeper, self.begin_kill)
         self._log.info("started pid %d: %s", self._process.pid, self._launch.program)
 
     # -- turns -----------------------------------------------------------------------------
@@ -301,41 +308,51 @@ class Conversation:
         self._counters.add("vespera_event_bytes_total", len(data))
         self._on_lines(self._framer.feed(data))
 
-    def _on_lines(self, lines: Iterator[bytes | Oversize]) -> None:
+    def _on_lines(self, lines: Sequence[bytes | Oversize]) -> None:
+        """All lines of one reading; counters and clocks take them as one."""
+        if not lines:
+            return
+        self._background_tasks.noted()
+        kinds: Counter[str] = Counter()
         for line in lines:
             if self._process.transcript is not None:
                 self._process.transcript.agent(line)
-            self._on_line(line)
+            if not self.buried:
+                kinds[self._on_line(line)] += 1
+        for kind, count in kinds.items():
+            self._counters.add("vespera_events_total", count, kind=kind)
 
-    def _on_line(self, line: bytes | Oversize) -> None:
+    def _on_line(self, line: bytes | Oversize) -> str:
+        """One line; returns its kind as the metrics name it."""
         if isinstance(line, Oversize):
-            self._counters.add("vespera_events_total", kind="oversize")
             self._publish("oversize", line.head, line.length)
             self._log.warning("a line of %d bytes is over the cap and was skipped", line.length)
-            return
-        try:
-            frame = json.loads(line)
-        except (ValueError, RecursionError):
-            frame = None
-        if not isinstance(frame, dict):
-            self._counters.add("vespera_events_total", kind="output")
+            return "oversize"
+        frame = frame_of(line)
+        if frame is None:
             self._publish("output", line, len(line))
             self._log.debug("not a frame: %r", line[:200])
-            return
+            return "output"
         kind = frame.get("type")
-        self._counters.add("vespera_events_total", kind=kind_label(kind))
+        if not isinstance(kind, str):
+            self._idle.note(frame)
+            self._publish("output", line, len(line))
+            return kind_label(kind)
         self._idle.note(frame)
-        # Kept before the result is told: whoever hears of the end finds all events.
+        receive = self._RECEIVERS.get(kind)
+        # Kept before the result is told: whoever hears of the end finds all events. A consumer
+        # may change what it is given, so a frame that is read on is not given.
         if kind != "control_response":
-            self._publish(kind if isinstance(kind, str) else "output", line, len(line))
-        receive = self._RECEIVERS.get(kind) if isinstance(kind, str) else None
+            self._publish(kind, line, len(line), frame if receive is None else None)
         if receive is not None:
             receive(self, frame)
+        return kind_label(kind)
 
-    def _publish(self, kind: str, raw: bytes, length: int) -> None:
-        self._background_tasks.noted()
+    def _publish(
+        self, kind: str, raw: bytes, length: int, frame: dict[str, Any] | None = None
+    ) -> None:
         if self.listener is not None:
-            self.listener.event(kind, bytes(raw), length)
+            self.listener.event(kind, raw, length, frame)
 
     def _on_response(self, frame: Mapping[str, Any]) -> None:
         response = frame.get("response")
@@ -406,12 +423,11 @@ class Conversation:
     }
 
     def _on_stdout_end(self) -> None:
-        self._background(self._end_if_mute())
+        self._mute = self._loop.call_later(_CLOSED_OUTPUT_GRACE, self._end_if_mute)
 
-    async def _end_if_mute(self) -> None:
-        await asyncio.wait({self._ended}, timeout=_CLOSED_OUTPUT_GRACE)
-        if not self._ended.done() and self.state is not State.DRAINING:
-            await self._end_for("it closed its output but did not exit")
+    def _end_if_mute(self) -> None:
+        if self.state is not State.DRAINING:
+            self.begin_kill("it closed its output but did not exit")
 
     @property
     def pid(self) -> int:
@@ -442,15 +458,22 @@ class Conversation:
         self._move(State.DRAINING)
         self._process.end_input()
         if not await self._ends_within(after_result):
-            self._step("term", "terminate")
-            self._process.signal_group(signal.SIGTERM)
-            self._process.signal_group(signal.SIGCONT)
+            self.terminate()
             if not await self._ends_within(1.0):
-                self._force()
+                self.force()
 
     async def ended(self) -> ExitStatus:
         """Wait until nothing of the agent is left."""
         return await asyncio.shield(self._ended)
+
+    def when_ended(self, then: Callable[[], None]) -> None:
+        """Call ``then`` on the loop when nothing of the agent is left."""
+        self._ended.add_done_callback(lambda _: then())
+
+    async def tasks_done(self) -> None:
+        """Wait for what the end has woken."""
+        if self._tasks:
+            await asyncio.wait(self._tasks)
 
     def begin_shutdown(self, grace: float) -> None:
         """``shutdown`` without waiting."""
@@ -491,7 +514,7 @@ class Conversation:
         self._log.info("killed: %s", reason)
         self._why = self._why or reason
         self._move(State.DRAINING)
-        self._force()
+        self.force()
 
     async def _end_for(self, reason: str) -> None:
         self.begin_kill(reason)
@@ -500,17 +523,31 @@ class Conversation:
     async def _descend(self, grace: float) -> None:
         self.sweeper.remember()
         await self.interrupt_quietly()
-        self._step("eof", "shutdown")
-        self._process.end_input()
+        self.close_input()
         if await self._ends_within(grace / 2):
             return
         self.sweeper.remember()
+        self.terminate()
+        if not await self._ends_within(grace / 2):
+            self.force()
+
+    def close_input(self) -> None:
+        """The first step of the ladder."""
+        self._step("eof", "shutdown")
+        self._process.end_input()
+
+    def terminate(self) -> None:
+        """The second one."""
         self._step("term", "terminate")
         # CONT after TERM: a stopped process would keep the signal pending.
         self._process.signal_group(signal.SIGTERM)
         self._process.signal_group(signal.SIGCONT)
-        if not await self._ends_within(grace / 2):
-            self._force()
+
+    def force(self) -> None:
+        """The last one."""
+        self.sweeper.remember()
+        self._step("kill", "kill")
+        self._process.signal_group(signal.SIGKILL)
 
     async def interrupt_quietly(self) -> None:
         """A turn in flight is told to stop, so that the transcript ends cleanly; no waiting."""
@@ -519,11 +556,6 @@ class Conversation:
                 request = frames.control_request("vespera-stop", {"subtype": "interrupt"})
                 async with asyncio.timeout(0.2):
                     await self._process.write(frames.encode(request))
-
-    def _force(self) -> None:
-        self.sweeper.remember()
-        self._step("kill", "kill")
-        self._process.signal_group(signal.SIGKILL)
 
     def _step(self, rung: str, by: str) -> None:
         self._ended_by = by
@@ -534,31 +566,43 @@ class Conversation:
         return self._ended.done()
 
     def _on_exit(self) -> None:
-        self._background(self._finish())
-
-    async def _finish(self) -> None:
         """Exited, plus a bounded drain; then the sweep, then the zombie, then the waiters."""
+        self.note_exit()
+        self.sweeper.sweep(_SWEEP_DEADLINE, self.conclude)
+
+    def has_exited(self) -> bool:
+        """Whether the leader is dead, reaped or not."""
+        return self._process.has_exited()
+
+    def note_exit(self) -> None:
+        """The leader is dead: how it died, and what it said last."""
         self._limits.unwatch()
-        code, number = self._process.peek_exit()
-        if code is None and number is None:
+        if self._mute is not None:
+            self._mute.cancel()
+        self._died = self._process.peek_exit()
+        if self._died == (None, None):
             self.sweeper.forget_leader()
         self._process.drain()
         self._on_lines(self._framer.finish())
-        before = self.sweeper.killed
-        survivors = await self.sweeper.sweep(_SWEEP_DEADLINE)
-        self.orphans_reaped = self.sweeper.killed - before
+
+    def conclude(self, survivors: Sequence[int]) -> None:
+        """Nobody else is left of the tree, but for those that would not die."""
+        self.orphans_reaped = self.sweeper.killed
         self._counters.add("vespera_orphans_reaped_total", self.orphans_reaped)
         if survivors:
             self._log.error("processes that would not die: %s", survivors)
+        self.sweeper.forget_leader()
         self._process.reap()
         self._launch.discard()
         self.exit_status = self._limits.exit_status(
-            code, number, self._ended_by, self._why, [str(pid) for pid in survivors]
+            *self._died, self._ended_by, self._why, [str(pid) for pid in survivors]
         )
         self._move(State.ENDED if self._greeted else State.SPAWN_FAILED)
         self._log.info("ended: %s", self.exit_status.reason)
-        self._fail_waiters()
-        self._ended.set_result(self.exit_status)
+        # A closed loop wakes nobody, and says so.
+        with contextlib.suppress(RuntimeError):
+            self._fail_waiters()
+            self._ended.set_result(self.exit_status)
         self.on_end()
 
     def _fail_waiters(self) -> None:
@@ -590,9 +634,5 @@ class Conversation:
             "stderr_tail": self.stderr.text(),
         }
 
-    def _background(self, work: Any) -> asyncio.Task[Any]:
-        # The loop holds tasks weakly; without this set a running task could be collected.
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
+    def _background(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        return begin(self._loop, self._tasks, work)

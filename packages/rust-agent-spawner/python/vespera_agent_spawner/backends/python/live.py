@@ -1,26 +1,27 @@
 """Responsible for an agent of the Python backend as an event loop sees it.
 
-The conversation runs on the backend's own thread. What happens there is kept here until the
-owner's loop, which is woken once, comes and asks.
+The conversation runs on the owner's loop too, as a careful engineer would write it. What happens is
+kept here until the owner, who is woken once, comes and asks.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any
 
 from vespera_agent_spawner._description import OUTPUT_LIMIT
 from vespera_agent_spawner.adapters.launch import Launch
-from vespera_agent_spawner.backends.python import proc
+from vespera_agent_spawner.backends.python.burial import bury
 from vespera_agent_spawner.backends.python.conversation import Conversation
 from vespera_agent_spawner.backends.python.event_queue import EventQueue
+from vespera_agent_spawner.backends.python.owner_loop import OwnerLoop, begin
 from vespera_agent_spawner.backends.python.process import ChildProcess
 from vespera_agent_spawner.backends.python.program import Program
-from vespera_agent_spawner.backends.python.reactor import Reactor
 from vespera_agent_spawner.config import AgentConfig, Limits, Timeouts
 from vespera_agent_spawner.errors import AgentBusy, AgentError, AgentFailed, SpawnError
 from vespera_agent_spawner.events import Event
@@ -47,7 +48,7 @@ class LivePythonSession:
     def __init__(
         self,
         backend: PythonBackend,
-        reactor: Reactor,
+        home: OwnerLoop,
         config: AgentConfig,
         launch: Launch,
         news: Callable[[], None],
@@ -55,7 +56,7 @@ class LivePythonSession:
         listening: bool,
     ) -> None:
         self._backend = backend
-        self._reactor = reactor
+        self._home = home
         self._config = config
         self._launch = launch
         self._news = news
@@ -77,44 +78,45 @@ class LivePythonSession:
         self._began = time.monotonic()
         self._started_at = time.time()
         self._first_output: float | None = None
-        self._ending: tuple[str, float] | None = None
         self._ready = False
         self._over = False
-
-    # -- the reactor's thread --------------------------------------------------------------
+        self._tasks: set[asyncio.Task[Any]] = set()
 
     def begin(self, tag: tuple[str, str]) -> None:
         """Start the process; ``news`` tells how it went."""
-        self._reactor.submit(self._live(tag))
+        try:
+            process = self._process = ChildProcess(self._launch, tag, self._config.limits)
+        except AgentError as error:
+            self._fail(error)
+            return
+        kind = Conversation if self._talks else Program
+        talk = self._conversation = kind(
+            self._launch,
+            process,
+            tag,
+            self._home.census,
+            startup=self._timeouts.startup,
+            write=self._timeouts.write,
+            backend=self._backend.name,
+            counters=self._backend.counters,
+            limits=self._config.limits,
+        )
+        talk.listener = self
+        talk.idle_limits = self._timeouts.idle
+        talk.on_end = self._on_end
+        self._home.living.add(talk)
+        self._begin(self._live(talk))
 
-    async def _live(self, tag: tuple[str, str]) -> None:
+    async def _live(self, talk: Conversation) -> None:
         total = self._timeouts.total
         watch = None
+        if total is not None:
+            watch = self._loop.call_later(total, talk.expire, "total", total)
         try:
-            loop = asyncio.get_running_loop()
-            process = ChildProcess(self._launch, tag, self._config.limits)
-            self._process = process
-            kind = Conversation if self._talks else Program
-            conversation = kind(
-                self._launch,
-                process,
-                tag,
-                self._reactor.census,
-                startup=self._timeouts.startup,
-                write=self._timeouts.write,
-                backend=self._backend.name,
-                counters=self._backend.counters,
-                limits=self._config.limits,
-            )
-            conversation.listener = self
-            conversation.idle_limits = self._timeouts.idle
-            self._conversation = conversation
-            if self._ending is not None:
-                self._carry_out(*self._ending)
-            if total is not None:
-                watch = loop.call_later(total, conversation.expire, "total", total)
-            await conversation.initialize()
-            self._ready = True
+            await talk.initialize()
+        except asyncio.CancelledError:
+            await self._cancelled(talk)
+            raise
         except AgentFailed as error:
             self._fail(
                 SpawnError(
@@ -128,16 +130,38 @@ class LivePythonSession:
         except AgentError as error:
             self._fail(error)
             return
+        self._ready = True
         self.changed()
-        if isinstance(conversation, Program):
-            await self._turn(conversation, self._config.prompt or "", self._timeouts.turn)
-        elif self._config.prompt is not None:
-            await self._run(conversation, self._config.prompt)
-        await conversation.ended()
+        try:
+            if isinstance(talk, Program):
+                await self._turn(talk, self._config.prompt or "", self._timeouts.turn)
+            elif self._config.prompt is not None:
+                await self._run(talk, self._config.prompt)
+        except asyncio.CancelledError:
+            await self._cancelled(talk)
+            raise
+        finally:
+            talk.when_ended(lambda: self._close(watch))
+
+    async def _cancelled(self, talk: Conversation) -> None:
+        """Only whoever ends all tasks of the loop cancels ours: the agent ends with them."""
+        talk.begin_kill("its event loop ends")
+        await talk.ended()
+        await talk.tasks_done()
+
+    def _on_end(self) -> None:
+        self._home.living.discard(self._talk)
+        if self._talk.buried:
+            self._close(None)
+
+    def _close(self, watch: asyncio.TimerHandle | None) -> None:
         if watch is not None:
             watch.cancel()
         self._over = True
         self.changed()
+
+    def _begin(self, work: Coroutine[Any, Any, Any]) -> None:
+        begin(self._loop, self._tasks, work)
 
     def _fail(self, error: AgentError) -> None:
         self._failure = error
@@ -163,31 +187,30 @@ class LivePythonSession:
         return end
 
     def changed(self) -> None:
-        """Wake the owner's loop, once until it has come."""
+        """Wake the owner, once until it has come."""
         if self._told:
             return
         self._told = True
-        try:
-            self._loop.call_soon_threadsafe(self._news)
-        except RuntimeError:
-            # The owner's loop is closed: nobody is left to own the agent.
-            if self._conversation is not None:
-                self._conversation.begin_kill("its event loop is closed")
+        # A loop that is closed over its agent has nobody to be woken.
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon(self._news)
 
-    def event(self, kind: str, raw: bytes, length: int) -> None:
+    def event(self, kind: str, raw: bytes, length: int, frame: dict[str, Any] | None) -> None:
         """One line of output."""
         if self._first_output is None and (
             kind in ("assistant", "stream_event") or not self._talks
         ):
             self._first_output = time.monotonic() - self._began
-        if not self._queue.listening:
+        queue = self._queue
+        if not queue.listening:
             return
-        if not self._queue.put(kind, raw, length) and self._conversation is not None:
-            self._conversation.begin_kill(OUTPUT_LIMIT)
-        if self._queue.is_full and not self._paused and self._conversation is not None:
+        if not queue.put(kind, raw, length, frame):
+            self._talk.begin_kill(OUTPUT_LIMIT)
+        if not self._paused and queue.is_full:
             self._paused = True
-            self._conversation.pause_reading(True)
-        self.changed()
+            self._talk.pause_reading(True)
+        if not self._told:
+            self.changed()
 
     def late_result(self, result: TurnResult) -> None:
         """A run's background task answered after the turn: its result is the run's."""
@@ -283,7 +306,7 @@ class LivePythonSession:
         talk = self._conversation
         if talk is None or self.state.is_over:
             return Usage(rss=0, cpu_seconds=0.0, processes=0, open_files=0)
-        return proc.tree_usage(talk.pid, talk.sweeper.tag)
+        return talk.sweeper.usage()
 
     def heard(self) -> None:
         self._told = False
@@ -301,7 +324,7 @@ class LivePythonSession:
         talk = self._conversation
         if self._paused and not self._queue.is_full and talk is not None:
             self._paused = False
-            self._reactor.call_soon(lambda: talk.pause_reading(False))
+            talk.pause_reading(False)
 
     def backlog(self) -> tuple[int, int, int]:
         return len(self._queue), self._queue.dropped, self._queue.spilled
@@ -315,11 +338,11 @@ class LivePythonSession:
         return answers
 
     def answer(self, ask: str, frame: Mapping[str, Any]) -> None:
-        self._reactor.submit(self._talk.answer(ask, frame))
+        self._begin(self._talk.answer(ask, frame))
 
     def request(self, request: Mapping[str, Any]) -> str:
         request_id = f"vespera-{uuid.uuid4()}"
-        self._reactor.submit(self._request(request_id, request))
+        self._begin(self._request(request_id, request))
         return request_id
 
     async def _request(self, request_id: str, request: Mapping[str, Any]) -> None:
@@ -342,7 +365,7 @@ class LivePythonSession:
             raise talk.ended_error()
         self._in_turn = True
         self._turn_end = None
-        self._reactor.submit(self._turn(talk, prompt, timeout))
+        self._begin(self._turn(talk, prompt, timeout))
 
     def take_turn(self) -> TurnResult | None:
         end, self._turn_end = self._turn_end, None
@@ -357,44 +380,39 @@ class LivePythonSession:
             raise self._failure
 
     def interrupt(self) -> None:
-        if self._conversation is not None:
-            self._reactor.submit(self._conversation.interrupt())
+        talk = self._conversation
+        if talk is not None and talk.state is State.IN_TURN:
+            self._begin(talk.interrupt())
 
     def abandon(self) -> None:
         if self._conversation is not None:
-            self._reactor.call_soon(self._conversation.abandon_turn)
-
-    def kill(self) -> None:
-        self._end("kill", 0.0)
+            self._conversation.abandon_turn()
 
     def begin_shutdown(self, grace: float) -> None:
-        self._end("shutdown", grace)
-
-    def _end(self, how: str, grace: float) -> None:
         if self._conversation is None:
-            # The process is being started by a worker that cannot be stopped: end it then.
-            self._ending = (how, grace)
+            return
+        if grace <= 0:
+            self.kill()
         else:
-            self._reactor.call_soon(lambda: self._carry_out(how, grace))
+            self._conversation.begin_shutdown(grace)
 
-    def _carry_out(self, how: str, grace: float) -> None:
-        talk = self._talk
-        if how == "kill" or grace <= 0:
-            talk.begin_kill("asked to")
+    def kill(self) -> None:
+        talk = self._conversation
+        if talk is None or talk.state.is_over:
+            return
+        if self._loop.is_running():
+            # Later even on its own thread: an agent that is dropped is killed out of the middle
+            # of anything.
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(talk.begin_kill, "asked to")
         else:
-            talk.begin_shutdown(grace)
+            bury([talk], 0.0)
 
     @property
     def _talk(self) -> Conversation:
         if self._conversation is None:
             raise AgentFailed(f"agent '{self.agent_id}' has not started")
         return self._conversation
-
-    # -- for the backend's close -----------------------------------------------------------
-
-    def end(self, grace: float) -> Any:
-        """The work of ``shutdown``, for the reactor's own thread."""
-        return self._talk.shutdown(grace)
 
     def execute(self, prompt: str, timeout: float | None) -> TurnResult:
         raise AgentFailed("an agent of a Supervisor is driven by its event loop")

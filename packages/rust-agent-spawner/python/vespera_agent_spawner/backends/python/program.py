@@ -19,7 +19,11 @@ _LAST_LINE = 64 * 1024
 class Program(Conversation):
     """One process without a protocol."""
 
-    last_line = ""
+    _last = b""
+
+    @property
+    def last_line(self) -> str:
+        return self._last[:_LAST_LINE].decode("utf-8", "replace")
 
     async def initialize(self) -> None:
         """Begin to read; it is ready as soon as it runs."""
@@ -35,10 +39,14 @@ class Program(Conversation):
         if timeout is not None:
             watch = asyncio.get_running_loop().call_later(timeout, self.expire, "turn", timeout)
         try:
-            # While it reads its input it may be done with it, or be ended.
-            feeding = self._background(self._feed(prompt))
-            await self.ended()
-            feeding.cancel()
+            if prompt:
+                # While it reads its input it may be done with it, or be ended.
+                feeding = self._background(self._feed(prompt))
+                await self.ended()
+                feeding.cancel()
+            else:
+                self._process.end_input()
+                await self.ended()
         finally:
             self._idle.disarm()
             if timeout is not None:
@@ -57,19 +65,17 @@ class Program(Conversation):
 
     async def _feed(self, prompt: str) -> None:
         with contextlib.suppress(OSError):
-            if prompt:
-                await self._process.write(prompt.encode("utf-8", "surrogateescape"))
+            await self._process.write(prompt.encode("utf-8", "surrogateescape"))
         self._process.end_input()
 
-    def _on_line(self, line: bytes | Oversize) -> None:
+    def _on_line(self, line: bytes | Oversize) -> str:
         if isinstance(line, Oversize):
-            super()._on_line(line)
-            return
-        self._counters.add("vespera_events_total", kind="output")
+            return super()._on_line(line)
         if line:
-            self.last_line = line[:_LAST_LINE].decode("utf-8", "replace")
+            self._last = line
         self._idle.note({})
         self._publish("output", line, len(line))
+        return "output"
 
     def _on_stdout_end(self) -> None:
         """It may close its output and work on."""

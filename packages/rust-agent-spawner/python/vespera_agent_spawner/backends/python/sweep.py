@@ -10,9 +10,13 @@ import asyncio
 import contextlib
 import os
 import signal
+from collections.abc import Callable
 
 from vespera_agent_spawner.backends.python import proc
 from vespera_agent_spawner.backends.python.census import Census
+from vespera_agent_spawner.backends.python.roll import Roll
+from vespera_agent_spawner.backends.python.usage import tree_usage
+from vespera_agent_spawner.results import Usage
 
 __all__ = ["Sweeper"]
 
@@ -22,13 +26,14 @@ _PAUSE = 0.01
 class Sweeper:
     """The tree of one agent. The leader must not be reaped before the last sweep."""
 
-    def __init__(self, leader: int, tag: tuple[str, str], census: Census) -> None:
+    def __init__(self, leader: int, born: int, tag: tuple[str, str], census: Census) -> None:
         self._leader = leader
-        self._born = proc.start_time(leader) or 0
+        self.born = born
         self._census = census
         self._tag = f"{tag[0]}={tag[1]}".encode()
         self._known: set[tuple[int, int]] = set()
         self._killed: set[tuple[int, int]] = set()
+        census.roll.leaders.add(leader)
 
     @property
     def killed(self) -> int:
@@ -40,37 +45,55 @@ class Sweeper:
         return self._tag
 
     def forget_leader(self) -> None:
-        """Somebody else reaped the leader: its number may be a stranger's, so trust it no more."""
+        """It is reaped: its number may be a stranger's, so trust it no more."""
+        self._census.roll.leaders.discard(self._leader)
         self._leader = -1
 
     def remember(self) -> None:
         """Note who belongs to the tree now, while descent still shows it."""
         found = proc.descendants(self._leader)
         if found is None:
-            found = self._members(proc.Table())
+            self._census.roll.look()
+            found = self._members(self._census.roll)
         for process in found:
             self._known.add((process.pid, process.start_time))
 
-    async def sweep(self, deadline: float) -> list[int]:
-        """Kill until nobody is left; returns the pids that outlived ``deadline`` seconds.
+    def sweep(self, deadline: float, swept: Callable[[list[int]], None]) -> None:
+        """Kill until nobody is left, on the running loop; ``swept`` is told the pids that
+        outlived ``deadline`` seconds.
 
-        A process may fork between the reading and the kill: so the loop, until a reading finds
-        nobody.
+        Not a task: whoever cancels all tasks of a loop must not stop this one.
         """
         loop = asyncio.get_running_loop()
         end = loop.time() + deadline
-        while True:
-            found = self._members(await self._census.taken())
-            if not found:
-                self._reap_adopted()
-                return []
-            for process in found:
-                if _kill_exactly(process.pid, process.start_time):
-                    self._killed.add((process.pid, process.start_time))
-                self._known.add((process.pid, process.start_time))
-            if loop.time() >= end:
-                return [process.pid for process in found]
-            await asyncio.sleep(_PAUSE)
+
+        def taken() -> None:
+            left = self.kill(self._census.roll)
+            if not left or loop.time() >= end:
+                swept(left)
+            else:
+                loop.call_later(_PAUSE, self._census.ask, taken)
+
+        self._census.ask(taken)
+
+    def kill(self, roll: Roll) -> list[int]:
+        """Kill whoever the roll, which has just looked, shows; returns their pids.
+
+        A process may fork between the look and the kill: so do it again until nobody is found.
+        """
+        found = self._members(roll)
+        for process in found:
+            if _kill_exactly(process.pid, process.start_time):
+                self._killed.add((process.pid, process.start_time))
+            self._known.add((process.pid, process.start_time))
+        if not found:
+            self._reap_adopted()
+        return [process.pid for process in found]
+
+    def usage(self, *, reaped: bool = False, files: bool = True) -> Usage:
+        """What the tree uses now, for the loop's own thread; see ``tree_usage``."""
+        roll = self._census.roll
+        return tree_usage(self._leader, self.born, self._tag, roll, reaped=reaped, files=files)
 
     def _reap_adopted(self) -> None:
         """Orphans of the tree are ours where the host is PID 1 of a container, or a subreaper."""
@@ -81,8 +104,8 @@ class Sweeper:
                 with contextlib.suppress(ChildProcessError):
                     os.waitpid(pid, os.WNOHANG)
 
-    def _members(self, table: proc.Table) -> list[proc.Process]:
-        return table.members(self._leader, self._born, self._tag, frozenset(self._known))
+    def _members(self, roll: Roll) -> list[proc.Process]:
+        return roll.members(self._leader, self.born, self._tag, self._known)
 
 
 def _kill_exactly(pid: int, start_time: int) -> bool:
