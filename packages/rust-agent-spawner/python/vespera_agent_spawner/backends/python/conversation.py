@@ -466,7 +466,12 @@ class Conversation:
         """Wait until nothing of the agent is left."""
         return await asyncio.shield(self._ended)
 
-    def when_ended(self, then: Callable[[], None]) -> None:
+    @property
+    def is_ended(self) -> bool:
+        """Whether nothing of the agent is left."""
+        return self._ended.done()
+
+    def when_ended(self, then: Callable[[], object]) -> None:
         """Call ``then`` on the loop when nothing of the agent is left."""
         self._ended.add_done_callback(lambda _: then())
 

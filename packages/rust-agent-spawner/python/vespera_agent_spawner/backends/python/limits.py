@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import math
 import os
 import resource
@@ -32,6 +33,7 @@ _MOMENT = 0.1
 _CPU_SLACK = 2
 
 
+@functools.cache
 def unenforced() -> tuple[str, ...]:
     """The limits that cannot be kept on this system."""
     missing = () if hasattr(resource, "prlimit") else ("open_files", "cpu_seconds", "file_size")

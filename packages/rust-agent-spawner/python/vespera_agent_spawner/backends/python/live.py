@@ -61,7 +61,8 @@ class LivePythonSession:
         self._launch = launch
         self._news = news
         self._loop = asyncio.get_running_loop()
-        self._told = False
+        # Whoever starts an agent asks at once.
+        self._told = True
         self._timeouts = config.timeouts or Timeouts()
         self._queue = EventQueue(config.overflow, (config.limits or Limits()).output)
         self._queue.listen(listening)
@@ -78,6 +79,7 @@ class LivePythonSession:
         self._began = time.monotonic()
         self._started_at = time.time()
         self._first_output: float | None = None
+        self._watch: asyncio.TimerHandle | None = None
         self._ready = False
         self._over = False
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -105,27 +107,29 @@ class LivePythonSession:
         talk.idle_limits = self._timeouts.idle
         talk.on_end = self._on_end
         self._home.living.add(talk)
-        self._begin(self._live(talk))
+        total = self._timeouts.total
+        if total is not None:
+            self._watch = self._loop.call_later(total, talk.expire, "total", total)
+        if isinstance(talk, Program):
+            talk.run(self._config.prompt or "", self._timeouts.turn)
+            talk.when_ended(lambda: self._program_over(talk))
+            self._ready = True
+        else:
+            self._begin(self._live(talk))
+
+    def _program_over(self, talk: Program) -> None:
+        self._turn_end = talk.timed_out()
+        self._close()
 
     async def _live(self, talk: Conversation) -> None:
-        total = self._timeouts.total
-        watch = None
-        if total is not None:
-            watch = self._loop.call_later(total, talk.expire, "total", total)
         try:
             await talk.initialize()
         except asyncio.CancelledError:
             await self._cancelled(talk)
+            self._fail(self._start_error(talk.ended_error()))
             raise
         except AgentFailed as error:
-            self._fail(
-                SpawnError(
-                    str(error),
-                    program=self._launch.program,
-                    stage="initialize",
-                    context=error.context,
-                )
-            )
+            self._fail(self._start_error(error))
             return
         except AgentError as error:
             self._fail(error)
@@ -133,15 +137,10 @@ class LivePythonSession:
         self._ready = True
         self.changed()
         try:
-            if isinstance(talk, Program):
-                await self._turn(talk, self._config.prompt or "", self._timeouts.turn)
-            elif self._config.prompt is not None:
+            if self._config.prompt is not None:
                 await self._run(talk, self._config.prompt)
-        except asyncio.CancelledError:
-            await self._cancelled(talk)
-            raise
         finally:
-            talk.when_ended(lambda: self._close(watch))
+            talk.when_ended(self._close)
 
     async def _cancelled(self, talk: Conversation) -> None:
         """Only whoever ends all tasks of the loop cancels ours: the agent ends with them."""
@@ -149,14 +148,22 @@ class LivePythonSession:
         await talk.ended()
         await talk.tasks_done()
 
+    def _start_error(self, error: AgentFailed) -> SpawnError:
+        program = self._launch.program
+        return SpawnError(str(error), program=program, stage="initialize", context=error.context)
+
     def _on_end(self) -> None:
         self._home.living.discard(self._talk)
+        if self._watch is not None:
+            self._watch.cancel()
         if self._talk.buried:
-            self._close(None)
+            self._in_turn = False
+            self._close()
 
-    def _close(self, watch: asyncio.TimerHandle | None) -> None:
-        if watch is not None:
-            watch.cancel()
+    def _close(self) -> None:
+        if self._in_turn:
+            # What the turn says about its end comes first.
+            return
         self._over = True
         self.changed()
 
@@ -179,16 +186,27 @@ class LivePythonSession:
     ) -> TurnResult | AgentError:
         try:
             end: TurnResult | AgentError = await conversation.turn(prompt, limit)
+        except asyncio.CancelledError:
+            self._in_turn = False
+            await self._cancelled(conversation)
+            raise
         except AgentError as error:
             end = error
         self._turn_end = end
         self._in_turn = False
-        self.changed()
+        if conversation.is_ended and self._config.prompt is None:
+            self._close()
+        else:
+            self.changed()
         return end
 
     def changed(self) -> None:
         """Wake the owner, once until it has come."""
         if self._told:
+            return
+        talk = self._conversation
+        if talk is not None and talk.state.is_over and not self._over and self._failure is None:
+            # Its last words come with its end.
             return
         self._told = True
         # A loop that is closed over its agent has nobody to be woken.

@@ -9,7 +9,7 @@ import signal
 from vespera_agent_spawner.backends.python.conversation import INTERRUPT_GRACE, Conversation
 from vespera_agent_spawner.backends.python.framing import Oversize
 from vespera_agent_spawner.errors import AgentTimeout
-from vespera_agent_spawner.results import State, TurnResult
+from vespera_agent_spawner.results import State
 
 __all__ = ["Program"]
 
@@ -25,43 +25,42 @@ class Program(Conversation):
     def last_line(self) -> str:
         return self._last[:_LAST_LINE].decode("utf-8", "replace")
 
-    async def initialize(self) -> None:
-        """Begin to read; it is ready as soon as it runs."""
+    def run(self, prompt: str, timeout: float | None) -> None:
+        """Begin its whole life. No task waits for its end: most programs need none."""
         self._attach()
         self._greeted = True
         self._move(State.READY)
-
-    async def turn(self, prompt: str, timeout: float | None) -> TurnResult:
-        """Its whole life. Never returns: the exit raises ``AgentFailed`` as a turn without a
-        result does, a limit of time ``AgentTimeout``."""
         self._move(State.IN_TURN)
         self._idle.arm()
+        watch = None
         if timeout is not None:
-            watch = asyncio.get_running_loop().call_later(timeout, self.expire, "turn", timeout)
-        try:
-            if prompt:
-                # While it reads its input it may be done with it, or be ended.
-                feeding = self._background(self._feed(prompt))
-                await self.ended()
-                feeding.cancel()
-            else:
-                self._process.end_input()
-                await self.ended()
-        finally:
-            self._idle.disarm()
-            if timeout is not None:
-                watch.cancel()
-        if self._expired is not None:
-            which, limit = self._expired
-            self._counters.add("vespera_runs_total", outcome="timed_out")
-            raise AgentTimeout(
-                f"agent '{self._launch.agent_id}': not done within {limit:g} s "
-                f"(timeouts.{which}); it was ended",
-                which=which,
-                after=limit,
-                context=self._context(),
-            )
-        raise self.ended_error()
+            watch = self._loop.call_later(timeout, self.expire, "turn", timeout)
+        if prompt:
+            # While it reads its input it may be done with it, or be ended.
+            feeding = self._background(self._feed(prompt))
+            self.when_ended(feeding.cancel)
+        else:
+            self._process.end_input()
+        self.when_ended(lambda: self._stop_clocks(watch))
+
+    def _stop_clocks(self, watch: asyncio.TimerHandle | None) -> None:
+        self._idle.disarm()
+        if watch is not None:
+            watch.cancel()
+
+    def timed_out(self) -> AgentTimeout | None:
+        """Once it has ended: the limit of time that it was ended for. Its exit says the rest."""
+        if self._expired is None:
+            return None
+        which, limit = self._expired
+        self._counters.add("vespera_runs_total", outcome="timed_out")
+        return AgentTimeout(
+            f"agent '{self._launch.agent_id}': not done within {limit:g} s "
+            f"(timeouts.{which}); it was ended",
+            which=which,
+            after=limit,
+            context=self._context(),
+        )
 
     async def _feed(self, prompt: str) -> None:
         with contextlib.suppress(OSError):
