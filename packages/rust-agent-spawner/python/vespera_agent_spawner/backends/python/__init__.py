@@ -347,7 +347,7 @@ class PythonSession:
         self._reactor.call_soon(lambda: self._conversation.begin_kill("asked to"))
 
     def forget_in_fork(self) -> None:
-        self._process.forget_in_fork()
+        self._conversation.forget_in_fork()
 
     def _wait(self, work: Coroutine[Any, Any, _T]) -> _T:
         return self._reactor.submit(work).result()

@@ -496,6 +496,7 @@ class Conversation:
 
     def forget_in_fork(self) -> None:
         self._process.forget_in_fork()
+        self.sweeper.forget_tree()
 
     # -- the end ---------------------------------------------------------------------------
 

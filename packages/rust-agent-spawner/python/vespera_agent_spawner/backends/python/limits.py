@@ -27,7 +27,7 @@ from vespera_agent_spawner.results import ExitStatus
 __all__ = ["LimitKeeper", "apply", "oom_kills", "unenforced"]
 
 _PERIOD = 0.2
-_MOMENT = 0.1
+_MOMENT = 1.0
 
 # From SIGXCPU, which says why, to SIGKILL.
 _CPU_SLACK = 2

@@ -87,7 +87,12 @@ class LivePythonSession:
     def begin(self, tag: tuple[str, str]) -> None:
         """Start the process; ``news`` tells how it went."""
         try:
-            process = self._process = ChildProcess(self._launch, tag, self._config.limits)
+            process = self._process = ChildProcess(
+                self._launch,
+                tag,
+                self._config.limits,
+                fed=self._talks or bool(self._config.prompt),
+            )
         except AgentError as error:
             self._fail(error)
             return

@@ -32,7 +32,9 @@ class OwnerLoop:
         read_end, write_end = os.pipe()
         reader = _Reader()
         loop.add_reader(read_end, reader.ring)
-        weakref.finalize(reader, _closed, self.living, read_end, write_end).atexit = False
+        self._descriptors = (read_end, write_end)
+        self._closing = weakref.finalize(reader, _closed, self.living, self._descriptors)
+        self._closing.atexit = False
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop | None:
@@ -41,7 +43,9 @@ class OwnerLoop:
 
     def forget_in_fork(self) -> None:
         """In a forked child: closing its copy of the loop ends nobody."""
-        self.living.clear()
+        if self._closing.detach() is not None:
+            for descriptor in self._descriptors:
+                os.close(descriptor)
 
 
 class _Reader:
@@ -51,7 +55,7 @@ class _Reader:
         """Never called: nobody writes."""
 
 
-def _closed(living: set[Conversation], *descriptors: int) -> None:
+def _closed(living: set[Conversation], descriptors: tuple[int, int]) -> None:
     for descriptor in descriptors:
         os.close(descriptor)
     bury(tuple(living), 0.0)

@@ -35,18 +35,24 @@ _DRAIN_LIMIT = 256 * 1024 * 1024
 
 
 class ChildProcess:
-    """A started program; callbacks run on the loop. Its start is the only blocking part."""
+    """A started program; callbacks run on the loop. Its start is the only blocking part.
 
-    def __init__(self, launch: Launch, tag: tuple[str, str], limits: Limits | None) -> None:
+    Who is not ``fed`` has an empty stdin.
+    """
+
+    def __init__(
+        self, launch: Launch, tag: tuple[str, str], limits: Limits | None, *, fed: bool = True
+    ) -> None:
         self._stdin: socket.socket | None = None
         self._stdout: int | None = None
         self._stderr: int | None = None
         self._pidfd: int | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._write_lock = asyncio.Lock()
+        self._forgotten = False
         self.transcript: Transcript | None = None
         try:
-            self._start(launch, tag)
+            self._start(launch, tag, fed)
             if limits is not None:
                 self._limit(launch, limits)
         except BaseException as error:
@@ -55,26 +61,30 @@ class ChildProcess:
                 raise _spawn_error(launch, error) from error
             raise
 
-    def _start(self, launch: Launch, tag: tuple[str, str]) -> None:
+    def _start(self, launch: Launch, tag: tuple[str, str], fed: bool) -> None:
+        stdin = subprocess.DEVNULL
         theirs: list[int] = []
         try:
-            # A socket, not a pipe, for stdin: shutdown() ends it even where a forked worker
-            # of the host has inherited our end.
-            self._stdin, stdin = socket.socketpair()
-            theirs.append(stdin.detach())
-            self._stdout, write_end = os.pipe()
-            theirs.append(write_end)
-            self._stderr, write_end = os.pipe()
-            theirs.append(write_end)
+            self._stdout, stdout = os.pipe()
+            theirs.append(stdout)
+            self._stderr, stderr = os.pipe()
+            theirs.append(stderr)
+            if fed:
+                # A socket, not a pipe, for stdin: shutdown() ends it even where a forked worker
+                # of the host has inherited our end.
+                self._stdin, end = socket.socketpair()
+                self._stdin.setblocking(False)
+                stdin = end.detach()
+                theirs.append(stdin)
             if launch.transcript is not None:
                 self.transcript = Transcript(launch.transcript)
             now = start_clock()
             self._popen = subprocess.Popen(
                 launch.argv,
                 executable=launch.program,
-                stdin=theirs[0],
-                stdout=theirs[1],
-                stderr=theirs[2],
+                stdin=stdin,
+                stdout=stdout,
+                stderr=stderr,
                 cwd=launch.working_directory,
                 env={**launch.environment, tag[0]: tag[1]},
                 start_new_session=True,
@@ -84,7 +94,6 @@ class ChildProcess:
                 os.close(descriptor)
         self.pid = self._popen.pid
         self.born = started(self.pid, now)
-        self._stdin.setblocking(False)
         os.set_blocking(self._stdout, False)
         os.set_blocking(self._stderr, False)
 
@@ -235,8 +244,9 @@ class ChildProcess:
             return
 
         def readable() -> None:
-            self._close_pidfd()
-            on_exit()
+            if self._pidfd is not None:
+                self._close_pidfd()
+                on_exit()
 
         loop.add_reader(self._pidfd, readable)
 
@@ -274,6 +284,8 @@ class ChildProcess:
 
     def signal_group(self, number: int) -> None:
         """Signal the process group; only while the leader is not reaped."""
+        if self._forgotten:
+            return
         # ESRCH: empty group. EPERM: a group of zombies only (macOS), or a changed uid.
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, number)
@@ -314,6 +326,7 @@ class ChildProcess:
                 with contextlib.suppress(OSError):
                     os.close(descriptor)
         self._stdout = self._stderr = self._pidfd = None
+        self._forgotten = True
         # The parent's child is not ours: no ResourceWarning, no waitpid from Popen.__del__.
         self._popen.returncode = 0
 

@@ -49,6 +49,12 @@ class Sweeper:
         self._census.roll.leaders.discard(self._leader)
         self._leader = -1
 
+    def forget_tree(self) -> None:
+        """In a forked child: nobody of it is ours to end."""
+        self._leader = -1
+        self._tag = b""
+        self._known.clear()
+
     def remember(self) -> None:
         """Note who belongs to the tree now, while descent still shows it."""
         found = proc.descendants(self._leader)
