@@ -14,11 +14,24 @@ from typing import Any
 __all__ = ["Event", "PythonEvent", "frame_of"]
 
 
+_raw_decode = json.JSONDecoder().raw_decode
+
+
+def _plain(line: bytes) -> Any:
+    """What ``json.loads`` does, without its looking for other encodings and for white space."""
+    try:
+        text = line.decode()
+        frame, end = _raw_decode(text)
+    except ValueError:
+        return json.loads(line)
+    return frame if end == len(text) else json.loads(line)
+
+
 def _loads() -> Callable[[bytes], Any]:
     try:
         import orjson  # type: ignore[import-not-found, unused-ignore]
     except ImportError:
-        return json.loads
+        return _plain
     loads: Callable[[bytes], Any] = orjson.loads
     return loads
 
@@ -135,9 +148,16 @@ class PythonEvent(Event):
         content = self._content()
         if isinstance(content, str):
             return content
-        texts = [b["text"] for b in self._blocks("text") if isinstance(b.get("text"), str)]
-        if texts:
-            return "".join(texts)
+        if isinstance(content, list):
+            texts = [
+                text
+                for block in content
+                if isinstance(block, dict)
+                and block.get("type") == "text"
+                and isinstance(text := block.get("text"), str)
+            ]
+            if texts:
+                return texts[0] if len(texts) == 1 else "".join(texts)
         partial = self.data.get("event")
         delta = partial.get("delta") if isinstance(partial, dict) else None
         text = self._text("result")

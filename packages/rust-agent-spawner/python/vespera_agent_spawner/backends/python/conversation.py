@@ -44,6 +44,9 @@ _CLOSED_OUTPUT_GRACE = 2.0  # stdout ended but the process lives
 _SWEEP_DEADLINE = 2.0
 _UNKILLABLE_GRACE = 3.0
 
+# What a line is that is no frame; frames of these names are told apart by nobody.
+_BARE = ("output", "oversize")
+
 
 class Conversation:
     """One process and the conversation with it."""
@@ -320,10 +323,11 @@ class Conversation:
             if not self.buried:
                 kinds[self._on_line(line)] += 1
         for kind, count in kinds.items():
-            self._counters.add("vespera_events_total", count, kind=kind)
+            label = kind if kind in _BARE else kind_label(kind)
+            self._counters.add("vespera_events_total", count, kind=label)
 
     def _on_line(self, line: bytes | Oversize) -> str:
-        """One line; returns its kind as the metrics name it."""
+        """One line; returns its kind."""
         if isinstance(line, Oversize):
             self._publish("oversize", line.head, line.length)
             self._log.warning("a line of %d bytes is over the cap and was skipped", line.length)
@@ -333,12 +337,12 @@ class Conversation:
             self._publish("output", line, len(line))
             self._log.debug("not a frame: %r", line[:200])
             return "output"
+        if self.idle_limits is not None:
+            self._idle.note(frame)
         kind = frame.get("type")
         if not isinstance(kind, str):
-            self._idle.note(frame)
             self._publish("output", line, len(line))
-            return kind_label(kind)
-        self._idle.note(frame)
+            return "other"
         receive = self._RECEIVERS.get(kind)
         # Kept before the result is told: whoever hears of the end finds all events. A consumer
         # may change what it is given, so a frame that is read on is not given.
@@ -346,7 +350,7 @@ class Conversation:
             self._publish(kind, line, len(line), frame if receive is None else None)
         if receive is not None:
             receive(self, frame)
-        return kind_label(kind)
+        return kind
 
     def _publish(
         self, kind: str, raw: bytes, length: int, frame: dict[str, Any] | None = None
