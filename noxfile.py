@@ -198,7 +198,7 @@ def bench(session: nox.Session) -> None:
     install_pins(session, "bench")
     install_editable(session, profile="release")
     session.run("asv", "check", "--environment=existing:python")
-    session.run("python", "-m", "benchmarks.table", *session.posargs)
+    session.run("python", "-m", "benchmarks.agents", *session.posargs)
 
 
 @nox.session
@@ -212,7 +212,7 @@ def bench_smoke(session: nox.Session) -> None:
     session.run(
         "asv", "run", "--environment=existing:python", "--quick", "--dry-run", "--show-stderr"
     )
-    session.run("python", "-m", "benchmarks.table", "--smoke")
+    session.run("python", "-m", "benchmarks.agents", "--smoke")
 
 
 @nox.session

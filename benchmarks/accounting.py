@@ -1,4 +1,4 @@
-"""Responsible for what a piece of work costs: wall clock, and the CPU time of everything it started.
+"""Responsible for what a piece of work costs: wall clock, and the CPU time of all that it started.
 
 The CPU time is that of a control group which holds a process and all that it starts, guardian
 and leashes included, less what the agents themselves used. Without a writable cgroup2 only the

@@ -76,9 +76,7 @@ def asyncio_peer(kind: str, count: int, *, uvloop: bool = False) -> Cost:
             lambda: asyncio_reference.listen(program, talk(count, size), touched), uvloop=uvloop
         )
     program, turns = SESSIONS[kind]
-    do = functools.partial(
-        asyncio_reference.sessions, str(compiled(program)), count, WIDTH, turns
-    )
+    do = functools.partial(asyncio_reference.sessions, str(compiled(program)), count, WIDTH, turns)
     return on_loop(do, uvloop=uvloop)
 
 

@@ -27,6 +27,8 @@ def compiled(name: str) -> Path:
         if compiler is None:
             raise FileNotFoundError("no C compiler (cc, gcc, clang) on PATH; the floor needs one")
         making = program.with_suffix(f".{os.getpid()}")
-        subprocess.run([compiler, "-O2", *FLAGS.get(name, ()), "-o", str(making), str(source)], check=True)
+        subprocess.run(
+            [compiler, "-O2", *FLAGS.get(name, ()), "-o", str(making), str(source)], check=True
+        )
         making.rename(program)
     return program

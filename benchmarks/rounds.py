@@ -30,7 +30,8 @@ class Target:
     def words(self) -> str:
         if self.figure == STREAM:
             return f">= {self.value:g} GB/s of stream per core"
-        return f"{'>=' if self.figure == RATE else '<='} {self.value:g} x {self.against}'s {self.figure}"
+        sign = ">=" if self.figure == RATE else "<="
+        return f"{sign} {self.value:.3g} x {self.against}'s {self.figure}"
 
     def kept(self, ratio: float) -> bool:
         return ratio <= self.value if self.figure == CPU else ratio >= self.value
@@ -83,7 +84,8 @@ def play(work: Work, rounds: int, count: int | None = None) -> Played:
 def report(played: Played) -> list[dict[str, object]]:
     """Print a block of the table; returns it as rows of plain data."""
     work = played.work
-    print(f"\n{work.key} · {work.title}  ({len(next(iter(played.costs.values())))} rounds of {played.count})")
+    rounds = len(next(iter(played.costs.values())))
+    print(f"\n{work.key} - {work.title}  ({rounds} rounds of {played.count})")
     print(f"  {'who':<16}{work.unit + '/s':>14}{'CPU us each':>14}")
     rows: list[dict[str, object]] = []
     for name, costs in played.costs.items():

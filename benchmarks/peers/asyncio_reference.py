@@ -43,7 +43,8 @@ async def session(program: str, turns: int, places: asyncio.Semaphore) -> None:
     """Spawn, initialize, `turns` prompts, EOF, exit; with -1 only spawn and exit."""
     async with places:
         if turns < 0:
-            return await start_and_end(program)
+            await start_and_end(program)
+            return
         process = await asyncio.create_subprocess_exec(program, stdin=PIPE, stdout=PIPE)
         assert process.stdin is not None
         initialize = {"subtype": "initialize"}

@@ -11,7 +11,7 @@ use vespera_agent_spawner::agent::queue::Overflow;
 use vespera_agent_spawner::agent::{Idle, Plan, Timeouts};
 use vespera_agent_spawner::handle::{Handle, Launch};
 use vespera_agent_spawner::sampler::Ceilings;
-use vespera_guardian::Limits;
+use vespera_guardian::{Environment, Limits};
 
 static PAUSED: AtomicBool = AtomicBool::new(false);
 
@@ -88,11 +88,13 @@ pub fn launch_of(tag: &str, index: u64, kind: &str, grace: u32) -> Launch {
     let program = std::env::current_exe().unwrap_or_default();
     let program = program.to_string_lossy().into_owned();
     let word = |text: &str| text.as_bytes().to_vec();
+    let mut environment = Environment::default();
+    environment.push(b"CHAOS_TAG", tag.as_bytes());
     Launch {
         agent_id: format!("agent-{index}"),
         session_id: format!("session-{index}"),
         argv: vec![word(&program), word("adversary"), word(kind)],
-        environment: vec![(word("CHAOS_TAG"), word(tag))],
+        environment: environment.into(),
         directory: word("/"),
         timeouts: Timeouts {
             startup: Duration::from_secs(50),

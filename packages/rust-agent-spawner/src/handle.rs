@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use vespera_error::Error;
-use vespera_guardian::Limits;
+use vespera_guardian::{Environment, Limits};
 
 /// Between two looks at whether the caller wants to stop; Ctrl-C is promised within 100 ms.
 const SLICE: Duration = Duration::from_millis(50);
@@ -31,7 +31,7 @@ pub struct Launch {
     pub agent_id: String,
     pub session_id: String,
     pub argv: Vec<Vec<u8>>,
-    pub environment: Vec<(Vec<u8>, Vec<u8>)>,
+    pub environment: Arc<Environment>,
     pub directory: Vec<u8>,
     pub timeouts: Timeouts,
     pub limits: Limits,
@@ -132,13 +132,6 @@ impl Handle {
         let reactor = Reactor::current().map_err(io)?;
         let argv: Vec<&[u8]> = launch.argv.iter().map(Vec::as_slice).collect();
         let mark = crate::sweep::mark();
-        let environment: Vec<Vec<u8>> = launch
-            .environment
-            .iter()
-            .map(|(name, value)| [name.as_slice(), b"=", value].concat())
-            .chain([mark.clone()])
-            .collect();
-        let environment: Vec<&[u8]> = environment.iter().map(Vec::as_slice).collect();
         let kept = Kept::by(launch.cgroup.as_deref());
         let cgroup = launch
             .cgroup
@@ -148,7 +141,8 @@ impl Handle {
             program: program_bytes(&argv),
             directory: &launch.directory,
             argv: &argv,
-            environment: &environment,
+            environment: &launch.environment,
+            mark: &mark,
             limits: kept.kernel_limits(launch.limits),
             cgroup: &cgroup,
             host_death_grace_ms: launch.host_death_grace_ms,

@@ -1,16 +1,16 @@
 //! The Python bindings: converts, releases the interpreter, calls `handle`, converts back.
 
-use crate::agent::{Cause, Plan, adapter};
-use crate::config;
+use crate::agent::{Cause, Ending, Plan, View, adapter};
+use crate::config::{self, AgentConfig};
 use crate::handle::{Handle, Launch, Stopped};
 use pyo3::exceptions::PyKeyboardInterrupt;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 use serde_json::Value;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use vespera_error::{Error, ErrorCode};
-use vespera_guardian::EndedBy;
+use vespera_guardian::{EndedBy, Environment};
 
 mod events;
 
@@ -52,51 +52,81 @@ fn raised(stopped: Stopped) -> PyErr {
     }
 }
 
-/// A configuration in the terms of the engine.
-struct Settled {
-    launch: Launch,
-    plan: Plan,
+/// What of a configuration the engine decides by, read and checked once for many agents.
+#[pyclass(frozen, name = "Settings", module = "vespera_agent_spawner._native")]
+struct PySettings {
+    config: AgentConfig,
 }
+
+#[pymethods]
+impl PySettings {
+    #[new]
+    fn new(config_json: &str) -> PyResult<Self> {
+        Ok(Self {
+            config: config::read(config_json)?,
+        })
+    }
+}
+
+/// An environment, encoded once for many agents.
+#[pyclass(frozen, name = "Environment", module = "vespera_agent_spawner._native")]
+struct PyEnvironment {
+    inner: Arc<Environment>,
+}
+
+#[pymethods]
+impl PyEnvironment {
+    #[new]
+    fn new(entries: Vec<(Vec<u8>, Vec<u8>)>) -> Self {
+        let mut environment = Environment::default();
+        for (name, value) in entries {
+            environment.push(&name, &value);
+        }
+        Self {
+            inner: environment.into(),
+        }
+    }
+}
+
+/// Who the agent is (its id, its session's), its argv and its directory.
+type Identity = (String, String, Vec<Vec<u8>>, Vec<u8>);
 
 /// What the agent's own configuration does not say: seconds that the host's death leaves it, the
 /// delegated cgroup in which it gets one of its own, and the path of its transcript.
 type Around = (f64, Option<Vec<u8>>, Option<Vec<u8>>);
 
-/// What has bytes of its own, beside the configuration's text: argv, environment, directory.
-type Bytes = (Vec<Vec<u8>>, Vec<(Vec<u8>, Vec<u8>)>, Vec<u8>);
-
-impl Settled {
-    fn of(config_json: &str, bytes: Bytes, session_id: String, around: Around) -> PyResult<Self> {
-        let (grace, cgroup, transcript) = around;
-        let grace = seconds(grace, "host_death_grace")?.as_millis();
-        let config = config::read(config_json)?;
-        let (argv, environment, directory) = bytes;
-        Ok(Self {
-            launch: Launch {
-                agent_id: config
-                    .agent_id
-                    .clone()
-                    .unwrap_or_else(|| session_id.clone()),
-                session_id,
-                argv,
-                environment,
-                directory,
-                timeouts: config::timeouts(&config),
-                limits: config::kernel_limits(&config),
-                host_death_grace_ms: u32::try_from(grace).unwrap_or(u32::MAX),
-                cgroup,
-                ceilings: config::ceilings(&config),
-                overflow: config::overflow(&config),
-                output_limit: config::output_limit(&config),
-                transcript,
-            },
-            plan: Plan {
-                adapter: adapter::named(config.adapter),
-                agents: config.agents.map(Value::Object),
-                ..Plan::default()
-            },
-        })
-    }
+/// What to start, in the terms of the engine.
+fn launch_of(
+    settings: &PySettings,
+    environment: &PyEnvironment,
+    identity: Identity,
+    around: Around,
+) -> PyResult<(Launch, Plan)> {
+    let config = &settings.config;
+    let (agent_id, session_id, argv, directory) = identity;
+    let (grace, cgroup, transcript) = around;
+    let grace = seconds(grace, "host_death_grace")?.as_millis();
+    let launch = Launch {
+        agent_id,
+        session_id,
+        argv,
+        environment: Arc::clone(&environment.inner),
+        directory,
+        timeouts: config::timeouts(config),
+        limits: config::kernel_limits(config),
+        host_death_grace_ms: u32::try_from(grace).unwrap_or(u32::MAX),
+        cgroup,
+        ceilings: config::ceilings(config),
+        overflow: config::overflow(config),
+        output_limit: config::output_limit(config),
+        transcript,
+    };
+    let plan = Plan {
+        adapter: adapter::named(config.adapter),
+        agents: config.agents.clone().map(Value::Object),
+        ..Plan::default()
+    };
+    Ok((launch, plan))
 }
 
 fn seconds(value: f64, field: &str) -> PyResult<Duration> {
@@ -120,6 +150,22 @@ type Ended = (
     Vec<String>,
 );
 
+fn ended(ending: Ending, view: &View) -> Ended {
+    let by = match ending.by {
+        EndedBy::GuardianDeath => Some("guardian"),
+        EndedBy::Itself | EndedBy::Host | EndedBy::HostDeath => view.rung,
+    };
+    let signalled = ending.signal != 0;
+    (
+        (!signalled).then_some(ending.code),
+        signalled.then_some(ending.signal),
+        by,
+        view.reason.as_deref().map(str::to_owned),
+        ending.cause.map(Cause::name),
+        view.survivors.clone(),
+    )
+}
+
 /// One agent in a persistent session.
 #[pyclass(frozen, name = "Session", module = "vespera_agent_spawner._native")]
 struct PySession {
@@ -129,27 +175,16 @@ struct PySession {
 #[pymethods]
 impl PySession {
     /// Starts a session and waits until the CLI has answered `initialize`.
-    ///
-    /// `around`: see [`Around`].
     #[staticmethod]
     fn spawn(
         py: Python<'_>,
-        config_json: &str,
-        argv: Vec<Vec<u8>>,
-        environment: Vec<(Vec<u8>, Vec<u8>)>,
-        working_directory: Vec<u8>,
-        session_id: String,
+        settings: &PySettings,
+        environment: &PyEnvironment,
+        identity: Identity,
         around: Around,
     ) -> PyResult<Self> {
-        let settled = Settled::of(
-            config_json,
-            (argv, environment, working_directory),
-            session_id,
-            around,
-        )?;
-        let handle = detached(py, |interrupted| {
-            Handle::spawn(&settled.launch, settled.plan, interrupted)
-        })?;
+        let (launch, plan) = launch_of(settings, environment, identity, around)?;
+        let handle = detached(py, |interrupted| Handle::spawn(&launch, plan, interrupted))?;
         Ok(Self { handle })
     }
 
@@ -162,27 +197,20 @@ impl PySession {
     )]
     fn start(
         py: Python<'_>,
-        config_json: &str,
-        argv: Vec<Vec<u8>>,
-        environment: Vec<(Vec<u8>, Vec<u8>)>,
-        working_directory: Vec<u8>,
-        session_id: String,
+        settings: &PySettings,
+        environment: &PyEnvironment,
+        identity: Identity,
         around: Around,
         bridge: &PyBridge,
         prompt: Option<(String, String)>,
         answers_asks: bool,
         listening: bool,
     ) -> PyResult<Self> {
-        let mut settled = Settled::of(
-            config_json,
-            (argv, environment, working_directory),
-            session_id,
-            around,
-        )?;
-        settled.plan.prompt = prompt;
-        settled.plan.answers_asks = answers_asks;
+        let (launch, mut plan) = launch_of(settings, environment, identity, around)?;
+        plan.prompt = prompt;
+        plan.answers_asks = answers_asks;
         let bridge = Arc::clone(&bridge.inner);
-        let start = || Handle::start(&settled.launch, settled.plan, Some(bridge), listening);
+        let start = || Handle::start(&launch, plan, Some(bridge), listening);
         // One packet, 0.2 ms: beside a thread that computes, giving the interpreter away and
         // getting it back would take 5 ms.
         let handle = if crate::agent::process::is_ready() {
@@ -199,9 +227,12 @@ impl PySession {
         self.handle.number()
     }
 
-    /// The bridge's word was heard: what happens from now on is told again.
-    fn heard(&self) {
-        self.handle.shared().heard();
+    /// The bridge's word was heard: what happens from now on is told again. Returns whether more
+    /// than events changed, and whether the agent is over.
+    fn heard(&self) -> (bool, bool) {
+        let shared = self.handle.shared();
+        let changed = shared.heard();
+        (changed, changed && shared.view().state.is_over())
     }
 
     /// Begins or ends to keep events.
@@ -328,12 +359,6 @@ impl PySession {
         let (events, output_bytes) = self.handle.shared().counts();
         dict.set_item("events", events)?;
         dict.set_item("output_bytes", output_bytes)?;
-        dict.set_item(
-            "age_seconds",
-            Instant::now()
-                .duration_since(self.handle.started())
-                .as_secs_f64(),
-        )?;
         Ok(dict)
     }
 
@@ -356,30 +381,28 @@ impl PySession {
         self.handle.interrupt();
     }
 
+    /// How the agent ended, as `shutdown` tells it; None while it lives.
+    fn ending(&self) -> Option<Ended> {
+        let view = self.handle.shared().view();
+        let ending = view
+            .state
+            .is_over()
+            .then(|| view.ending.unwrap_or_default())?;
+        Some(ended(ending, &view))
+    }
+
+    /// Seconds since the start was asked for.
+    fn age(&self) -> f64 {
+        self.handle.started().elapsed().as_secs_f64()
+    }
+
     /// Ends the agent; returns code, signal, the last rung of our ladder (or whose death ended
     /// it), the reason, if it was one of ours, the limit or "oom" that the kernel ended it for,
     /// and what outlived force.
     fn shutdown(&self, py: Python<'_>, grace: f64) -> PyResult<Ended> {
         let grace = seconds(grace, "grace_seconds")?;
         let ending = detached(py, |interrupted| self.handle.shutdown(grace, interrupted))?;
-        let (rung, reason, survivors) = {
-            let view = self.handle.shared().view();
-            let reason = view.reason.as_deref().map(str::to_owned);
-            (view.rung, reason, view.survivors.clone())
-        };
-        let by = match ending.by {
-            EndedBy::GuardianDeath => Some("guardian"),
-            EndedBy::Itself | EndedBy::Host | EndedBy::HostDeath => rung,
-        };
-        let signalled = ending.signal != 0;
-        Ok((
-            (!signalled).then_some(ending.code),
-            signalled.then_some(ending.signal),
-            by,
-            reason,
-            ending.cause.map(Cause::name),
-            survivors,
-        ))
+        Ok(ended(ending, &self.handle.shared().view()))
     }
 
     /// Ends the agent by force; does not wait.
@@ -440,9 +463,9 @@ mod _native {
     use std::collections::BTreeMap;
 
     #[pymodule_export]
-    use super::PySession;
-    #[pymodule_export]
     use super::events::{PyBridge, PyEvent};
+    #[pymodule_export]
+    use super::{PyEnvironment, PySession, PySettings};
 
     #[pymodule_init]
     #[allow(clippy::unnecessary_wraps, reason = "pyo3 asks for a result")]

@@ -160,11 +160,15 @@ impl Mailbox {
         if self.owner != std::process::id() {
             return;
         }
-        self.commands
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push_back(command);
-        let _ = rustix::io::write(&self.bell, &1_u64.to_ne_bytes());
+        let first = {
+            let mut commands = self.commands.lock().unwrap_or_else(PoisonError::into_inner);
+            commands.push_back(command);
+            commands.len() == 1
+        };
+        // Whoever takes the commands silences the bell before it takes them all.
+        if first {
+            let _ = rustix::io::write(&self.bell, &1_u64.to_ne_bytes());
+        }
     }
 
     /// Reading all of /proc takes milliseconds that other agents' streams should not wait for.

@@ -26,11 +26,8 @@ pub fn start(
     let refuse = (libc::EINVAL, Stage::Request);
     let program = CString::new(request.program).map_err(|_| refuse)?;
     let directory = CString::new(request.directory).map_err(|_| refuse)?;
-    let mut texts = request
-        .strings
-        .split_inclusive(|byte| *byte == 0)
-        .map(<[u8]>::as_ptr)
-        .map(<*const u8>::cast);
+    let texts = request.strings.split_inclusive(|byte| *byte == 0);
+    let mut texts = texts.map(<[u8]>::as_ptr).map(<*const u8>::cast);
     let mut list = |length: u32| {
         let mut pointers: Vec<*const libc::c_char> = texts.by_ref().take(length as usize).collect();
         pointers.push(std::ptr::null());
@@ -93,20 +90,17 @@ fn attempt(child: &Child) -> (i32, Stage) {
         }
     }
     // SIGXCPU says why before SIGKILL follows; the others have no second step.
+    let limits = &child.limits;
     for (resource, value, slack) in [
-        (libc::RLIMIT_NOFILE, child.limits.open_files, 0),
-        (
-            libc::RLIMIT_CPU,
-            child.limits.cpu_seconds,
-            CPU_SLACK_SECONDS,
-        ),
-        (libc::RLIMIT_FSIZE, child.limits.file_size, 0),
+        (libc::RLIMIT_NOFILE, limits.open_files, 0),
+        (libc::RLIMIT_CPU, limits.cpu_seconds, CPU_SLACK_SECONDS),
+        (libc::RLIMIT_FSIZE, limits.file_size, 0),
     ] {
         if value != INHERIT && !birth::limit(resource, value, slack) {
             return (sys::errno(), Stage::Limits);
         }
     }
-    if child.limits.nice != INHERIT && !birth::renice(child.limits.nice) {
+    if limits.nice != INHERIT && !birth::renice(limits.nice) {
         return (sys::errno(), Stage::Limits);
     }
     // Without /proc it keeps the host's score.

@@ -16,6 +16,9 @@ const FORCE_DEADLINE_MS: u64 = 5000;
 /// Pause between two looks at a tree that is being killed.
 const FORCE_TICK_MS: i32 = 2;
 
+/// The leader's number once it was reaped: no process has it, and waiting for it fails.
+const NOBODY: i32 = i32::MAX;
+
 /// So many survivors are described; more are counted.
 const DESCRIBED: usize = 8;
 
@@ -34,7 +37,7 @@ pub fn run(packet: Packet, fds: &Fds, host_pidfd: i32, guardian: i32, guardian_p
         sys::exit(7)
     };
     let failed = |errno, stage| -> ! {
-        message::send(socket, &Report::Failed { errno, stage }.encode());
+        message::refuse(socket, errno, stage);
         sys::exit(0)
     };
     let bytes = &packet.buffer[..packet.len];
@@ -67,20 +70,11 @@ pub fn run(packet: Packet, fds: &Fds, host_pidfd: i32, guardian: i32, guardian_p
         }
     };
     // Holding a copy of the agent's pipes would hide its end of file from the host.
-    for fd in [Some(stdin), Some(stdout), Some(stderr), fds.get(4)]
-        .into_iter()
-        .flatten()
-    {
-        sys::close(fd);
-    }
-    message::send(
-        socket,
-        &Report::Started {
-            pid,
-            leash: sys::pid(),
-        }
-        .encode(),
-    );
+    (1..fds.len())
+        .filter_map(|place| fds.get(place))
+        .for_each(sys::close);
+    let leash = sys::pid();
+    message::send(socket, &Report::Started { pid, leash }.encode());
     let grace_ms = u64::from(request.grace_ms);
     drop(spilled);
     drop(packet);
@@ -167,7 +161,7 @@ impl Leash {
         }
     }
 
-    fn obey(&self, packet: &[u8]) {
+    fn obey(&mut self, packet: &[u8]) {
         match Order::decode(packet) {
             Some(Order::Signal(number)) => self.signal(i32::from(number)),
             Some(Order::Kill) => self.force(EndedBy::Host),
@@ -209,21 +203,22 @@ impl Leash {
     }
 
     /// Ends the tree: SIGKILL to direct children until none is left, then says so and exits.
-    fn force(&self, by: EndedBy) -> ! {
+    fn force(&mut self, by: EndedBy) -> ! {
         if let Some(cgroup) = &self.cgroup {
             cgroup.kill();
         }
-        let leader_alive = !children::has_ended(self.leader);
-        if leader_alive {
+        if !children::has_ended(self.leader) {
             children::kill(-self.leader, libc::SIGKILL);
-        } else {
-            self.report_exit();
         }
-        let mut exit_reported = !leader_alive;
         let mut killed = Vec::new();
         let deadline = sys::now_ms() + FORCE_DEADLINE_MS;
         let mut swept_reported = false;
         loop {
+            self.reap_leader();
+            // The children file may skip entries while it changes; ECHILD does not lie.
+            if children::childless() {
+                break;
+            }
             let mut others = 0_u32;
             let mut alive = [0_i32; DESCRIBED];
             children::for_each_child(|pid| {
@@ -239,17 +234,6 @@ impl Leash {
                     children::reap_if_ended(pid);
                 }
             });
-            if !exit_reported && children::has_ended(self.leader) {
-                self.report_exit();
-                exit_reported = true;
-            }
-            if exit_reported && others == 0 {
-                children::reap_if_ended(self.leader);
-                // The children file may skip entries while it changes; ECHILD does not lie.
-                if children::childless() {
-                    break;
-                }
-            }
             if !swept_reported && sys::now_ms() >= deadline {
                 for pid in alive.into_iter().filter(|pid| *pid != 0) {
                     message::send(self.socket, &children::describe(pid).encode());
@@ -257,11 +241,8 @@ impl Leash {
                 self.report_swept(by, &killed, others);
                 swept_reported = true;
             }
-            let mut watches = [Watch::read(self.signals)];
-            sys::poll(
-                &mut watches,
-                Some(if swept_reported { 100 } else { FORCE_TICK_MS }),
-            );
+            let tick = if swept_reported { 100 } else { FORCE_TICK_MS };
+            sys::poll(&mut [Watch::read(self.signals)], Some(tick));
             sys::take_signals(self.signals, 0);
         }
         if !swept_reported {
@@ -273,27 +254,27 @@ impl Leash {
         sys::exit(0)
     }
 
-    fn report_exit(&self) {
+    /// Tells how the leader ended and reaps it. From here on nothing is sent to its group, so its
+    /// number may become another's.
+    fn reap_leader(&mut self) {
         if let Some(end) = children::peek_status(self.leader) {
             message::send(self.socket, &end.encode());
+            children::reap(self.leader);
+            self.leader = NOBODY;
         }
     }
 
     fn report_swept(&self, by: EndedBy, killed: &[i32], survivors: u32) {
-        let killed = u32::try_from(killed.len()).unwrap_or(u32::MAX);
-        message::send(
-            self.socket,
-            &Report::Swept {
-                by,
-                killed,
-                survivors,
-                breach: self
-                    .cgroup
-                    .as_ref()
-                    .map_or(Breach::default(), Cgroup::breach),
-                cpu_us: children::reaped_cpu_us(),
-            }
-            .encode(),
-        );
+        let report = Report::Swept {
+            by,
+            killed: u32::try_from(killed.len()).unwrap_or(u32::MAX),
+            survivors,
+            breach: self
+                .cgroup
+                .as_ref()
+                .map_or(Breach::default(), Cgroup::breach),
+            cpu_us: children::reaped_cpu_us(),
+        };
+        message::send(self.socket, &report.encode());
     }
 }

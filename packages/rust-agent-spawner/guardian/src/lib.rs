@@ -99,6 +99,24 @@ impl Default for Limits {
     }
 }
 
+/// An environment as it travels, ready to be used for many agents.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Environment {
+    /// `NAME=value`, each NUL-terminated.
+    entries: Vec<u8>,
+    count: u32,
+}
+
+impl Environment {
+    /// Adds an entry; the caller vouches that its name is new here and that no part holds NUL.
+    pub fn push(&mut self, name: &[u8], value: &[u8]) {
+        for part in [name, b"=", value, b"\0"] {
+            self.entries.extend_from_slice(part);
+        }
+        self.count += 1;
+    }
+}
+
 /// A request to start one agent. `program` is an absolute path: no search happens in the guardian.
 ///
 /// File descriptors beside it, in order: the leash's socket, stdin, stdout, stderr; with
@@ -119,24 +137,28 @@ pub struct Spawn<'a> {
 }
 
 impl<'a> Spawn<'a> {
-    /// Header and strings of a request, to be sent as one packet or as header plus memfd.
-    pub fn encode(&self, argv: &[&[u8]], environment: &[&[u8]]) -> (Vec<u8>, Vec<u8>) {
-        let mut strings = Vec::new();
-        for text in [self.program, self.directory, self.cgroup]
-            .iter()
-            .chain(argv)
-            .chain(environment)
-        {
+    /// Header and strings of a request, to be sent as one packet or as header plus memfd. `mark` is
+    /// one more entry of the environment.
+    pub fn encode(
+        &self,
+        argv: &[&[u8]],
+        environment: &Environment,
+        mark: &[u8],
+    ) -> (Vec<u8>, Vec<u8>) {
+        let mut strings = Vec::with_capacity(environment.entries.len() + 1024);
+        let texts = [self.program, self.directory, self.cgroup];
+        for text in texts.iter().chain(argv).chain(&[mark]) {
             strings.extend_from_slice(text);
             strings.push(0);
         }
+        strings.extend_from_slice(&environment.entries);
         let mut header = Vec::with_capacity(SPAWN_HEADER);
         header.extend_from_slice(&VERSION.to_le_bytes());
         for value in [
             self.grace_ms,
             self.umask,
             count(argv.len()),
-            count(environment.len()),
+            environment.count.saturating_add(1),
             count(strings.len()),
         ] {
             header.extend_from_slice(&value.to_le_bytes());
@@ -153,6 +175,11 @@ impl<'a> Spawn<'a> {
         }
         header.resize(SPAWN_HEADER, 0);
         (header, strings)
+    }
+
+    /// The grace in a header, which is all that the guardian itself reads; 0 if it is not ours.
+    pub fn grace_ms_of(header: &[u8]) -> u32 {
+        read_u32(header, 4).unwrap_or(0)
     }
 
     /// Length in bytes of the strings that belong to a header; `None` if the header is not ours.
@@ -186,7 +213,7 @@ impl<'a> Spawn<'a> {
             return None;
         }
         Some(Self {
-            grace_ms: read_u32(header, 4)?,
+            grace_ms: Self::grace_ms_of(header),
             umask: read_u32(header, 8)?,
             limits: Limits {
                 open_files: read_u64(header, 24)?,
@@ -434,19 +461,21 @@ mod tests {
 
     #[test]
     fn a_request_survives_the_packet() {
-        let (header, strings) = request().encode(&[b"true", b""], &[b"A=1"]);
+        let mut environment = Environment::default();
+        environment.push(b"A", b"1");
+        let (header, strings) = request().encode(&[b"true", b""], &environment, b"MARK=2");
         assert_eq!(header.len(), SPAWN_HEADER);
         let read = Spawn::decode(&header, &strings).expect("our own packet");
-        assert_eq!((read.argc, read.envc, read.grace_ms), (2, 1, 250));
+        assert_eq!((read.argc, read.envc, read.grace_ms), (2, 2, 250));
         assert_eq!(
             (read.program, read.strings),
-            (&b"/bin/true"[..], &b"true\0\0A=1\0"[..])
+            (&b"/bin/true"[..], &b"true\0\0MARK=2\0A=1\0"[..])
         );
     }
 
     #[test]
     fn a_damaged_request_is_refused() {
-        let (header, strings) = request().encode(&[b"true"], &[]);
+        let (header, strings) = request().encode(&[b"true"], &Environment::default(), b"M=1");
         for cut in 0..strings.len() {
             assert!(
                 Spawn::decode(&header, &strings[..cut]).is_none(),
@@ -463,12 +492,12 @@ mod tests {
             program: b"true",
             ..request()
         }
-        .encode(&[b"true"], &[]);
+        .encode(&[b"true"], &Environment::default(), b"M=1");
         assert!(
             Spawn::decode(&header, &strings).is_none(),
             "a relative program"
         );
-        let (header, strings) = request().encode(&[b"a\0b"], &[]);
+        let (header, strings) = request().encode(&[b"a\0b"], &Environment::default(), b"M=1");
         assert!(
             Spawn::decode(&header, &strings).is_none(),
             "a NUL inside an argument"

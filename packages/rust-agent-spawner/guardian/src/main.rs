@@ -14,7 +14,7 @@ mod sys;
 
 use sys::message::{self, Fds, Received};
 use sys::{Buffer, Watch, children};
-use vespera_guardian::{HOST_FD, MAX_INLINE, Report, SPAWN_HEADER, Stage, hello};
+use vespera_guardian::{HOST_FD, MAX_INLINE, SPAWN_HEADER, Spawn, Stage, hello};
 
 /// How much longer than the longest grace the guardian leaves its leashes before it kills them.
 const LEASH_MARGIN_MS: u32 = 1000;
@@ -25,11 +25,8 @@ const ADOPTION_TICK_MS: i32 = 5;
 fn main() {
     // The host names itself: comparing it with the parent closes the window in which it died
     // before we were watching. 1 is a legal host, in a container.
-    let Some(host) = std::env::args()
-        .nth(1)
-        .and_then(|text| text.parse::<i32>().ok())
-    else {
-        sys::exit(2);
+    let Some(Ok(host)) = std::env::args().nth(1).map(|text| text.parse::<i32>()) else {
+        sys::exit(2)
     };
     sys::close_from(HOST_FD + 1);
     sys::become_guardian();
@@ -116,13 +113,10 @@ impl Guardian {
             None
         };
         if let Some((errno, stage)) = refusal {
-            message::send(socket, &Report::Failed { errno, stage }.encode());
+            message::refuse(socket, errno, stage);
             return buffer;
         }
-        let grace = packet
-            .get(4..8)
-            .and_then(|bytes| bytes.try_into().ok())
-            .map_or(0, u32::from_le_bytes);
+        let grace = Spawn::grace_ms_of(packet);
         let guardian = sys::pid();
         match sys::fork() {
             Ok(0) => {
@@ -135,14 +129,7 @@ impl Guardian {
                 self.longest_grace_ms = self.longest_grace_ms.max(grace);
                 self.leashes.push(pid);
             }
-            Err(errno) => message::send(
-                socket,
-                &Report::Failed {
-                    errno,
-                    stage: Stage::Fork,
-                }
-                .encode(),
-            ),
+            Err(errno) => message::refuse(socket, errno, Stage::Fork),
         }
         buffer
     }

@@ -5,6 +5,7 @@ There is no label per agent: the number of series stays bounded however many age
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections import Counter
 from typing import TYPE_CHECKING
@@ -23,8 +24,7 @@ class Counters:
         self._values: Counter[str] = Counter()
 
     def add(self, name: str, amount: float = 1.0, **labels: str) -> None:
-        text = ",".join(f'{key}="{labels[key]}"' for key in sorted(labels))
-        series = f"{name}{{{text}}}" if text else name
+        series = _series(name, tuple(labels.items())) if labels else name
         with self._lock:
             # Counter is typed for ints; sums of money are floats.
             self._values[series] += amount  # type: ignore[assignment]
@@ -43,6 +43,12 @@ class Counters:
     def snapshot(self) -> dict[str, float]:
         with self._lock:
             return {name: float(value) for name, value in self._values.items()}
+
+
+@functools.lru_cache(maxsize=256)
+def _series(name: str, labels: tuple[tuple[str, str], ...]) -> str:
+    text = ",".join(f'{key}="{value}"' for key, value in sorted(labels))
+    return f"{name}{{{text}}}"
 
 
 def kind_label(kind: object) -> str:

@@ -4,8 +4,10 @@ from typing import Any, final
 
 __all__ = [
     "Bridge",
+    "Environment",
     "Event",
     "Session",
+    "Settings",
     "build_info",
     "claude_argv",
     "config_schema",
@@ -56,23 +58,27 @@ class Event:
     def __reduce__(self) -> tuple[Any, tuple[Any, ...]]: ...
 
 @final
+class Settings:
+    def __new__(cls, config_json: str) -> Settings: ...
+
+@final
+class Environment:
+    def __new__(cls, entries: list[tuple[bytes, bytes]]) -> Environment: ...
+
+@final
 class Session:
     @staticmethod
     def spawn(
-        config_json: str,
-        argv: list[bytes],
-        environment: list[tuple[bytes, bytes]],
-        working_directory: bytes,
-        session_id: str,
+        settings: Settings,
+        environment: Environment,
+        identity: tuple[str, str, list[bytes], bytes],
         around: tuple[float, bytes | None, bytes | None],
     ) -> Session: ...
     @staticmethod
     def start(
-        config_json: str,
-        argv: list[bytes],
-        environment: list[tuple[bytes, bytes]],
-        working_directory: bytes,
-        session_id: str,
+        settings: Settings,
+        environment: Environment,
+        identity: tuple[str, str, list[bytes], bytes],
         around: tuple[float, bytes | None, bytes | None],
         bridge: Bridge,
         prompt: tuple[str, str] | None,
@@ -81,7 +87,7 @@ class Session:
     ) -> Session: ...
     @property
     def number(self) -> int: ...
-    def heard(self) -> None: ...
+    def heard(self) -> tuple[bool, bool]: ...
     def listen(self, listening: bool) -> None: ...
     def take_events(self, limit: int) -> list[Event]: ...
     def backlog(self) -> tuple[int, int, int]: ...
@@ -109,6 +115,10 @@ class Session:
     def shutdown(
         self, grace: float
     ) -> tuple[int | None, int | None, str | None, str | None, str | None, list[str]]: ...
+    def ending(
+        self,
+    ) -> tuple[int | None, int | None, str | None, str | None, str | None, list[str]] | None: ...
+    def age(self) -> float: ...
     def kill(self) -> None: ...
     def usage(self) -> tuple[int, float, int, int]: ...
     def last_line(self) -> str: ...

@@ -153,6 +153,9 @@ class Admission:
                 place.exception()
         self._waiting.clear()
 
+    def _is_full(self) -> bool:
+        return self._alive >= self._max_agents or self._starting >= self._max_starting
+
     def _obstacle(self, reserve: int) -> str | None:
         """Why nobody may enter now, in words; None when somebody may."""
         now = time.monotonic()
@@ -188,6 +191,9 @@ class Admission:
             if place.done():
                 heapq.heappop(self._waiting)
                 continue
+            if self._is_full():
+                # Whoever leaves serves the others.
+                return
             if self._obstacle(reserve) is not None:
                 self._look_again()
                 return

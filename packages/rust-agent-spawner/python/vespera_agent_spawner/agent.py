@@ -271,7 +271,14 @@ class Agent:
         session = self._session
         if session is None:
             return
-        session.heard()
+        if session.heard():
+            self._changed(session)
+        self._bell.set()
+        if self._merged is not None:
+            self._merged(self)
+
+    def _changed(self, session: LiveSession) -> None:
+        """More than events came."""
         state = session.state
         self._take_turn(session)
         if not self._ready.done() and state not in (State.QUEUED, State.STARTING):
@@ -286,9 +293,6 @@ class Agent:
                 answer.set_result(json.loads(frame).get("response") or {})
         if state.is_over and not self._ended.done():
             self._end(session)
-        self._bell.set()
-        if self._merged is not None:
-            self._merged(self)
 
     def _take_turn(self, session: LiveSession) -> None:
         waits = self.is_run or self._turn is not None

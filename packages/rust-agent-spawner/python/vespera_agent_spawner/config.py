@@ -9,10 +9,9 @@ crate ``vespera-config``; ``config_schema.json`` beside this file is made from i
 
 from __future__ import annotations
 
-import copy
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Generic, Self, TypeAlias, TypeVar
 
@@ -67,7 +66,12 @@ class Setting(Generic[W, R]):
         return value
 
     def __set__(self, instance: object, value: W) -> None:
-        vars(instance)[self.name] = self.rule(self.name, value)
+        # Most fields of most configurations have their default, which needs no check; a mapping
+        # is copied by its rule.
+        if value is self.default and not isinstance(value, dict):
+            vars(instance)[self.name] = value
+        else:
+            vars(instance)[self.name] = self.rule(self.name, value)
 
 
 class _Settings:
@@ -102,17 +106,23 @@ class _Settings:
     def _given(self) -> dict[str, Any]:
         """``to_mapping`` without what has its default: all that a reader needs, in a fraction of
         the time."""
+        return {
+            name: value._given() if isinstance(value, _Settings) else _plain(value)
+            for name, value in self._changed()
+        }
+
+    def _changed(self) -> Iterator[tuple[str, Any]]:
+        """The fields that have not their default."""
         values = vars(self)
-        given: dict[str, Any] = {}
-        for name, setting in _settings_of(type(self)).items():
+        for name, default in _defaults_of(type(self)):
             value = values[name]
-            if value is not setting.default and value != setting.default:
-                given[name] = value._given() if isinstance(value, _Settings) else _plain(value)
-        return given
+            if value is not default and value != default:
+                yield name, value
 
     def _with(self, **changes: Any) -> Self:
         """A copy with other values: they are checked, the rest was."""
-        changed = copy.copy(self)
+        changed = object.__new__(type(self))
+        vars(changed).update(vars(self))
         settings = _settings_of(type(self))
         for name, value in changes.items():
             vars(changed)[name] = settings[name].rule(name, value)
@@ -149,6 +159,15 @@ def _settings_of(cls: type[Any]) -> dict[str, Setting[Any, Any]]:
         # vars(), since getattr() on the class would give the default.
         _KNOWN[cls] = {field.name: vars(cls)[field.name] for field in fields(cls)}
     return _KNOWN[cls]
+
+
+_DEFAULTS: dict[type[Any], tuple[tuple[str, object], ...]] = {}
+
+
+def _defaults_of(cls: type[Any]) -> tuple[tuple[str, object], ...]:
+    if cls not in _DEFAULTS:
+        _DEFAULTS[cls] = tuple((name, one.default) for name, one in _settings_of(cls).items())
+    return _DEFAULTS[cls]
 
 
 def _plain(value: object) -> Any:

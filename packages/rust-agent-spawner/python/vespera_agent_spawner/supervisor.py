@@ -51,7 +51,7 @@ class Supervisor:
     def __init__(self, config: SupervisorConfig | Mapping[str, Any] | None = None) -> None:
         if not isinstance(config, SupervisorConfig):
             config = SupervisorConfig.from_mapping(config or {})
-        _refuse_later(config, _LATER_FLEET, SupervisorConfig())
+        _refuse_later(config, _LATER_FLEET)
         self.config = config
         self._backend = backends.choose(config.backend)
         self._ownership = _ownership(config, self._backend)
@@ -253,7 +253,7 @@ class Supervisor:
             self._merged.watch(agent)
         agent._news()
         try:
-            await asyncio.shield(agent._ready)
+            await agent._ready
         except asyncio.CancelledError:
             agent.kill()
             raise
@@ -290,7 +290,15 @@ class Supervisor:
 
     def _admission_left(self) -> None:
         # A dropped agent may be collected when its loop is closed already.
-        if self._admission is not None and self._loop is not None and not self._loop.is_closed():
+        if self._admission is None or self._loop is None or self._loop.is_closed():
+            return
+        try:
+            here = asyncio.get_running_loop() is self._loop
+        except RuntimeError:
+            here = False
+        if here:
+            self._admission.leave()
+        else:
             self._loop.call_soon_threadsafe(self._admission.leave)
 
     @property
@@ -311,7 +319,7 @@ class Supervisor:
     def _settle(self, config: AgentConfig | Mapping[str, Any]) -> AgentConfig:
         if not isinstance(config, AgentConfig):
             config = AgentConfig.from_mapping(config)
-        _refuse_later(config, _LATER_AGENT, AgentConfig())
+        _refuse_later(config, _LATER_AGENT)
         changes: dict[str, Any] = {}
         if config.agent_id is None:
             changes["agent_id"] = f"agent-{next(self._numbers)}"
@@ -361,14 +369,16 @@ class _Place:
     entered: bool = False
 
 
-def _news_of(agent: Agent) -> Callable[[], None]:
+def _news_of(agent: Agent) -> Callable[[], bool]:
     """What the backend calls; it must not keep alive what its owner dropped."""
     weak = weakref.ref(agent)
 
-    def news() -> None:
+    def news() -> bool:
         living = weak()
-        if living is not None:
-            living._news()
+        if living is None:
+            return False
+        living._news()
+        return True
 
     return news
 
@@ -425,10 +435,9 @@ class _Merged(AsyncIterator["tuple[Agent, Event]"]):
         return self._batch.pop()
 
 
-def _refuse_later(config: Any, names: tuple[str, ...], default: Any) -> None:
-    for name in names:
-        value = getattr(config, name)
-        if value != getattr(default, name):
+def _refuse_later(config: AgentConfig | SupervisorConfig, names: tuple[str, ...]) -> None:
+    for name, value in config._changed():
+        if name in names:
             raise _later(name, value)
 
 

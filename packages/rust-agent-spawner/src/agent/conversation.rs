@@ -114,7 +114,7 @@ impl Session {
             received_at: self.received_at,
             spans,
         });
-        self.shared.tell();
+        self.shared.tell_events();
         if pushed == Pushed::OverLimit {
             self.kill(super::OUTPUT_LIMIT, out);
         }
@@ -321,7 +321,7 @@ impl Session {
             return;
         }
         self.clocks.clear(Clock::Quiet);
-        self.shared.change(|view| {
+        self.shared.change_silently(|view| {
             if !view.state.is_over() {
                 view.state = State::Draining;
             }

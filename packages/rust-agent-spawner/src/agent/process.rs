@@ -18,7 +18,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use vespera_guardian::{HOST_FD, Limits, MAX_INLINE, Spawn, VERSION, read_hello};
+use vespera_guardian::{Environment, HOST_FD, Limits, MAX_INLINE, Spawn, VERSION, read_hello};
 
 /// The guardian program, built by `build.rs`.
 static PROGRAM: &[u8] = include_bytes!(env!("VESPERA_GUARDIAN"));
@@ -38,7 +38,9 @@ pub struct Request<'a> {
     pub program: &'a [u8],
     pub directory: &'a [u8],
     pub argv: &'a [&'a [u8]],
-    pub environment: &'a [&'a [u8]],
+    pub environment: &'a Environment,
+    /// One more entry of it, which tells this agent's processes.
+    pub mark: &'a [u8],
     pub limits: Limits,
     /// The cgroup2 directory to make for it; empty for none.
     pub cgroup: &'a [u8],
@@ -214,7 +216,7 @@ impl Guardian {
             envc: 0,
             strings: &[],
         }
-        .encode(request.argv, request.environment);
+        .encode(request.argv, request.environment, request.mark);
         let making = making();
         // Everything that can fail for want of descriptors is allocated before the spawn.
         let (leash, leash_far) = seqpacket_pair()?;
@@ -228,7 +230,8 @@ impl Guardian {
         )?;
         let (stdout, stdout_far) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
         let (stderr, stderr_far) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
-        for fd in [&leash, &stdin, &stdout, &stderr] {
+        // The sockets are used with MSG_DONTWAIT; the far ends must wait.
+        for fd in [&stdout, &stderr] {
             rustix::io::ioctl_fionbio(fd, true)?;
         }
         let ours = [leash, stdin, stdout, stderr].map(Descriptor::from);

@@ -211,7 +211,7 @@ impl Session {
             Report::Started { pid, leash } => {
                 self.clocks.clear(Clock::Born);
                 self.shared
-                    .change(|view| (view.pid, view.leash) = (pid, leash));
+                    .change_silently(|view| (view.pid, view.leash) = (pid, leash));
                 match self.plan.adapter.greeting(self.plan.agents.as_ref()) {
                     Some(greeting) => out.push(Action::Write(greeting)),
                     None => self.greeted(now, out),
@@ -402,7 +402,7 @@ impl Session {
     }
 
     fn step(&self, rung: &'static str) {
-        self.shared.change(|view| view.rung = Some(rung));
+        self.shared.change_silently(|view| view.rung = Some(rung));
     }
 
     fn finish_if_drained(&mut self, out: &mut Vec<Action>) {

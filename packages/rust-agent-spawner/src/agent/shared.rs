@@ -3,7 +3,7 @@
 use super::queue::{Overflow, Queue};
 use crate::bridge::Bridge;
 use std::borrow::Cow;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use vespera_guardian::{EndedBy, Stage};
@@ -161,6 +161,10 @@ pub struct View {
     pub answers: Vec<(String, Vec<u8>)>,
 }
 
+/// News for the event loop: the view changed; events came.
+const CHANGED: u8 = 1;
+const EVENTS: u8 = 2;
+
 /// The view and the bell that rings whenever it changed.
 #[derive(Debug)]
 pub struct Shared {
@@ -176,8 +180,8 @@ pub struct Shared {
     listening: AtomicBool,
     /// The event loop that is told of news, and the agent's number there.
     bridge: Option<(Arc<Bridge>, u64)>,
-    /// News that the loop has not come for yet: it is told once.
-    told: AtomicBool,
+    /// News that the loop has not come for yet, as bits: it is told once.
+    told: AtomicU8,
 }
 
 impl Shared {
@@ -197,7 +201,7 @@ impl Shared {
             queue: Mutex::new(Queue::new(overflow, limit)),
             listening: AtomicBool::new(false),
             bridge,
-            told: AtomicBool::new(false),
+            told: AtomicU8::new(0),
             view: Mutex::new(View {
                 state: State::Starting,
                 pid: 0,
@@ -240,22 +244,35 @@ impl Shared {
         if self.waiting.load(Ordering::Acquire) > 0 {
             self.changed.notify_all();
         }
-        self.tell();
+        self.tell(CHANGED);
         value
     }
 
-    /// Tells the event loop that there is news.
-    pub fn tell(&self) {
+    /// Changes what nobody on an event loop waits for: it is found when it is asked for.
+    pub fn change_silently(&self, change: impl FnOnce(&mut View)) {
+        change(&mut self.view());
+        if self.waiting.load(Ordering::Acquire) > 0 {
+            self.changed.notify_all();
+        }
+    }
+
+    /// Tells the event loop that there are events.
+    pub fn tell_events(&self) {
+        self.tell(EVENTS);
+    }
+
+    fn tell(&self, what: u8) {
         if let Some((bridge, number)) = &self.bridge
-            && !self.told.swap(true, Ordering::AcqRel)
+            && self.told.fetch_or(what, Ordering::AcqRel) == 0
         {
             bridge.note(*number);
         }
     }
 
-    /// The event loop came for the news; what happens from now on is told again.
-    pub fn heard(&self) {
-        self.told.store(false, Ordering::Release);
+    /// The event loop came for the news; what happens from now on is told again. True when more
+    /// than events changed.
+    pub fn heard(&self) -> bool {
+        self.told.swap(0, Ordering::AcqRel) & CHANGED != 0
     }
 
     /// Begins or ends to keep events.

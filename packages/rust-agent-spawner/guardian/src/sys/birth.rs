@@ -5,10 +5,9 @@ use std::mem::zeroed;
 
 /// Signal state as a program expects it at birth: ignored signals survive exec otherwise.
 pub fn reset_signals() {
-    // SAFETY: `set` is initialised by sigemptyset; SIG_DFL is valid for every signal, and refusals
-    // (SIGKILL, SIGSTOP, the C library's own) change nothing.
+    // SAFETY: `set` is initialised by sigemptyset; SIG_DFL is valid for every signal.
     unsafe {
-        for signal in 1..32 {
+        for signal in super::IGNORED {
             libc::signal(signal, libc::SIG_DFL);
         }
         let mut set: libc::sigset_t = zeroed();

@@ -2,6 +2,7 @@
 
 use super::{close, errno};
 use std::mem::{size_of, zeroed};
+use vespera_guardian::{Report, Stage};
 
 /// File descriptors that came with a packet; what is not taken stays open until exit.
 pub struct Fds {
@@ -50,6 +51,11 @@ pub fn send(fd: i32, bytes: &[u8]) {
             libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL,
         )
     };
+}
+
+/// Tells a host that its agent was not started: why, and at which step.
+pub fn refuse(socket: i32, errno: i32, stage: Stage) {
+    send(socket, &Report::Failed { errno, stage }.encode());
 }
 
 #[repr(C, align(8))]

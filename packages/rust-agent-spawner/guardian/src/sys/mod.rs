@@ -65,6 +65,16 @@ pub fn now_ms() -> u64 {
     u64::try_from(time.tv_sec * 1000 + time.tv_nsec / 1_000_000).unwrap_or(0)
 }
 
+/// What a terminal or a closed pipe would end the guardian with. It is born with every other
+/// signal at its default, so these are all that a leader has to set back.
+pub const IGNORED: [libc::c_int; 5] = [
+    libc::SIGTERM,
+    libc::SIGINT,
+    libc::SIGHUP,
+    libc::SIGPIPE,
+    libc::SIGQUIT,
+];
+
 /// Session of its own, nothing to read or write, adopts orphans, deaf to a terminal's signals.
 pub fn become_guardian() {
     // SAFETY: plain calls on constants; errors leave the previous state, which is tolerable.
@@ -73,13 +83,7 @@ pub fn become_guardian() {
         libc::chdir(c"/".as_ptr());
         libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1);
         libc::prctl(libc::PR_SET_NAME, c"vespera-guard".as_ptr());
-        for signal in [
-            libc::SIGTERM,
-            libc::SIGINT,
-            libc::SIGHUP,
-            libc::SIGPIPE,
-            libc::SIGQUIT,
-        ] {
+        for signal in IGNORED {
             libc::signal(signal, libc::SIG_IGN);
         }
         let one: libc::c_int = 1;

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from vespera_agent_spawner.adapters import Adapter, adapter_named
 from vespera_agent_spawner.adapters.claude import json_text
-from vespera_agent_spawner.adapters.environment import environment_for
+from vespera_agent_spawner.adapters.environment import Environment, environment_for
 from vespera_agent_spawner.adapters.locate import find_program
 from vespera_agent_spawner.errors import ConfigError, SpawnError
 from vespera_agent_spawner.transcripts import begin_transcript
@@ -45,7 +45,7 @@ class Launch:
     session_id: str
     program: str
     argv: list[str]
-    environment: dict[str, str]
+    environment: Environment
     working_directory: str
     initialize: dict[str, Any] | None
     host_death_grace: float
@@ -84,9 +84,7 @@ def prepare(
             "agent_id: an agent needs an id", field="agent_id", value=None, remedy="give one"
         )
     directory = _working_directory(config)
-    environment = environment_for(
-        config.inherit_environment, dict(config.environment or {}), directory
-    )
+    environment = environment_for(config.inherit_environment, config.environment, directory)
     program = find_program(config.program or adapter.program, environment, directory)
     # Not its JSON text: paths that are not UTF-8 keep their bytes only here.
     mapping: Mapping[str, Any] = config._given()
@@ -125,7 +123,9 @@ def _session_id(config: AgentConfig) -> str:
 
 def _working_directory(config: AgentConfig) -> str:
     chosen = config.working_directory
-    directory = Path(chosen).expanduser().absolute() if chosen else Path.cwd()
+    if not chosen:
+        return os.getcwd()  # noqa: PTH109 - a fraction of the time, and the same text
+    directory = Path(chosen).expanduser().absolute()
     if not directory.is_dir():
         exists = directory.exists()
         raise SpawnError(
@@ -147,9 +147,10 @@ def _refuse_unknown(config: AgentConfig, adapter: Adapter) -> None:
             value=None,
             remedy="give its name or path",
         )
-    for name in adapter.unknown:
-        value = getattr(config, name)
-        if value not in (None, False, {}):
+    if not adapter.unknown:
+        return
+    for name, value in config._changed():
+        if name in adapter.unknown:
             raise ConfigError(
                 f"{name}: adapter '{adapter.name}' has no such setting; leave it out, or put it "
                 "into args",

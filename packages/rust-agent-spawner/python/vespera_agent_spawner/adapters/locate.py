@@ -10,6 +10,7 @@ import errno
 import importlib.util
 import os
 import shutil
+import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -36,6 +37,8 @@ def find_program(
     place that was looked at and how to install the CLI.
     """
     name = program or DEFAULT_PROGRAM
+    if name.startswith("/") and _is_program(name):
+        return name
     if os.sep in name or (os.altsep and os.altsep in name):
         return _explicit(name, working_directory)
     looked: list[str] = []
@@ -110,8 +113,8 @@ def _bundled_in_sdk() -> Path | None:
     return Path(spec.origin).parent / "_bundled" / name
 
 
-def _is_program(path: Path) -> bool:
+def _is_program(path: Path | str) -> bool:
     try:
-        return path.is_file() and os.access(path, os.X_OK)
-    except OSError:
+        return stat.S_ISREG(os.stat(path).st_mode) and os.access(path, os.X_OK)  # noqa: PTH116
+    except (OSError, ValueError):
         return False

@@ -22,11 +22,11 @@ class LoopBridge:
         self.native = _native.Bridge()
         self.closed = False
         self._loop = loop
-        self._watched: dict[int, tuple[RustSession, Callable[[], None]]] = {}
+        self._watched: dict[int, tuple[RustSession, Callable[[], bool]]] = {}
         loop.add_reader(self.native.fileno(), self._ring)
 
-    def add(self, number: int, session: RustSession, news: Callable[[], None]) -> None:
-        """Call ``news`` on the loop whenever the session has some."""
+    def add(self, number: int, session: RustSession, news: Callable[[], bool]) -> None:
+        """Call ``news`` on the loop whenever the session has some; False: nobody listens."""
         self._watched[number] = (session, news)
 
     def close_if_idle(self) -> None:
@@ -44,11 +44,12 @@ class LoopBridge:
             if watched is None:
                 continue
             session, news = watched
-            # Asked before: an end that comes while its owner reads is told by the next ring.
-            over = session.state.is_over
             try:
-                news()
+                if not news():
+                    # Its owner dropped it, and nobody hears of its end but us.
+                    session.heard()
             finally:
-                if over:
+                # An end that comes while its owner reads is told by the next ring.
+                if session.was_over:
                     self._watched.pop(number, None)
         self.close_if_idle()

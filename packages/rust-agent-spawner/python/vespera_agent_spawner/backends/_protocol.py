@@ -95,8 +95,8 @@ class LiveSession(Session, Protocol):
     def transcript_lost(self) -> str | None:
         """Why the transcript is not whole; None while it is."""
 
-    def heard(self) -> None:
-        """What happens from now on is told again."""
+    def heard(self) -> bool:
+        """What happens from now on is told again; False when nothing but events has come."""
 
     def listen(self, listening: bool) -> None:
         """Begin or end to keep events."""
@@ -156,7 +156,7 @@ class Backend(Protocol):
     def start(
         self,
         config: AgentConfig,
-        news: Callable[[], None],
+        news: Callable[[], bool],
         *,
         listening: bool,
         ownership: Ownership,

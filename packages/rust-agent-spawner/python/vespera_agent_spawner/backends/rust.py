@@ -13,6 +13,7 @@ import threading
 import time
 import uuid
 import weakref
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
@@ -35,15 +36,17 @@ from vespera_agent_spawner.results import (
 )
 
 if TYPE_CHECKING:
-    from vespera_agent_spawner.config import AgentConfig, Limits
+    from vespera_agent_spawner.config import AgentConfig, Limits, Timeouts
 
 __all__ = ["RustBackend", "RustSession"]
 
 # What of a configuration the engine decides by; the rest is in argv and the environment.
-_ENGINE = ("agent_id", "adapter", "timeouts", "limits", "overflow", "agents")
+_ENGINE = ("adapter", "timeouts", "limits", "overflow", "agents")
 
 # Code, signal, rung, reason, what the kernel ended it for, who outlived force.
 _Told = tuple[int | None, int | None, str | None, str | None, str | None, list[str]]
+
+_STATES = {state.value: state for state in State}
 
 _RUNGS = {"shutdown": "eof", "terminate": "term", "kill": "kill"}
 
@@ -77,7 +80,7 @@ class RustBackend:
         launch = prepare(config)
         try:
             native = _native.Session.spawn(
-                _for_engine(config), *_bytes_of(launch), launch.session_id, _around(launch)
+                _settings_of(config), _encoded(launch), _identity(launch), _around(launch)
             )
         except BaseException:
             self._counters.add("vespera_spawns_total", outcome="spawn_failed")
@@ -91,7 +94,7 @@ class RustBackend:
     def start(
         self,
         config: AgentConfig,
-        news: Callable[[], None],
+        news: Callable[[], bool],
         *,
         listening: bool,
         ownership: Ownership,
@@ -101,9 +104,9 @@ class RustBackend:
         prompt = None if config.prompt is None else (config.prompt, str(uuid.uuid4()))
         try:
             native = _native.Session.start(
-                _for_engine(config),
-                *_bytes_of(launch),
-                launch.session_id,
+                _settings_of(config),
+                _encoded(launch),
+                _identity(launch),
                 _around(launch),
                 bridge.native,
                 prompt,
@@ -130,6 +133,8 @@ class RustBackend:
     def close(self, grace: float) -> None:
         threads = []
         for session in tuple(self._sessions):
+            if session.state.is_over:
+                continue
             thread = threading.Thread(target=_end_quietly, args=(session, grace), daemon=True)
             try:
                 thread.start()
@@ -148,18 +153,47 @@ class RustBackend:
         self._sessions = weakref.WeakSet()
 
 
-def _bytes_of(launch: Launch) -> tuple[list[bytes], list[tuple[bytes, bytes]], bytes]:
+def _identity(launch: Launch) -> tuple[str, str, list[bytes], bytes]:
     return (
+        launch.agent_id,
+        launch.session_id,
         [os.fsencode(word) for word in launch.argv],
-        [(os.fsencode(name), os.fsencode(value)) for name, value in launch.environment.items()],
         os.fsencode(launch.working_directory),
     )
 
 
-def _for_engine(config: AgentConfig) -> str:
+def _encoded(launch: Launch) -> _native.Environment:
+    environment = launch.environment
+    if environment.encoded is None:
+        environment.encoded = _native.Environment(
+            [(os.fsencode(name), os.fsencode(value)) for name, value in environment.items()]
+        )
+    encoded: _native.Environment = environment.encoded
+    return encoded
+
+
+# Agents of a fleet mostly share their timeouts and limits, as objects: what the engine makes of
+# them is kept with them, so that no id can be another's.
+_Shared = tuple["Timeouts | None", "Limits | None", _native.Settings]
+_settings: OrderedDict[tuple[str, int, int, str], _Shared] = OrderedDict()
+_KEPT_SETTINGS = 64
+
+
+def _settings_of(config: AgentConfig) -> _native.Settings:
+    timeouts, limits = config.timeouts, config.limits
+    key = (config.adapter, id(timeouts), id(limits), config.overflow)
+    known = _settings.get(key) if config.agents is None else None
+    if known is not None:
+        return known[2]
     given = config._given()
     told = {name: given[name] for name in _ENGINE if name in given}
-    return json.dumps(told, ensure_ascii=False).encode("utf-8", "replace").decode("utf-8")
+    text = json.dumps(told, ensure_ascii=False).encode("utf-8", "replace").decode("utf-8")
+    settings = _native.Settings(text)
+    if config.agents is None:
+        _settings[key] = (timeouts, limits, settings)
+        while len(_settings) > _KEPT_SETTINGS:
+            _settings.popitem(last=False)
+    return settings
 
 
 @functools.cache
@@ -196,12 +230,15 @@ class RustSession:
         self._limits = limits
         self._launch = launch
         self._counters = counters
-        self._started_at = time.time() - native.info()["age_seconds"]
+        self._started_at = time.time() - native.age()
+        self.was_over = False
         self._turn_began = time.monotonic()
         self._ending = threading.Lock()
         self._containment = _tier() if launch.cgroup is None else "cgroup"
         self._exit: ExitStatus | None = None
-        self._discard = weakref.finalize(self, launch.discard)
+        self._discard: Callable[[], object] = launch.discard
+        if launch.private_directory is not None:
+            self._discard = weakref.finalize(self, launch.discard)
 
     @property
     def agent_id(self) -> str:
@@ -217,7 +254,7 @@ class RustSession:
 
     @property
     def state(self) -> State:
-        return State(self._native.state())
+        return _STATES[self._native.state()]
 
     @property
     def stderr_tail(self) -> str:
@@ -229,8 +266,8 @@ class RustSession:
 
     @property
     def exit_status(self) -> ExitStatus | None:
-        if self._exit is None and self.state.is_over:
-            self._remember(self._native.shutdown(0.0))
+        if self._exit is None and (told := self._native.ending()) is not None:
+            self._remember(told)
         return self._exit
 
     def info(self) -> AgentInfo:
@@ -240,7 +277,7 @@ class RustSession:
             agent_id=self.agent_id,
             session_id=told["session_id"],
             pid=told["pid"],
-            state=State(told["state"]),
+            state=_STATES[told["state"]],
             backend=RustBackend.name,
             containment=self._containment,
             started_at=self._started_at,
@@ -282,8 +319,9 @@ class RustSession:
     def transcript_lost(self) -> str | None:
         return self._native.transcript_lost()
 
-    def heard(self) -> None:
-        self._native.heard()
+    def heard(self) -> bool:
+        changed, self.was_over = self._native.heard()
+        return changed
 
     def listen(self, listening: bool) -> None:
         self._native.listen(listening)
@@ -356,7 +394,9 @@ class RustSession:
         self._native.kill()
 
     def forget_in_fork(self) -> None:
-        self._discard.detach()
+        # The files are the parent's.
+        if isinstance(self._discard, weakref.finalize):
+            self._discard.detach()
 
     def _remember(self, told: _Told) -> ExitStatus:
         with self._ending:

@@ -121,12 +121,8 @@ class PythonBackend:
             await conversation.initialize()
             return session
 
-        future = reactor.submit(start())
         try:
-            session = future.result()
-        except KeyboardInterrupt:
-            future.cancel()
-            raise
+            session = reactor.wait(start())
         except AgentFailed as error:
             raise SpawnError(
                 str(error), program=launch.program, stage="initialize", context=error.context
@@ -141,7 +137,7 @@ class PythonBackend:
     def start(
         self,
         config: AgentConfig,
-        news: Callable[[], None],
+        news: Callable[[], bool],
         *,
         listening: bool,
         ownership: Ownership,
@@ -320,13 +316,8 @@ class PythonSession:
         return tree_usage(self._process.pid, sweeper.born, sweeper.tag, Roll())
 
     def execute(self, prompt: str, timeout: float | None) -> TurnResult:
-        future = self._reactor.submit(self._conversation.turn(prompt, timeout))
-        try:
-            return future.result()
-        except KeyboardInterrupt:
-            # Cancelling interrupts the turn; the caller does not wait for its answer.
-            future.cancel()
-            raise
+        # Cancelling interrupts the turn; the caller does not wait for its answer.
+        return self._reactor.wait(self._conversation.turn(prompt, timeout))
 
     def interrupt(self) -> None:
         self._wait(self._conversation.interrupt())
@@ -350,4 +341,5 @@ class PythonSession:
         self._conversation.forget_in_fork()
 
     def _wait(self, work: Coroutine[Any, Any, _T]) -> _T:
-        return self._reactor.submit(work).result()
+        # Who stops waiting does not stop an end that has begun.
+        return self._reactor.wait(work, cancel=False)

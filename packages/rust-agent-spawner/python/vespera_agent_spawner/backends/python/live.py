@@ -51,7 +51,7 @@ class LivePythonSession:
         home: OwnerLoop,
         config: AgentConfig,
         launch: Launch,
-        news: Callable[[], None],
+        news: Callable[[], bool],
         *,
         listening: bool,
     ) -> None:
@@ -331,8 +331,9 @@ class LivePythonSession:
             return Usage(rss=0, cpu_seconds=0.0, processes=0, open_files=0)
         return talk.sweeper.usage()
 
-    def heard(self) -> None:
+    def heard(self) -> bool:
         self._told = False
+        return True
 
     def listen(self, listening: bool) -> None:
         self._queue.listen(listening)

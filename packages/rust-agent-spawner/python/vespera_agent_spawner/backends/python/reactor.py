@@ -17,6 +17,7 @@ from vespera_agent_spawner.backends.python.census import Census
 __all__ = ["Reactor"]
 
 _T = TypeVar("_T")
+_SLICE = 0.05
 
 
 class Reactor:
@@ -38,6 +39,22 @@ class Reactor:
             coroutine.close()
             raise RuntimeError("the reactor thread has ended (the interpreter is exiting)")
         return asyncio.run_coroutine_threadsafe(coroutine, self.loop)
+
+    def wait(self, coroutine: Coroutine[Any, Any, _T], *, cancel: bool = True) -> _T:
+        """Run a coroutine on the loop and wait; a KeyboardInterrupt is raised and may cancel it.
+
+        In slices: a Ctrl-C that comes just before a thread begins to wait for a lock does not wake
+        it, and the thread would sleep on until the coroutine's end.
+        """
+        future = self.submit(coroutine)
+        try:
+            while not concurrent.futures.wait([future], _SLICE).done:
+                pass
+            return future.result()
+        except KeyboardInterrupt:
+            if cancel:
+                future.cancel()
+            raise
 
     def call_soon(self, callback: Callable[[], object]) -> None:
         """Run a function on the loop, without waiting for it."""
