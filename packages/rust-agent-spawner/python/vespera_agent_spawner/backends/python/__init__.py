@@ -29,8 +29,7 @@ from vespera_agent_spawner.backends.python.live import LivePythonSession
 from vespera_agent_spawner.backends.python.owner_loop import OwnerLoop
 from vespera_agent_spawner.backends.python.process import ChildProcess
 from vespera_agent_spawner.backends.python.reactor import Reactor
-from vespera_agent_spawner.backends.python.roll import Roll
-from vespera_agent_spawner.backends.python.usage import tree_usage
+from vespera_agent_spawner.backends.python.roll import LEADERS
 from vespera_agent_spawner.errors import AgentFailed, SpawnError
 from vespera_agent_spawner.results import (
     AgentInfo,
@@ -219,6 +218,7 @@ class PythonBackend:
                 talk.forget_in_fork()
             self._forgotten.append(tuple(home.living))
             home.forget_in_fork()
+        LEADERS.clear()
         self._forgotten.append((self._reactor, self._sessions, tuple(self._homes.items())))
         self._homes = weakref.WeakKeyDictionary()
         self._lock = threading.Lock()
@@ -311,9 +311,7 @@ class PythonSession:
     def usage(self) -> Usage:
         if self.state.is_over:
             return Usage(rss=0, cpu_seconds=0.0, processes=0, open_files=0)
-        # Another thread than the one whose census it is.
-        sweeper = self._conversation.sweeper
-        return tree_usage(self._process.pid, sweeper.born, sweeper.tag, Roll())
+        return self._conversation.sweeper.usage()
 
     def execute(self, prompt: str, timeout: float | None) -> TurnResult:
         # Cancelling interrupts the turn; the caller does not wait for its answer.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+import weakref
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -54,7 +55,8 @@ class IdleClock:
     """Ends a turn that is silent for longer than what the CLI waits for explains."""
 
     def __init__(self, conversation: Conversation) -> None:
-        self._conversation = conversation
+        # Weak: an agent that is over should go at once, not when the collector comes.
+        self._conversation: Conversation = weakref.proxy(conversation)
         self._timer: asyncio.TimerHandle | None = None
         self._tools: dict[str, str] = {}
         self._armed = False

@@ -20,7 +20,6 @@ class Census:
     """The looks of one loop."""
 
     def __init__(self) -> None:
-        self.roll = Roll()
         self._waiting: list[Callable[[], None]] = []
         self._not_before = 0.0
 
@@ -34,7 +33,7 @@ class Census:
     def _take(self, loop: asyncio.AbstractEventLoop) -> None:
         waiting, self._waiting = self._waiting, []
         began = loop.time()
-        self.roll.look()
+        Roll.of_this_thread().look()
         ended = loop.time()
         self._not_before = ended + (_SHARE - 1) * (ended - began)
         for taken in waiting:

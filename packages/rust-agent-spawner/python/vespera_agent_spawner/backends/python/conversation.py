@@ -86,7 +86,7 @@ class Conversation:
         self._why: str | None = None
         self._retrying: str | None = None
         self._greeted = False
-        self.on_end: Callable[[], None] = lambda: None
+        self.on_end: Callable[[], None] = _nothing
         self.listener: Listener | None = None
         self.idle_limits: float | Mapping[str, float] | None = None
         self._background_tasks = BackgroundTasks()
@@ -614,6 +614,9 @@ class Conversation:
             self._fail_waiters()
             self._ended.set_result(self.exit_status)
         self.on_end()
+        # They hold us: without this only the collector would let go of all.
+        self.listener = None
+        self.on_end = _nothing
 
     def _fail_waiters(self) -> None:
         turn, self._turn = self._turn, None
@@ -646,3 +649,7 @@ class Conversation:
 
     def _background(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         return begin(self._loop, self._tasks, work)
+
+
+def _nothing() -> None:
+    """Nobody wants to hear of the end."""

@@ -62,7 +62,7 @@ class LivePythonSession:
         self._news = news
         self._loop = asyncio.get_running_loop()
         # Whoever starts an agent asks at once.
-        self._told = True
+        self._told = self._more = True
         self._timeouts = config.timeouts or Timeouts()
         self._queue = EventQueue(config.overflow, (config.limits or Limits()).output)
         self._queue.listen(listening)
@@ -206,13 +206,17 @@ class LivePythonSession:
         return end
 
     def changed(self) -> None:
-        """Wake the owner, once until it has come."""
+        """More than an event came: wake the owner, once until it has come."""
+        self._more = True
         if self._told:
             return
         talk = self._conversation
         if talk is not None and talk.state.is_over and not self._over and self._failure is None:
             # Its last words come with its end.
             return
+        self._wake()
+
+    def _wake(self) -> None:
         self._told = True
         # A loop that is closed over its agent has nobody to be woken.
         with contextlib.suppress(RuntimeError):
@@ -233,7 +237,7 @@ class LivePythonSession:
             self._paused = True
             self._talk.pause_reading(True)
         if not self._told:
-            self.changed()
+            self._wake()
 
     def late_result(self, result: TurnResult) -> None:
         """A run's background task answered after the turn: its result is the run's."""
@@ -332,8 +336,8 @@ class LivePythonSession:
         return talk.sweeper.usage()
 
     def heard(self) -> bool:
-        self._told = False
-        return True
+        more, self._more, self._told = self._more, False, False
+        return more
 
     def listen(self, listening: bool) -> None:
         self._queue.listen(listening)

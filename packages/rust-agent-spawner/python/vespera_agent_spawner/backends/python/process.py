@@ -18,7 +18,7 @@ import signal
 import socket
 import subprocess
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from vespera_agent_spawner.adapters.launch import Launch
 from vespera_agent_spawner.backends.python.limits import apply
@@ -50,6 +50,9 @@ class ChildProcess:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._write_lock = asyncio.Lock()
         self._forgotten = False
+        self._on_stdout: Callable[[bytes], None] = _told_nobody
+        self._on_stderr: Callable[[bytes], None] = _told_nobody
+        self._on_stdout_end: Callable[[], None] = _nothing
         self.transcript: Transcript | None = None
         try:
             self._start(launch, tag, fed)
@@ -86,7 +89,7 @@ class ChildProcess:
                 stdout=stdout,
                 stderr=stderr,
                 cwd=launch.working_directory,
-                env={**launch.environment, tag[0]: tag[1]},
+                env=_tagged(launch.environment, tag),
                 start_new_session=True,
             )
         finally:
@@ -300,6 +303,9 @@ class ChildProcess:
         self._close()
 
     def _close(self) -> None:
+        # Whom they tell holds us: without this only the collector would let go of both.
+        self._on_stdout = self._on_stderr = _told_nobody
+        self._on_stdout_end = _nothing
         self._close_stdout()
         self._close_stderr()
         self._close_pidfd()
@@ -329,6 +335,28 @@ class ChildProcess:
         self._forgotten = True
         # The parent's child is not ours: no ResourceWarning, no waitpid from Popen.__del__.
         self._popen.returncode = 0
+
+
+def _told_nobody(data: bytes) -> None:
+    """Before it is watched, and after its end."""
+
+
+def _nothing() -> None:
+    """The same."""
+
+
+# Agents share their environment, which nobody changes, so it is encoded once.
+_encoded: tuple[Mapping[str, str], dict[bytes, bytes]] = ({}, {})
+
+
+def _tagged(environment: Mapping[str, str], tag: tuple[str, str]) -> dict[bytes, bytes]:
+    """What the child gets: an agent's environment, and whose it is."""
+    global _encoded
+    last, encoded = _encoded
+    if last is not environment:
+        encoded = {os.fsencode(name): os.fsencode(environment[name]) for name in environment}
+        _encoded = (environment, encoded)
+    return {**encoded, os.fsencode(tag[0]): os.fsencode(tag[1])}
 
 
 def _read_some(descriptor: int) -> bytes | None:

@@ -10,6 +10,7 @@ is ever taken for a member, and whoever is taken for one is read once more.
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Collection
 from typing import TypeVar
 
@@ -21,15 +22,29 @@ from vespera_agent_spawner.backends.python.proc import (
     start_time,
 )
 
-__all__ = ["Roll"]
+__all__ = ["LEADERS", "Roll"]
 
 _Key = TypeVar("_Key", int, bytes)
+_kept = threading.local()
+
+
+#: Leaders of ours that are not reaped: their numbers are theirs, so nobody reads them.
+LEADERS: set[int] = set()
 
 
 class Roll:
     """Everybody, as of the last ``look``. For one thread."""
 
+    @classmethod
+    def of_this_thread(cls) -> Roll:
+        """The one that this thread keeps, over all of its loops: the first look reads everybody."""
+        roll: Roll | None = getattr(_kept, "roll", None)
+        if roll is None or roll._host != os.getpid():
+            roll = _kept.roll = cls()
+        return roll
+
     def __init__(self) -> None:
+        self._host = os.getpid()
         self._seen: dict[int, tuple[int, Process]] = {}
         self._children: dict[int, set[int]] = {}
         self._groups: dict[int, set[int]] = {}
@@ -38,9 +53,7 @@ class Roll:
         self._tag_of: dict[int, bytes] = {}
         self._between_images: set[int] = set()
         self._host_tag = f"\0{host_tag_name()}=".encode()
-        self._host_born = start_time(os.getpid()) or 0
-        #: Leaders of ours that are not reaped: their numbers are theirs, so nobody reads them.
-        self.leaders: set[int] = set()
+        self._host_born = start_time(self._host) or 0
 
     def look(self) -> None:
         """Read who is there now."""
@@ -58,7 +71,7 @@ class Roll:
                 if known[0] == inode != 0:
                     continue
                 self._forget(pid)
-            if pid not in self.leaders:
+            if pid not in LEADERS:
                 self._enter(pid, inode)
         for pid in tuple(self._between_images):
             self._read_tag(pid)

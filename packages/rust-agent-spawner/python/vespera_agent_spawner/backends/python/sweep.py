@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
 import signal
+import time
 from collections.abc import Callable
 
 from vespera_agent_spawner.backends.python import proc
 from vespera_agent_spawner.backends.python.census import Census
-from vespera_agent_spawner.backends.python.roll import Roll
+from vespera_agent_spawner.backends.python.roll import LEADERS, Roll
 from vespera_agent_spawner.backends.python.usage import tree_usage
 from vespera_agent_spawner.results import Usage
 
@@ -33,7 +35,7 @@ class Sweeper:
         self._tag = f"{tag[0]}={tag[1]}".encode()
         self._known: set[tuple[int, int]] = set()
         self._killed: set[tuple[int, int]] = set()
-        census.roll.leaders.add(leader)
+        LEADERS.add(leader)
 
     @property
     def killed(self) -> int:
@@ -46,7 +48,7 @@ class Sweeper:
 
     def forget_leader(self) -> None:
         """It is reaped: its number may be a stranger's, so trust it no more."""
-        self._census.roll.leaders.discard(self._leader)
+        LEADERS.discard(self._leader)
         self._leader = -1
 
     def forget_tree(self) -> None:
@@ -59,8 +61,10 @@ class Sweeper:
         """Note who belongs to the tree now, while descent still shows it."""
         found = proc.descendants(self._leader)
         if found is None:
-            self._census.roll.look()
-            found = self._members(self._census.roll)
+            # One of its own: whoever kills out of a finalizer may have interrupted a look.
+            roll = Roll()
+            roll.look()
+            found = self._members(roll)
         for process in found:
             self._known.add((process.pid, process.start_time))
 
@@ -70,17 +74,16 @@ class Sweeper:
 
         Not a task: whoever cancels all tasks of a loop must not stop this one.
         """
-        loop = asyncio.get_running_loop()
-        end = loop.time() + deadline
+        end = time.monotonic() + deadline
+        self._census.ask(lambda: self._taken(end, swept))
 
-        def taken() -> None:
-            left = self.kill(self._census.roll)
-            if not left or loop.time() >= end:
-                swept(left)
-            else:
-                loop.call_later(_PAUSE, self._census.ask, taken)
-
-        self._census.ask(taken)
+    def _taken(self, end: float, swept: Callable[[list[int]], None]) -> None:
+        left = self.kill(Roll.of_this_thread())
+        if left and time.monotonic() < end:
+            again = functools.partial(self._taken, end, swept)
+            asyncio.get_running_loop().call_later(_PAUSE, self._census.ask, again)
+        else:
+            swept(left)
 
     def kill(self, roll: Roll) -> list[int]:
         """Kill whoever the roll, which has just looked, shows; returns their pids.
@@ -97,8 +100,8 @@ class Sweeper:
         return [process.pid for process in found]
 
     def usage(self, *, reaped: bool = False, files: bool = True) -> Usage:
-        """What the tree uses now, for the loop's own thread; see ``tree_usage``."""
-        roll = self._census.roll
+        """What the tree uses now; see ``tree_usage``."""
+        roll = Roll.of_this_thread()
         return tree_usage(self._leader, self.born, self._tag, roll, reaped=reaped, files=files)
 
     def _reap_adopted(self) -> None:
