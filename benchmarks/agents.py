@@ -71,6 +71,14 @@ WORKS = (
         ),
     ),
     Work(
+        "P5",
+        "event.data of 450 bytes, with orjson installed and without",
+        "events",
+        by("data", "orjson", "data", "data-json"),
+        50_000,
+        (Target("data", "orjson", RATE, 0.95), Target("data-json", "orjson", RATE, 0.5)),
+    ),
+    Work(
         "P4b",
         "events of 64 KiB that nobody touches",
         "events",

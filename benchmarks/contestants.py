@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import functools
+import gc
 import json
 import os
 import subprocess
@@ -118,6 +119,33 @@ def ours(impl: work.Impl, kind: str, count: int) -> Cost:
     return cost
 
 
+def data(who: str, kind: str, count: int) -> Cost:
+    """The whole frame as a dict, of events that are there already; a loop over the raw lines with
+    the decoder alone is what it is compared with."""
+    import vespera_agent_spawner.events
+
+    assert kind == "data"
+    events = asyncio.run(work.collect(compiled("instant_cli"), talk(count, 450)))
+    raws = [event.raw for event in events]
+    gc.disable()  # so many living dicts would be walked again and again, in either loop
+    if who == "event":
+        with counted() as cost:
+            kept = [event.data for event in events]
+        assert len(kept) >= count
+        return cost
+    decode = vespera_agent_spawner.events._decode
+    with counted() as cost:
+        kept = [decode(raw) for raw in raws]
+    assert len(kept) >= count
+    return cost
+
+
+def without_orjson(do: Callable[[str, int], Cost], kind: str, count: int) -> Cost:
+    """As on a machine where it is not installed."""
+    sys.modules["orjson"] = None  # type: ignore[assignment]
+    return do(kind, count)
+
+
 CONTESTANTS: dict[str, Callable[[str, int], Cost]] = {
     "floor": floor,
     "asyncio": asyncio_peer,
@@ -126,6 +154,9 @@ CONTESTANTS: dict[str, Callable[[str, int], Cost]] = {
     "sdk": sdk_peer,
     "rust": functools.partial(ours, "rust"),
     "python": functools.partial(ours, "python"),
+    "orjson": functools.partial(data, "decoder"),
+    "data": functools.partial(data, "event"),
+    "data-json": functools.partial(without_orjson, functools.partial(data, "event")),
 }
 
 # Beside a program that is not Python, the same load is a process.

@@ -86,6 +86,15 @@ async def listen(program: Path, impl: Impl, environment: dict[str, str], touched
         return agent.usage().cpu_seconds
 
 
+async def collect(program: Path, environment: dict[str, str]) -> list[spawner.Event]:
+    """The events of one run with a long answer, on the Rust backend, none looked at."""
+    config = spawner.SupervisorConfig(backend="rust", memory_reserve=0)
+    asked = spawner.AgentConfig(program=str(program), prompt="hi", environment=environment)
+    async with spawner.Supervisor(config) as supervisor:
+        agent = await supervisor.spawn(asked)
+        return [event async for event in agent]
+
+
 @contextlib.contextmanager
 def computing(busy: bool) -> Iterator[None]:
     """A Python thread that computes meanwhile, if wanted."""
