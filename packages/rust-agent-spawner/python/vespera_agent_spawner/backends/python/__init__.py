@@ -29,7 +29,7 @@ from vespera_agent_spawner.backends.python.live import LivePythonSession
 from vespera_agent_spawner.backends.python.owner_loop import OwnerLoop
 from vespera_agent_spawner.backends.python.process import ChildProcess
 from vespera_agent_spawner.backends.python.reactor import Reactor
-from vespera_agent_spawner.backends.python.roll import LEADERS
+from vespera_agent_spawner.backends.python.roll import forget_leaders
 from vespera_agent_spawner.errors import AgentFailed, SpawnError
 from vespera_agent_spawner.results import (
     AgentInfo,
@@ -218,7 +218,7 @@ class PythonBackend:
                 talk.forget_in_fork()
             self._forgotten.append(tuple(home.living))
             home.forget_in_fork()
-        LEADERS.clear()
+        forget_leaders()
         self._forgotten.append((self._reactor, self._sessions, tuple(self._homes.items())))
         self._homes = weakref.WeakKeyDictionary()
         self._lock = threading.Lock()

@@ -1,16 +1,19 @@
 """Responsible for knowing who runs on this machine, and who of them belongs to an agent's tree.
 
-Reading everybody takes milliseconds, listing them a tenth of that, so only newcomers are read. What
-is kept is how somebody was first seen, and that tells more than a later look: ancestry does not
-change, but its traces fade when parents die, daemons leave their group and titles overwrite
-environments. A number alone proves nothing, since it is given again: nobody older than the leader
-is ever taken for a member, and whoever is taken for one is read once more.
+Reading everybody takes milliseconds, listing them a tenth of that, and asking for the numbers that
+were given since the last look a hundredth; so only newcomers are read. What is kept is how somebody
+was first seen, and that tells more than a later look: ancestry does not change, but its traces fade
+when parents die, daemons leave their group and titles overwrite environments. A number alone proves
+nothing, since it is given again: nobody older than the leader is ever taken for a member, and
+whoever is taken for one is read once more.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
+import time
 from collections.abc import Collection
 from typing import TypeVar
 
@@ -18,18 +21,48 @@ from vespera_agent_spawner.backends.python.proc import (
     Process,
     content,
     host_tag_name,
+    last_number,
     look_at,
     start_time,
 )
 
-__all__ = ["LEADERS", "Roll"]
+__all__ = ["Roll", "enter_leader", "forget_leader", "forget_leaders"]
 
 _Key = TypeVar("_Key", int, bytes)
 _kept = threading.local()
+_UNKNOWN = 0  # an inode
 
 
-#: Leaders of ours that are not reaped: their numbers are theirs, so nobody reads them.
-LEADERS: set[int] = set()
+# Leaders of ours that are not reaped: their numbers are theirs, so nobody reads them. And those
+# of them that a look may expect among the numbers that were given since the last one.
+_leaders: set[int] = set()
+_new_leaders: set[int] = set()
+
+# For how long the numbers given since the last look name all newcomers, seconds: they begin anew
+# after some 32,000. How many of them are worth asking for. How long a fork may need to show its
+# child, seconds, and how many may do so at once.
+_QUICK = 1.0
+_FEW = 1000
+_FORKING = 0.05
+_NEWEST = 64
+
+
+def enter_leader(pid: int) -> None:
+    """A child of ours leads a tree."""
+    _leaders.add(pid)
+    _new_leaders.add(pid)
+
+
+def forget_leader(pid: int) -> None:
+    """It is reaped, or is about to be: its number may be a stranger's."""
+    _leaders.discard(pid)
+    _new_leaders.discard(pid)
+
+
+def forget_leaders() -> None:
+    """In a forked child: they are the parent's."""
+    _leaders.clear()
+    _new_leaders.clear()
 
 
 class Roll:
@@ -52,29 +85,77 @@ class Roll:
         self._tags: dict[bytes, set[int]] = {}
         self._tag_of: dict[int, bytes] = {}
         self._between_images: set[int] = set()
+        self._last: tuple[int | None, float] = (None, 0.0)
+        self._asked: dict[int, float] = {}
         self._host_tag = f"\0{host_tag_name()}=".encode()
         self._host_born = start_time(self._host) or 0
 
     def look(self) -> None:
         """Read who is there now."""
+        last, now = last_number(), time.monotonic()
+        given = self._given(last, now)
+        self._last = (last, now)
+        # Our own children are the proof that numbers are given as we think.
+        expected = _new_leaders.copy()
+        _new_leaders.difference_update(expected)
+        if given is None or not all(leader in given for leader in expected):
+            self._list(last, now)
+        else:
+            try:
+                self._ask(given, now)
+            except (AttributeError, OSError):
+                # No pidfd here, or no descriptor left.
+                self._list(last, now)
+        for pid in tuple(self._between_images):
+            self._read_tag(pid)
+
+    def doubt(self) -> None:
+        """Somebody was found who is to be ended, and may have forked: list all the next time."""
+        self._last = (None, 0.0)
+
+    def _given(self, last: int | None, now: float) -> range | None:
+        """The numbers given since the last look; None where that cannot be told, or is too many."""
+        before, when = self._last
+        if before is None or last is None or last < before or now - when > _QUICK:
+            return None
+        given = range(before + 1, last + 1)
+        return given if len(given) <= _FEW else None
+
+    def _ask(self, given: range, now: float) -> None:
+        for pid in given:
+            if pid in self._seen:
+                self._forget(pid)
+            self._asked[pid] = now
+        for pid, since in tuple(self._asked.items()):
+            there = pid not in _leaders and _leads_threads(pid)
+            if there:
+                self._enter(pid, _UNKNOWN)
+            # Nobody may be a child whose fork is not through: it is asked for a few times more.
+            if there is not None or now - since > _FORKING:
+                del self._asked[pid]
+
+    def _list(self, last: int | None, now: float) -> None:
         try:
             with os.scandir("/proc") as entries:
                 here = {int(e.name): e.inode() for e in entries if e.name.isdigit()}
         except OSError:
             here = {}
+        newest = range(max(last - _NEWEST, 0) + 1, last + 1) if last else ()
+        self._asked = {pid: now for pid in newest if pid not in here}
         seen = self._seen
         for pid in seen.keys() - here.keys():
             self._forget(pid)
         for pid, inode in here.items():
             known = seen.get(pid)
             if known is not None:
-                if known[0] == inode != 0:
+                if known[0] == inode != _UNKNOWN:
+                    continue
+                if known[0] == _UNKNOWN and start_time(pid) == known[1].start_time:
+                    seen[pid] = (inode, known[1])
                     continue
                 self._forget(pid)
-            if pid not in LEADERS:
+            if pid not in _leaders:
                 self._enter(pid, inode)
-        for pid in tuple(self._between_images):
-            self._read_tag(pid)
 
     def members(
         self, leader: int, born: int, tag: bytes, known: Collection[tuple[int, int]] = ()
@@ -151,6 +232,19 @@ class Roll:
         tag = self._tag_of.pop(pid, None)
         if tag is not None:
             _drop(self._tags, tag, pid)
+
+
+def _leads_threads(pid: int) -> bool | None:
+    """Whether a number is a process's; False for another thread's, None for nobody's."""
+    try:
+        os.close(os.pidfd_open(pid))
+    except ProcessLookupError:
+        return None
+    except OSError as error:
+        if error.errno in (errno.EINVAL, errno.ENOENT):
+            return False
+        raise
+    return True
 
 
 def _drop(index: dict[_Key, set[int]], key: _Key, pid: int) -> None:

@@ -16,7 +16,7 @@ from collections.abc import Callable
 
 from vespera_agent_spawner.backends.python import proc
 from vespera_agent_spawner.backends.python.census import Census
-from vespera_agent_spawner.backends.python.roll import LEADERS, Roll
+from vespera_agent_spawner.backends.python.roll import Roll, enter_leader, forget_leader
 from vespera_agent_spawner.backends.python.usage import tree_usage
 from vespera_agent_spawner.results import Usage
 
@@ -35,7 +35,7 @@ class Sweeper:
         self._tag = f"{tag[0]}={tag[1]}".encode()
         self._known: set[tuple[int, int]] = set()
         self._killed: set[tuple[int, int]] = set()
-        LEADERS.add(leader)
+        enter_leader(leader)
 
     @property
     def killed(self) -> int:
@@ -48,7 +48,7 @@ class Sweeper:
 
     def forget_leader(self) -> None:
         """It is reaped: its number may be a stranger's, so trust it no more."""
-        LEADERS.discard(self._leader)
+        forget_leader(self._leader)
         self._leader = -1
 
     def forget_tree(self) -> None:
@@ -95,7 +95,9 @@ class Sweeper:
             if _kill_exactly(process.pid, process.start_time):
                 self._killed.add((process.pid, process.start_time))
             self._known.add((process.pid, process.start_time))
-        if not found:
+        if found:
+            roll.doubt()
+        else:
             self._reap_adopted()
         return [process.pid for process in found]
 
