@@ -184,30 +184,33 @@ class PythonBackend:
         """End every agent within ``grace`` seconds, by force after it, and stop the thread."""
         with self._lock:
             reactor, self._reactor = self._reactor, None
+        try:
+            self._end_all(reactor, grace)
+        except KeyboardInterrupt:
+            # Ctrl-C for the second time: now, but not without them.
+            self._end_all(reactor, 0.0)
+        if reactor is not None:
+            reactor.stop()
+
+    def _end_all(self, reactor: Reactor | None, grace: float) -> None:
         elsewhere: list[concurrent.futures.Future[None]] = []
         stopped: list[Conversation] = []
         for loop, home in tuple(self._homes.items()):
             if loop.is_running() and not _is_mine(loop):
-                ending = _end_all(home.living, grace)
+                ending = _end(home.living.copy, grace)
                 try:
                     elsewhere.append(asyncio.run_coroutine_threadsafe(ending, loop))
                 except RuntimeError:  # closed meanwhile, which ended them
                     ending.close()
             else:
                 stopped += home.living
-        talks = [session.conversation for session in self._sessions]
-        try:
-            if reactor is not None:
-                elsewhere.append(reactor.submit(_end_all(talks, grace)))
-            bury(stopped, grace)
-            concurrent.futures.wait(elsewhere, grace + _CLOSE_DEADLINE)
-        except KeyboardInterrupt:
-            # Ctrl-C for the second time: now, but not without them.
-            bury(stopped, 0.0)
-            if reactor is not None:
-                reactor.submit(_end_all(talks, 0.0)).result()
         if reactor is not None:
-            reactor.stop()
+            elsewhere.append(reactor.submit(_end(self._conversations, grace)))
+        bury(stopped, grace)
+        concurrent.futures.wait(elsewhere, grace + _CLOSE_DEADLINE)
+
+    def _conversations(self) -> list[Conversation]:
+        return [session.conversation for session in self._sessions]
 
     def forget_in_fork(self) -> None:
         """In a forked child: the agents, the thread and the loop belong to the parent."""
@@ -227,8 +230,9 @@ class PythonBackend:
         self._sessions = set()
 
 
-async def _end_all(talks: Collection[Conversation], grace: float) -> None:
-    await asyncio.gather(*(talk.shutdown(grace) for talk in talks), return_exceptions=True)
+async def _end(talks: Callable[[], Collection[Conversation]], grace: float) -> None:
+    # Asked for on their own thread: one that is starting now is among them then.
+    await asyncio.gather(*(talk.shutdown(grace) for talk in talks()), return_exceptions=True)
 
 
 def _is_mine(loop: asyncio.AbstractEventLoop) -> bool:
