@@ -6,6 +6,7 @@ Nothing here touches a process. Unknown kinds and fields are the caller's to pas
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,7 @@ __all__ = [
     "asked",
     "control_request",
     "encode",
+    "is_final",
     "limit_ends",
     "limit_reached",
     "outcome_of",
@@ -129,8 +131,14 @@ def asked(frame: Mapping[str, Any]) -> str:
 
 
 def _number(value: Any) -> float | None:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return float(value) if is_number else None
+    """A field that should be a number: one that is none costs that field, not its frame."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
 
 
 def _whole(value: Any) -> int | None:
@@ -219,6 +227,11 @@ def outcome_of(frame: Mapping[str, Any]) -> Outcome:
     return _BY_STATUS.get(status, Outcome.FAILED) if isinstance(status, int) else Outcome.FAILED
 
 
+def is_final(outcome: str) -> bool:
+    """True when the CLI goes on with nothing after it, whatever background tasks there were."""
+    return outcome in (Outcome.BUDGET_EXCEEDED, Outcome.LIMIT_EXCEEDED)
+
+
 def turn_result(
     frame: Mapping[str, Any],
     *,
@@ -234,16 +247,15 @@ def turn_result(
     """
     outcome = outcome_of(frame) if refused is None else refused.outcome
     text = frame.get("result")
-    total = frame.get("total_cost_usd")
-    total = float(total) if isinstance(total, (int, float)) else None
+    total = _number(frame.get("total_cost_usd"))
     usage = frame.get("usage")
     return TurnResult(
         outcome=outcome.value,
         result=text if isinstance(text, str) else None,
         session_id=str(frame.get("session_id") or session_id),
         is_error=bool(frame.get("is_error")) or outcome is not Outcome.COMPLETED,
-        num_turns=int(frame.get("num_turns") or 0),
-        duration_ms=int(frame.get("duration_ms") or 0),
+        num_turns=int(_number(frame.get("num_turns")) or 0),
+        duration_ms=int(_number(frame.get("duration_ms")) or 0),
         usage=dict(usage) if isinstance(usage, Mapping) else {},
         total_cost_usd=total,
         cost_usd=None if total is None else max(0.0, total - (cost_before or 0.0)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -37,9 +38,7 @@ class BackgroundTasks:
         if subtype == "task_started":
             self._any = True
             self._in_flight.add(task)
-        elif subtype == "task_notification" or (
-            subtype == "task_updated" and (frame.get("patch") or {}).get("status") in _OVER
-        ):
+        elif subtype == "task_notification" or (subtype == "task_updated" and _is_over(frame)):
             self._in_flight.discard(task)
 
     async def quiet(self, ended: asyncio.Future[Any]) -> None:
@@ -55,7 +54,8 @@ class IdleClock:
     """Ends a turn that is silent for longer than what the CLI waits for explains."""
 
     def __init__(self, conversation: Conversation) -> None:
-        self._conversation = conversation
+        # Weak: an agent that is over should go at once, not when the collector comes.
+        self._conversation: Conversation = weakref.proxy(conversation)
         self._timer: asyncio.TimerHandle | None = None
         self._tools: dict[str, str] = {}
         self._armed = False
@@ -97,6 +97,8 @@ class IdleClock:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        if not self._armed or self._unheard:
+            return
         state = self._state()
         limits = self._conversation.idle_limits
         if isinstance(limits, Mapping):
@@ -104,7 +106,7 @@ class IdleClock:
         else:
             # The time of whoever decides about a tool counts only where it is asked for.
             limit = None if state == "permission" else limits
-        if self._armed and not self._unheard and limit is not None:
+        if limit is not None:
             loop = asyncio.get_running_loop()
             expire = self._conversation.expire
             self._timer = loop.call_later(limit, expire, f"idle.{state}", limit)
@@ -119,6 +121,12 @@ class IdleClock:
             else:
                 state = "subagent" if name in ("Task", "Agent") else "tool"
         return state
+
+
+def _is_over(frame: Mapping[str, Any]) -> bool:
+    patch = frame.get("patch")
+    status = patch.get("status") if isinstance(patch, Mapping) else None
+    return isinstance(status, str) and status in _OVER
 
 
 def _blocks(frame: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:

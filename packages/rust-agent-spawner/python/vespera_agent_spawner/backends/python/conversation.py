@@ -1,7 +1,7 @@
 """Responsible for what host and CLI say to each other: initialize, turns, asks, results.
 
-Everything here runs on the reactor's thread; ``PythonSession`` is the face that other threads
-see. How the process lives and ends is in ``life``.
+Everything here runs on one loop: the owner's, or the reactor's, whose face to other threads is
+``PythonSession``. How the process lives and ends is in ``life``.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ import itertools
 import json
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from vespera_agent_spawner._counters import Counters, kind_label
@@ -27,12 +28,19 @@ from vespera_agent_spawner.backends.python.stderr_tail import shown
 from vespera_agent_spawner.backends.python.turn import Turn
 from vespera_agent_spawner.config import Limits
 from vespera_agent_spawner.errors import AgentBusy, AgentError, AgentFailed, AgentTimeout
+from vespera_agent_spawner.events import frame_of
 from vespera_agent_spawner.results import State, TurnResult
 
 __all__ = ["Conversation"]
 
 INTERRUPT_GRACE = 5.0  # how long an interrupted turn may take to answer, seconds
 _CLOSED_OUTPUT_GRACE = 2.0  # stdout ended but the process lives
+
+# What a line is that is no frame; frames of these names are told apart by nobody.
+_BARE = ("output", "oversize")
+
+# What the model says: the service takes work again.
+_ANSWERS = ("assistant", "stream_event")
 
 
 class Conversation(Life):
@@ -287,45 +295,56 @@ class Conversation(Life):
         self._counters.add("vespera_event_bytes_total", len(data))
         self._on_lines(self._framer.feed(data))
 
-    def _on_lines(self, lines: Iterator[bytes | Oversize]) -> None:
+    def _on_lines(self, lines: Sequence[bytes | Oversize]) -> None:
+        """All lines of one reading; counters and clocks take them as one."""
+        if not lines:
+            return
+        self._background_tasks.noted()
+        kinds: Counter[str] = Counter()
         for line in lines:
             if self._process.transcript is not None:
                 self._process.transcript.agent(line)
-            self._on_line(line)
+            if not self.buried:
+                kinds[self._on_line(line)] += 1
+        for kind, count in kinds.items():
+            label = kind if kind in _BARE else kind_label(kind)
+            self._counters.add("vespera_events_total", count, kind=label)
 
-    def _on_line(self, line: bytes | Oversize) -> None:
+    def _on_line(self, line: bytes | Oversize) -> str:
+        """One line; returns its kind."""
         if isinstance(line, Oversize):
-            self._counters.add("vespera_events_total", kind="oversize")
             self._publish("oversize", line.head, line.length)
             self._log.warning("a line of %d bytes is over the cap and was skipped", line.length)
-            return
-        try:
-            frame = json.loads(line)
-        except (ValueError, RecursionError):
-            frame = None
-        if not isinstance(frame, dict):
-            self._counters.add("vespera_events_total", kind="output")
+            return "oversize"
+        frame = frame_of(line)
+        if frame is None:
             self._publish("output", line, len(line))
-            return
+            return "output"
         kind = frame.get("type")
-        if kind in ("assistant", "stream_event"):
-            self.refused = None
         told = frame.get("session_id")
         if isinstance(told, str) and told and kind != "conversation_reset":
             self.session_id = told
-        self._counters.add("vespera_events_total", kind=kind_label(kind))
-        self._idle.note(frame)
-        # Kept before the result is told: whoever hears of the end finds all events.
+        if self.idle_limits is not None:
+            self._idle.note(frame)
+        if not isinstance(kind, str):
+            self._publish("output", line, len(line))
+            return "other"
+        if self.refused is not None and kind in _ANSWERS:
+            self.refused = None
+        receive = self._RECEIVERS.get(kind)
+        # Kept before the result is told: whoever hears of the end finds all events. A consumer
+        # may change what it is given, so a frame that is read on is not given.
         if kind != "control_response":
-            self._publish(kind if isinstance(kind, str) else "output", line, len(line))
-        receive = self._RECEIVERS.get(kind) if isinstance(kind, str) else None
+            self._publish(kind, line, len(line), frame if receive is None else None)
         if receive is not None:
             receive(self, frame)
+        return kind
 
-    def _publish(self, kind: str, raw: bytes, length: int) -> None:
-        self._background_tasks.noted()
+    def _publish(
+        self, kind: str, raw: bytes, length: int, frame: dict[str, Any] | None = None
+    ) -> None:
         if self.listener is not None:
-            self.listener.event(kind, bytes(raw), length)
+            self.listener.event(kind, raw, length, frame)
 
     def _on_response(self, frame: Mapping[str, Any]) -> None:
         response = frame.get("response")
@@ -428,12 +447,11 @@ class Conversation(Life):
     }
 
     def _on_stdout_end(self) -> None:
-        self._background(self._end_if_mute())
+        self._mute = self._loop.call_later(_CLOSED_OUTPUT_GRACE, self._end_if_mute)
 
-    async def _end_if_mute(self) -> None:
-        await asyncio.wait({self._ended}, timeout=_CLOSED_OUTPUT_GRACE)
-        if not self._ended.done() and self.state is not State.DRAINING:
-            await self._end_for("it closed its output but did not exit")
+    def _end_if_mute(self) -> None:
+        if self.state is not State.DRAINING:
+            self.begin_kill("it closed its output but did not exit")
 
     def pause_reading(self, pause: bool) -> None:
         """Let the agent wait in its pipe, or read on."""

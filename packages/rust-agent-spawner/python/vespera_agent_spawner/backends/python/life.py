@@ -6,10 +6,11 @@ States move only through ``_move`` and its table. What is said in between is ``C
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from vespera_agent_spawner._counters import Counters
@@ -20,6 +21,7 @@ from vespera_agent_spawner.backends.python.framing import LineFramer, Oversize
 from vespera_agent_spawner.backends.python.limits import LimitKeeper
 from vespera_agent_spawner.backends.python.listener import Listener
 from vespera_agent_spawner.backends.python.moves import MOVES
+from vespera_agent_spawner.backends.python.owner_loop import begin
 from vespera_agent_spawner.backends.python.process import ChildProcess
 from vespera_agent_spawner.backends.python.stderr_tail import StderrTail, shown
 from vespera_agent_spawner.backends.python.sweep import Sweeper
@@ -55,16 +57,23 @@ class Life(ABC):
         self._framer = LineFramer()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._ladder: asyncio.Task[None] | None = None
+        self._loop = asyncio.get_running_loop()
+        # From the first moment: it may be ended before it was greeted.
+        self._ended: asyncio.Future[ExitStatus] = self._loop.create_future()
+        self._mute: asyncio.TimerHandle | None = None
+        self._died: tuple[int | None, int | None] = (None, None)
         self._limits = LimitKeeper(limits)
         self._ended_by: str | None = None
         self._why: str | None = None
         self._greeted = False
         self._born = time.monotonic()
-        self.on_end: Callable[[], None] = lambda: None
+        self.on_end: Callable[[], None] = _nothing
         self.listener: Listener | None = None
         # It has said everything: only its exit is left.
         self.said_all = False
-        self.sweeper = Sweeper(process.pid, tag, census)
+        #: Its loop runs no more: what it says is written down but moves nothing.
+        self.buried = False
+        self.sweeper = Sweeper(process.pid, process.born, tag, census)
         self.stderr = StderrTail()
         self.state = State.STARTING
         self.session_id = launch.session_id
@@ -77,7 +86,7 @@ class Life(ABC):
         """Output came."""
 
     @abstractmethod
-    def _on_lines(self, lines: Iterator[bytes | Oversize]) -> None:
+    def _on_lines(self, lines: Sequence[bytes | Oversize]) -> None:
         """Whole lines came."""
 
     @abstractmethod
@@ -93,12 +102,10 @@ class Life(ABC):
         """What it does is told to stop, so that it ends cleanly; no waiting."""
 
     def _attach(self) -> None:
-        loop = asyncio.get_running_loop()
-        self._ended: asyncio.Future[ExitStatus] = loop.create_future()
         self._process.attach(
-            loop, self._on_stdout, self.stderr.feed, self._on_stdout_end, self._on_exit
+            self._loop, self._on_stdout, self.stderr.feed, self._on_stdout_end, self._on_exit
         )
-        self._limits.watch(self._process.pid, self.sweeper.tag, self.begin_kill)
+        self._limits.watch(self.sweeper, self.begin_kill)
         self._log.info("started pid %d", self._process.pid)
 
     @property
@@ -114,15 +121,27 @@ class Life(ABC):
         self._move(State.DRAINING)
         self._process.end_input()
         if not await self._ends_within(after_result):
-            self._step("term", "terminate")
-            self._process.signal_group(signal.SIGTERM)
-            self._process.signal_group(signal.SIGCONT)
+            self.terminate()
             if not await self._ends_within(1.0):
-                self._force()
+                self.force()
 
     async def ended(self) -> ExitStatus:
         """Wait until nothing of the agent is left."""
         return await asyncio.shield(self._ended)
+
+    @property
+    def is_ended(self) -> bool:
+        """Whether nothing of the agent is left."""
+        return self._ended.done()
+
+    def when_ended(self, then: Callable[[], object]) -> None:
+        """Call ``then`` on the loop when nothing of the agent is left."""
+        self._ended.add_done_callback(lambda _: then())
+
+    async def tasks_done(self) -> None:
+        """Wait for what the end has woken."""
+        if self._tasks:
+            await asyncio.wait(self._tasks)
 
     def begin_shutdown(self, grace: float) -> None:
         """``shutdown`` without waiting."""
@@ -140,6 +159,7 @@ class Life(ABC):
 
     def forget_in_fork(self) -> None:
         self._process.forget_in_fork()
+        self.sweeper.forget_tree()
 
     async def shutdown(self, grace: float) -> ExitStatus:
         """End of input, SIGTERM after half of the grace, force after all of it."""
@@ -162,7 +182,7 @@ class Life(ABC):
             self._log.info("killed: %s", reason)
         self._why = self._why or reason
         self._move(State.DRAINING)
-        self._force()
+        self.force()
 
     async def _end_for(self, reason: str) -> None:
         self.begin_kill(reason)
@@ -171,19 +191,28 @@ class Life(ABC):
     async def _descend(self, grace: float) -> None:
         self.sweeper.remember()
         await self.interrupt_quietly()
-        self._step("eof", "shutdown")
-        self._process.end_input()
+        self.close_input()
         if await self._ends_within(grace / 2):
             return
         self.sweeper.remember()
+        self.terminate()
+        if not await self._ends_within(grace / 2):
+            self.force()
+
+    def close_input(self) -> None:
+        """The first step of the ladder."""
+        self._step("eof", "shutdown")
+        self._process.end_input()
+
+    def terminate(self) -> None:
+        """The second one."""
         self._step("term", "terminate")
         # CONT after TERM: a stopped process would keep the signal pending.
         self._process.signal_group(signal.SIGTERM)
         self._process.signal_group(signal.SIGCONT)
-        if not await self._ends_within(grace / 2):
-            self._force()
 
-    def _force(self) -> None:
+    def force(self) -> None:
+        """The last one."""
         self.sweeper.remember()
         if self._ended_by != "kill":
             self._step("kill", "kill")
@@ -200,33 +229,48 @@ class Life(ABC):
         return self._ended.done()
 
     def _on_exit(self) -> None:
-        self._background(self._finish())
-
-    async def _finish(self) -> None:
         """Exited, plus a bounded drain; then the sweep, then the zombie, then the waiters."""
+        self.note_exit()
+        self.sweeper.sweep(_SWEEP_DEADLINE, self.conclude)
+
+    def has_exited(self) -> bool:
+        """Whether the leader is dead, reaped or not."""
+        return self._process.has_exited()
+
+    def note_exit(self) -> None:
+        """The leader is dead: how it died, and what it said last."""
         self._limits.unwatch()
-        code, number = self._process.peek_exit()
-        if code is None and number is None:
+        if self._mute is not None:
+            self._mute.cancel()
+        self._died = self._process.peek_exit()
+        if self._died == (None, None):
             self.sweeper.forget_leader()
         self._process.drain()
         self._on_lines(self._framer.finish())
-        before = self.sweeper.killed
-        survivors = await self.sweeper.sweep(_SWEEP_DEADLINE)
-        self.orphans_reaped = self.sweeper.killed - before
+
+    def conclude(self, survivors: Sequence[int]) -> None:
+        """Nobody else is left of the tree, but for those that would not die."""
+        self.orphans_reaped = self.sweeper.killed
         self._counters.add("vespera_orphans_reaped_total", self.orphans_reaped)
         if self.orphans_reaped:
             self._log.info("%d processes that it left behind were ended", self.orphans_reaped)
         if survivors:
             self._log.error("still alive after force: %s", ", ".join(map(str, survivors)))
+        self.sweeper.forget_leader()
         self._process.reap()
         self._launch.discard()
         self.exit_status = self._limits.exit_status(
-            code, number, self._ended_by, self._why, [str(pid) for pid in survivors]
+            *self._died, self._ended_by, self._why, [str(pid) for pid in survivors]
         )
         self._move(State.ENDED if self._greeted else State.SPAWN_FAILED)
-        self._fail_waiters()
-        self._ended.set_result(self.exit_status)
+        # A closed loop wakes nobody, and says so.
+        with contextlib.suppress(RuntimeError):
+            self._fail_waiters()
+            self._ended.set_result(self.exit_status)
         self.on_end()
+        # They hold us: without this only the collector would let go of all.
+        self.listener = None
+        self.on_end = _nothing
 
     def _move(self, to: State) -> None:
         if to is self.state or to not in MOVES[self.state]:
@@ -248,9 +292,9 @@ class Life(ABC):
             "stderr_tail": self.stderr.text(),
         }
 
-    def _background(self, work: Any) -> asyncio.Task[Any]:
-        # The loop holds tasks weakly; without this set a running task could be collected.
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
+    def _background(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        return begin(self._loop, self._tasks, work)
+
+
+def _nothing() -> None:
+    """Nobody wants to hear of the end."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 from vespera_agent_spawner.results import TurnResult
 
@@ -10,13 +10,13 @@ __all__ = ["Listener"]
 
 
 class Listener(Protocol):
-    """Whoever is told what happens; called on the reactor's thread."""
+    """Whoever is told what happens; called on the conversation's loop."""
 
     def changed(self) -> None:
         """State, turn or answers changed."""
 
-    def event(self, kind: str, raw: bytes, length: int) -> None:
-        """One line of output; ``length`` is the whole line's."""
+    def event(self, kind: str, raw: bytes, length: int, frame: dict[str, Any] | None) -> None:
+        """One line of output; ``length`` is the whole line's, ``frame`` what it holds, if known."""
 
     def late_result(self, result: TurnResult) -> None:
         """A background task's result, after the own one of a run."""
