@@ -71,6 +71,11 @@ class Sample:
     zombies: int
     processes: int
 
+    @property
+    def own_rss_each(self) -> float:
+        """Of guardian and leashes, for each process beneath the host."""
+        return self.own_rss / max(1, self.processes)
+
 
 @dataclass
 class Tally:
@@ -127,7 +132,8 @@ class Soak:
         self.samples: list[Sample] = []
         self.began = time.monotonic()
         self.program = str(compiled("instant_cli"))
-        self.pace = agents / (PROMPTS_PER_SECOND * agents / 200)
+        # Seconds between two prompts of one agent.
+        self.pace = 200 / PROMPTS_PER_SECOND
 
     async def run(self) -> tuple[Sample, Sample]:
         """The quiet moments: after a tenth of the time, and at the end."""
@@ -194,7 +200,10 @@ class Soak:
             self.tally.prompts += 1
             if result.outcome is not Outcome.COMPLETED:
                 self.tally.trouble.append(f"turn: {result.outcome} {result.error}")
-            await asyncio.sleep(self.pace * (0.5 + self.chance.random()))
+            # Whoever is behind the million an hour does not rest.
+            due = (time.monotonic() - self.began) * self.agents / self.pace
+            if self.tally.prompts > due:
+                await asyncio.sleep(self.pace * (0.5 + self.chance.random()))
         end = self.chance.random()
         if end < 0.6:
             await agent.shutdown()
@@ -230,14 +239,14 @@ def judge(samples: list[Sample], before: Sample, after: Sample) -> list[str]:
     """What grew, in words."""
     grown = []
     fifth = max(1, len(samples) // 5)
-    for name in ("rss", "own_rss"):
+    for name, floor in (("rss", TOLERANCE.memory_floor), ("own_rss_each", 0)):
         first, last = (
             statistics.median(getattr(sample, name) for sample in part)
             for part in (samples[:fifth], samples[-fifth:])
         )
-        allowed = max(first * TOLERANCE.memory, TOLERANCE.memory_floor)
+        allowed = max(first * TOLERANCE.memory, floor)
         if last - first > allowed:
-            grown.append(f"{name}: {first / 2**20:.1f} -> {last / 2**20:.1f} MiB")
+            grown.append(f"{name}: {first / 2**20:.2f} -> {last / 2**20:.2f} MiB")
     for name in ("descriptors", "threads", "zombies"):
         more = getattr(after, name) - getattr(before, name)
         if more > getattr(TOLERANCE, name):
