@@ -232,7 +232,7 @@ def chaos(session: nox.Session) -> None:
 
 @nox.session
 def fuzz(session: nox.Session) -> None:
-    """Fuzz framer, envelope, packets and session for ten seconds each; see fuzz/README.md.
+    """Fuzz framer, envelope, json, packets and session for ten seconds each; see fuzz/README.md.
 
     `--seconds N --target NAME --keep`. Needs a C++ compiler, and nothing of cargo-fuzz.
     """

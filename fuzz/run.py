@@ -16,7 +16,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 TARGET = HERE.parent / "target" / "fuzz"
-TARGETS = ("framer", "envelope", "packets", "session")
+TARGETS = ("framer", "envelope", "json", "packets", "session")
 # What cargo-fuzz would set: every flag is one of stable Rust, so nothing has to be installed.
 COVERAGE = (
     "--cfg=fuzzing",
