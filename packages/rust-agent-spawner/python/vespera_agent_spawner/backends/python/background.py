@@ -90,10 +90,12 @@ class IdleClock:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        if not self._armed:
+            return
         state = self._state()
         limits = self._conversation.idle_limits
         limit = limits.get(state) if isinstance(limits, Mapping) else limits
-        if self._armed and limit is not None:
+        if limit is not None:
             loop = asyncio.get_running_loop()
             expire = self._conversation.expire
             self._timer = loop.call_later(limit, expire, f"idle.{state}", limit)
