@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import itertools
 import json
-import signal
 import time
 import uuid
 from collections import Counter
@@ -30,6 +29,7 @@ from vespera_agent_spawner.backends.python.moves import MOVES
 from vespera_agent_spawner.backends.python.owner_loop import begin
 from vespera_agent_spawner.backends.python.process import ChildProcess
 from vespera_agent_spawner.backends.python.stderr_tail import StderrTail, shown
+from vespera_agent_spawner.backends.python.steps import Steps
 from vespera_agent_spawner.backends.python.sweep import Sweeper
 from vespera_agent_spawner.backends.python.turn import Turn
 from vespera_agent_spawner.config import Limits
@@ -48,7 +48,7 @@ _UNKILLABLE_GRACE = 3.0
 _BARE = ("output", "oversize")
 
 
-class Conversation:
+class Conversation(Steps):
     """One process and the conversation with it."""
 
     def __init__(
@@ -433,14 +433,6 @@ class Conversation:
         if self.state is not State.DRAINING:
             self.begin_kill("it closed its output but did not exit")
 
-    @property
-    def pid(self) -> int:
-        return self._process.pid
-
-    def pause_reading(self, pause: bool) -> None:
-        """Let the agent wait in its pipe, or read on."""
-        self._process.pause_reading(pause)
-
     async def ask(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
         """A control request of the host; the CLI's response, also when it says no."""
         return await self._ask(request)
@@ -466,24 +458,6 @@ class Conversation:
             if not await self._ends_within(1.0):
                 self.force()
 
-    async def ended(self) -> ExitStatus:
-        """Wait until nothing of the agent is left."""
-        return await asyncio.shield(self._ended)
-
-    @property
-    def is_ended(self) -> bool:
-        """Whether nothing of the agent is left."""
-        return self._ended.done()
-
-    def when_ended(self, then: Callable[[], object]) -> None:
-        """Call ``then`` on the loop when nothing of the agent is left."""
-        self._ended.add_done_callback(lambda _: then())
-
-    async def tasks_done(self) -> None:
-        """Wait for what the end has woken."""
-        if self._tasks:
-            await asyncio.wait(self._tasks)
-
     def begin_shutdown(self, grace: float) -> None:
         """``shutdown`` without waiting."""
         if self._ladder is None and not self._ended.done():
@@ -497,10 +471,6 @@ class Conversation:
             f"agent '{self._launch.agent_id}' ended: {reason}; {shown(self.stderr.text())}",
             context=self._context(),
         )
-
-    def forget_in_fork(self) -> None:
-        self._process.forget_in_fork()
-        self.sweeper.forget_tree()
 
     # -- the end ---------------------------------------------------------------------------
 
@@ -541,24 +511,6 @@ class Conversation:
         if not await self._ends_within(grace / 2):
             self.force()
 
-    def close_input(self) -> None:
-        """The first step of the ladder."""
-        self._step("eof", "shutdown")
-        self._process.end_input()
-
-    def terminate(self) -> None:
-        """The second one."""
-        self._step("term", "terminate")
-        # CONT after TERM: a stopped process would keep the signal pending.
-        self._process.signal_group(signal.SIGTERM)
-        self._process.signal_group(signal.SIGCONT)
-
-    def force(self) -> None:
-        """The last one."""
-        self.sweeper.remember()
-        self._step("kill", "kill")
-        self._process.signal_group(signal.SIGKILL)
-
     async def interrupt_quietly(self) -> None:
         """A turn in flight is told to stop, so that the transcript ends cleanly; no waiting."""
         if self._turn is not None:
@@ -567,22 +519,10 @@ class Conversation:
                 async with asyncio.timeout(0.2):
                     await self._process.write(frames.encode(request))
 
-    def _step(self, rung: str, by: str) -> None:
-        self._ended_by = by
-        self._counters.add("vespera_kills_total", rung=rung)
-
-    async def _ends_within(self, seconds: float) -> bool:
-        await asyncio.wait({self._ended}, timeout=seconds)
-        return self._ended.done()
-
     def _on_exit(self) -> None:
         """Exited, plus a bounded drain; then the sweep, then the zombie, then the waiters."""
         self.note_exit()
         self.sweeper.sweep(_SWEEP_DEADLINE, self.conclude)
-
-    def has_exited(self) -> bool:
-        """Whether the leader is dead, reaped or not."""
-        return self._process.has_exited()
 
     def note_exit(self) -> None:
         """The leader is dead: how it died, and what it said last."""
