@@ -140,6 +140,7 @@ def lint(session: nox.Session) -> None:
     session.run("actionlint", *workflows)
     session.run("zizmor", "--offline", "--quiet", ".github")
     cargo(session, "fmt", "--all", "--check")
+    cargo(session, "fmt", "--manifest-path=fuzz/Cargo.toml", "--check")
     # The bindings are behind a feature: tests need no interpreter, the linter sees all.
     features = "--features=vespera-agent-spawner/python,vespera-file-ops/python"
     cargo(session, "clippy", "--workspace", "--all-targets", features, "--", "-Dwarnings")
@@ -152,6 +153,7 @@ def format(session: nox.Session) -> None:
     session.run("ruff", "check", "--fix", ".")
     session.run("ruff", "format", ".")
     cargo(session, "fmt", "--all")
+    cargo(session, "fmt", "--manifest-path=fuzz/Cargo.toml")
 
 
 @nox.session
@@ -163,7 +165,8 @@ def typecheck(session: nox.Session) -> None:
     session.run("mypy", config, "noxfile.py")
     # One run per folder of tests: each has a conftest of its own.
     tests = sorted(folder for folder in (ROOT / "tests").iterdir() if folder.is_dir())
-    for folder in (ROOT / "packaging", ROOT / "benchmarks", ROOT / "examples", *tests):
+    others = [ROOT / name for name in ("packaging", "benchmarks", "examples", "fuzz")]
+    for folder in (*others, *tests):
         if any(folder.rglob("*.py")):
             session.run("mypy", config, str(folder))
     for folder in packages():
@@ -250,6 +253,26 @@ def run_kills(session: nox.Session) -> None:
     install_pins(session, "test")
     install_editable(session)
     session.run("python", "chaos/run_kills.py", *session.posargs)
+
+
+@nox.session
+def fuzz(session: nox.Session) -> None:
+    """Fuzz framer, envelope, json, packets and session for ten seconds each; see fuzz/README.md.
+
+    `--seconds N --target NAME --keep`. Needs a C++ compiler, and nothing of cargo-fuzz.
+    """
+    session.run("python", "fuzz/run.py", *session.posargs)
+
+
+@nox.session
+def soak(session: nox.Session) -> None:
+    """Two hundred busy agents for an hour, and whether anything grew: `--minutes M --agents N`.
+
+    `--smoke` is a minute with forty. The Rust backend in a release build.
+    """
+    install_pins(session, "test")
+    install_editable(session, profile="release")
+    session.run("python", "-m", "benchmarks.soak", *session.posargs)
 
 
 @nox.session

@@ -19,7 +19,8 @@ ROOT = Path(__file__).resolve().parent.parent
 NOX = ".venv/bin/nox"
 SESSIONS = ("lint", "typecheck", "test_pure", "build", "bench_smoke")
 CHAOS = [NOX, "-s", "chaos", "--", "--smoke"]
-LIMIT_SECONDS = 3600.0
+SOAK = [NOX, "-s", "soak", "--", "--smoke"]
+LIMIT_SECONDS = 5000.0
 
 
 def readme_test_command() -> list[str]:
@@ -39,6 +40,8 @@ def stages() -> list[tuple[str, list[str]]]:
         ("nox", [*pip, "--require-hashes", "--requirement=requirements/nox.txt"]),
         *((name, [NOX, "-s", name]) for name in SESSIONS),
         ("chaos", CHAOS),
+        ("fuzz", [NOX, "-s", "fuzz"]),
+        ("soak", SOAK),
         ("README's test command", readme_test_command()),
     ]
 

@@ -260,7 +260,7 @@ fn kill(processes: usize, rounds: usize) {
         wait_for(&handle, |view| view.pid != 0);
         let leash = handle.shared().view().leash;
         let grown = oracle::within(Duration::from_secs(10), || {
-            vespera_agent_spawner::usage::size_of_tree(leash).processes >= processes as u64
+            vespera_agent_spawner::usage::of_tree(leash).processes >= processes as u64
         });
         assert!(grown.is_some(), "the tree did not grow to {processes}");
         let began = Instant::now();

@@ -102,6 +102,7 @@ pub fn launch_of(tag: &str, index: u64, kind: &str, grace: u32) -> Launch {
             idle: Idle::default(),
             total: None,
             after_result: Duration::from_secs(10),
+            write: Duration::from_secs(30),
         },
         limits: Limits::default(),
         host_death_grace_ms: grace,

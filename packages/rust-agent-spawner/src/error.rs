@@ -1,6 +1,6 @@
 //! Puts what went wrong with an agent into words: what was tried, what came back, what to do.
 
-use crate::agent::Failure;
+use crate::agent::{Failure, Refused};
 use std::time::Duration;
 use vespera_error::{Error, ErrorCode};
 
@@ -12,6 +12,8 @@ pub struct Subject<'a> {
     pub directory: &'a str,
     pub pid: i32,
     pub stderr: &'a str,
+    /// What the service answered last instead of the model.
+    pub refused: Option<&'a Refused>,
 }
 
 impl Subject<'_> {
@@ -32,6 +34,7 @@ impl Subject<'_> {
             directory,
             pid,
             stderr,
+            refused: _,
         } = self;
         let words = self.last_words();
         let error = match failure {
@@ -40,6 +43,9 @@ impl Subject<'_> {
                 let remedy = match stage.name() {
                     "working_directory" => {
                         format!("; working_directory {directory:?} must exist and be accessible")
+                    }
+                    "exec" if *errno == libc::E2BIG => {
+                        "; arguments and environment are too long together (128 KiB each)".into()
                     }
                     "exec" if *errno == libc::ENOEXEC => "; a script needs a '#!' line".into(),
                     "credentials" => "; user or group of the host changed after start".into(),
@@ -72,6 +78,14 @@ impl Subject<'_> {
                 "startup",
                 *seconds,
             ),
+            Failure::Deaf { seconds } => Error::timeout(
+                format!(
+                    "agent '{agent_id}': it took none of its input for {seconds} s (pid {pid}, {words}); \
+                     raise timeouts.write"
+                ),
+                "write",
+                *seconds,
+            ),
             Failure::GuardianLost => Error::new(
                 ErrorCode::AgentFailed,
                 format!(
@@ -91,8 +105,16 @@ impl Subject<'_> {
         } else {
             "its tree was ended"
         };
+        let what = if which == "write" {
+            "it took none of its input for"
+        } else {
+            "no result within"
+        };
+        let retrying = self.refused.map_or_else(String::new, |refused| {
+            format!("; the CLI was retrying: {}", refused.words)
+        });
         let message = format!(
-            "agent '{}': no result within {seconds} s (timeouts.{which}); {fate} (pid {}, {}); raise the limit",
+            "agent '{}': {what} {seconds} s (timeouts.{which}); {fate}{retrying} (pid {}, {}); raise the limit",
             self.agent_id,
             self.pid,
             self.last_words()

@@ -5,7 +5,7 @@
 use crate::agent::process::{self, Request};
 use crate::agent::queue::{Event, Overflow};
 use crate::agent::transcript::Transcript;
-use crate::agent::{Ending, Plan, Session, Shared, State, Timeouts, TurnEnd};
+use crate::agent::{Ending, Plan, Refused, Session, Shared, State, Timeouts, TurnEnd};
 use crate::bridge::Bridge;
 use crate::cgroup::Kept;
 use crate::error::{Subject, not_ended};
@@ -69,6 +69,8 @@ impl From<Error> for Stopped {
 pub struct Turn {
     pub frame: Vec<u8>,
     pub cost_before: Option<f64>,
+    /// Why we stopped it: what the service answered instead of the model.
+    pub refused: Option<Refused>,
 }
 
 /// One session.
@@ -149,12 +151,15 @@ impl Handle {
         })
         .map_err(io)?;
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
-        let shared = Arc::new(Shared::with_events(
-            launch.session_id.clone(),
-            launch.overflow,
-            launch.output_limit,
-            bridge.map(|bridge| (bridge, id)),
-        ));
+        let shared = Arc::new(
+            Shared::with_events(
+                launch.session_id.clone(),
+                launch.overflow,
+                launch.output_limit,
+                bridge.map(|bridge| (bridge, id)),
+            )
+            .named(&launch.agent_id),
+        );
         shared.listen(listening);
         let now = Instant::now();
         crate::metrics::SPAWNS.add(1);
@@ -232,7 +237,7 @@ impl Handle {
         while self
             .shared
             .wait(SLICE, |view| {
-                (view.state != State::InTurn || !view.abandoned).then_some(())
+                (!view.state.is_in_turn() || !view.abandoned).then_some(())
             })
             .is_none()
         {
@@ -243,7 +248,12 @@ impl Handle {
         let turn = self.begin_turn(prompt, uuid, limit)?;
         loop {
             let end = self.shared.wait(SLICE, |view| {
-                match view.turn_end.take_if(|_| view.turn == turn) {
+                let end = if view.turn == turn {
+                    view.turn_ends.pop_front()
+                } else {
+                    None
+                };
+                match end {
                     None if view.state.is_over() || view.turn != turn => Some(TurnEnd::Ended),
                     end => end,
                 }
@@ -269,15 +279,15 @@ impl Handle {
         uuid: String,
         limit: Option<Duration>,
     ) -> Result<u64, Stopped> {
-        let begun = self.shared.change(|view| match view.state {
+        let begun = self.shared.change(|view| match *view.state {
             State::Ready => {
-                view.state = State::InTurn;
+                view.state.go(State::InTurn);
                 view.turn += 1;
-                view.turn_end = None;
+                view.turn_ends.clear();
                 view.abandoned = false;
                 Ok(view.turn)
             }
-            State::InTurn | State::Starting => Err(true),
+            State::InTurn | State::WaitingForPermission | State::Starting => Err(true),
             State::Draining | State::Ended | State::SpawnFailed => Err(false),
         });
         let turn = match begun {
@@ -303,19 +313,31 @@ impl Handle {
     /// # Errors
     /// A time-out, or the agent's end.
     pub fn take_turn(&self) -> Result<Option<Turn>, Stopped> {
-        let end = {
+        let (end, more) = {
             let mut view = self.shared.view();
-            match view.turn_end.take() {
+            let end = match view.turn_ends.pop_front() {
                 None if view.state.is_over() => Some(TurnEnd::Ended),
                 end => end,
-            }
+            };
+            (end, !view.turn_ends.is_empty())
         };
+        if more {
+            self.shared.tell_changed();
+        }
         end.map(|end| self.turn_of(end)).transpose()
     }
 
     fn turn_of(&self, end: TurnEnd) -> Result<Turn, Stopped> {
         match end {
-            TurnEnd::Result { frame, cost_before } => Ok(Turn { frame, cost_before }),
+            TurnEnd::Result {
+                frame,
+                cost_before,
+                refused,
+            } => Ok(Turn {
+                frame,
+                cost_before,
+                refused,
+            }),
             TurnEnd::TimedOut {
                 which,
                 seconds,
@@ -341,6 +363,7 @@ impl Handle {
         if was_full && !is_full {
             self.reactor.post(Command::Resume { id: self.id });
         }
+        crate::metrics::count_lag(&events);
         Ok(events)
     }
 
@@ -422,7 +445,7 @@ impl Handle {
         loop {
             if let Some(state) = self
                 .shared
-                .wait(SLICE, |view| done(view.state).then_some(view.state))
+                .wait(SLICE, |view| done(*view.state).then_some(*view.state))
             {
                 return Some(state);
             }
@@ -441,9 +464,10 @@ impl Handle {
     }
 
     fn subject<T>(&self, describe: impl FnOnce(&Subject<'_>) -> T) -> T {
-        let (pid, stderr) = {
+        let (pid, stderr, refused) = {
             let view = self.shared.view();
-            (view.pid, String::from_utf8_lossy(&view.stderr).into_owned())
+            let stderr = String::from_utf8_lossy(&view.stderr).into_owned();
+            (view.pid, stderr, view.refused.clone())
         };
         describe(&Subject {
             agent_id: &self.agent_id,
@@ -451,6 +475,7 @@ impl Handle {
             directory: &self.directory,
             pid,
             stderr: &stderr,
+            refused: refused.as_ref(),
         })
     }
 

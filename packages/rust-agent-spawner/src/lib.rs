@@ -11,6 +11,7 @@ pub mod bridge;
 pub mod cgroup;
 pub mod config;
 pub mod descriptor;
+pub mod diagnostics;
 pub mod error;
 pub mod handle;
 pub mod json;

@@ -2,7 +2,7 @@
 
 use crate::agent::{Cause, Ending, Plan, View, adapter};
 use crate::config::{self, AgentConfig};
-use crate::handle::{Handle, Launch, Stopped};
+use crate::handle::{Handle, Launch, Stopped, Turn};
 use pyo3::exceptions::PyKeyboardInterrupt;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
@@ -166,6 +166,19 @@ fn ended(ending: Ending, view: &View) -> Ended {
     )
 }
 
+/// A turn: its `result` frame, the session's cost in dollars before it, and outcome and words when
+/// we stopped it for what the service answered.
+type Told<'py> = (
+    Bound<'py, PyBytes>,
+    Option<f64>,
+    Option<(&'static str, String)>,
+);
+
+fn told(py: Python<'_>, turn: Turn) -> Told<'_> {
+    let refused = turn.refused.map(|refused| (refused.outcome, refused.words));
+    (PyBytes::new(py, &turn.frame), turn.cost_before, refused)
+}
+
 /// One agent in a persistent session.
 #[pyclass(frozen, name = "Session", module = "vespera_agent_spawner._native")]
 struct PySession {
@@ -295,13 +308,16 @@ impl PySession {
         }
     }
 
-    /// The end of the turn in flight, once it has one: its `result` frame and the cost before it.
-    fn take_turn<'py>(
-        &self,
-        py: Python<'py>,
-    ) -> PyResult<Option<(Bound<'py, PyBytes>, Option<f64>)>> {
+    /// The end of the turn in flight, once it has one; see [`Told`].
+    fn take_turn<'py>(&self, py: Python<'py>) -> PyResult<Option<Told<'py>>> {
         let turn = self.handle.take_turn().map_err(raised)?;
-        Ok(turn.map(|turn| (PyBytes::new(py, &turn.frame), turn.cost_before)))
+        Ok(turn.map(|turn| told(py, turn)))
+    }
+
+    /// What the service answered last instead of the model: outcome and words.
+    fn refused(&self) -> Option<(&'static str, String)> {
+        let refused = self.handle.shared().view().refused.clone();
+        refused.map(|refused| (refused.outcome, refused.words))
     }
 
     /// Raises why the agent never became ready.
@@ -362,19 +378,19 @@ impl PySession {
         Ok(dict)
     }
 
-    /// One turn: its `result` frame and the session's cost in dollars before it.
+    /// One turn; see [`Told`].
     fn execute<'py>(
         &self,
         py: Python<'py>,
         prompt: String,
         uuid: String,
         timeout: Option<f64>,
-    ) -> PyResult<(Bound<'py, PyBytes>, Option<f64>)> {
+    ) -> PyResult<Told<'py>> {
         let limit = timeout.map(|value| seconds(value, "timeout")).transpose()?;
         let turn = detached(py, |interrupted| {
             self.handle.execute(prompt, uuid, limit, interrupted)
         })?;
-        Ok((PyBytes::new(py, &turn.frame), turn.cost_before))
+        Ok(told(py, turn))
     }
 
     fn interrupt(&self) {
@@ -421,13 +437,14 @@ impl PySession {
             let cpu = ending.cpu.unwrap_or_default().as_secs_f64();
             return (0, cpu, 0, 0);
         }
-        let usage = py.detach(|| crate::usage::of_tree(leash));
-        (
-            usage.rss,
-            usage.cpu_seconds,
-            usage.processes,
-            usage.open_files,
-        )
+        tuple_of(py.detach(|| crate::usage::of_tree(leash)))
+    }
+
+    /// Pid of the leash, under which the whole tree is; 0 before its first word and after the end.
+    #[getter]
+    fn leash(&self) -> i32 {
+        let view = self.handle.shared().view();
+        if view.state.is_over() { 0 } else { view.leash }
     }
 
     /// The last line that was not empty, of a program that says nothing but lines.
@@ -452,6 +469,18 @@ impl PySession {
             .ending
             .map_or(0, |ending| ending.killed)
     }
+}
+
+/// Resident bytes, CPU seconds, processes and open files.
+type Used = (u64, f64, u64, u64);
+
+fn tuple_of(usage: crate::usage::Usage) -> Used {
+    (
+        usage.rss,
+        usage.cpu_seconds,
+        usage.processes,
+        usage.open_files,
+    )
 }
 
 /// The Rust engine of `vespera_agent_spawner`.
@@ -525,6 +554,45 @@ mod _native {
             Value::Object(fields) => Ok(argv(&fields, program, session_id)?),
             other => Err(Error::config("", other, "give an object").into()),
         }
+    }
+
+    /// What the trees under these leashes use, in their order; one look at /proc for all.
+    #[pyfunction]
+    #[allow(clippy::needless_pass_by_value, reason = "pyo3 hands it over")]
+    fn usage_of(py: Python<'_>, leashes: Vec<i32>) -> Vec<super::Used> {
+        py.detach(|| crate::usage::of_trees(&leashes))
+            .into_iter()
+            .map(super::tuple_of)
+            .collect()
+    }
+
+    /// Keep records for the log from this level on; 255 keeps none.
+    #[pyfunction]
+    fn want_diagnostics(level: u8) {
+        crate::diagnostics::want(level);
+    }
+
+    /// Waits without the interpreter for records (level, part, agent, words) and takes them all;
+    /// none after `close_diagnostics`.
+    #[pyfunction]
+    fn wait_for_diagnostics(py: Python<'_>) -> Vec<(u8, &'static str, String, String)> {
+        py.detach(crate::diagnostics::wait)
+            .into_iter()
+            .map(|record| {
+                (
+                    record.level as u8,
+                    record.part,
+                    record.agent_id,
+                    record.words,
+                )
+            })
+            .collect()
+    }
+
+    /// Lets whoever waits for records go.
+    #[pyfunction]
+    fn close_diagnostics() {
+        crate::diagnostics::close();
     }
 
     /// Counters of the engine by metric name.

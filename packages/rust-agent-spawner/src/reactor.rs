@@ -7,6 +7,7 @@ use crate::agent::process::Ends;
 use crate::agent::transcript::{Transcript, Voice};
 use crate::agent::{Action, Session, Shared};
 use crate::descriptor::Descriptor;
+use crate::diagnostics::{self, Level};
 use crate::sampler::{Ceilings, Sampler};
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::event::{EventfdFlags, Timespec};
@@ -26,6 +27,10 @@ const READ_CHUNK: usize = 64 * 1024;
 
 /// A reactor that is this late was stopped or suspended, and its agents with it.
 const GAP: Duration = Duration::from_secs(1);
+
+/// While any limit of time runs, the reactor looks at the clock so often: otherwise it could not
+/// tell that it was away.
+const HEARTBEAT: Duration = Duration::from_secs(1);
 
 const WAKE: u64 = u64::MAX;
 
@@ -202,16 +207,20 @@ impl Engine {
             let wait = self
                 .timers
                 .first()
-                .map(|(at, _)| timespec(at.saturating_duration_since(Instant::now())));
+                .map(|(at, _)| at.saturating_duration_since(asleep).min(HEARTBEAT));
+            let limit = wait.map(timespec);
             match epoll::wait(
                 &self.poller,
                 rustix::buffer::spare_capacity(&mut events),
-                wait.as_ref(),
+                limit.as_ref(),
             ) {
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(_) => return,
             }
-            self.forgive_gap(asleep);
+            let woke = Instant::now();
+            if let Some(wait) = wait {
+                self.forgive(woke.saturating_duration_since(asleep + wait));
+            }
             for event in &events {
                 let token = event.data.u64();
                 if token == WAKE {
@@ -220,7 +229,9 @@ impl Engine {
                     self.serve(token, &mut buffer);
                 }
             }
-            self.tick();
+            // Stopped in the middle of its work, it was away as well.
+            self.forgive(woke.elapsed());
+            self.tick(&mut buffer);
         }
     }
 
@@ -333,15 +344,17 @@ impl Engine {
         self.act(id, out);
     }
 
-    /// Suspend or SIGSTOP: when the reactor itself was away, agents could not answer.
-    fn forgive_gap(&mut self, asleep: Instant) {
-        let Some((next, _)) = self.timers.first().copied() else {
-            return;
-        };
-        let late = Instant::now().saturating_duration_since(next.max(asleep));
-        if late < GAP {
+    /// SIGSTOP, or a machine without time for us: while the reactor was away it heard nobody.
+    fn forgive(&mut self, late: Duration) {
+        if late < GAP || self.timers.is_empty() {
             return;
         }
+        diagnostics::note(Level::Warning, "reactor", "", || {
+            format!(
+                "was away for {:.1} s: every limit of time waits as long",
+                late.as_secs_f64()
+            )
+        });
         self.timers.clear();
         for (id, agent) in &mut self.agents {
             agent.session.shift(late);
@@ -350,7 +363,7 @@ impl Engine {
         }
     }
 
-    fn tick(&mut self) {
+    fn tick(&mut self, buffer: &mut [u8]) {
         let now = Instant::now();
         while let Some((at, id)) = self.timers.first().copied() {
             if at > now {
@@ -360,6 +373,9 @@ impl Engine {
             let mut out = Vec::new();
             if let Some(agent) = self.agents.get_mut(&id) {
                 agent.timer = None;
+                if agent.session.is_due(now) {
+                    agent.catch_up(buffer, &self.poller, now, &mut out);
+                }
                 agent.session.tick(now, &mut out);
             }
             self.act(id, out);

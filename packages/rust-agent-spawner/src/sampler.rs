@@ -104,8 +104,16 @@ fn run() {
     loop {
         {
             let mut watched = WATCHED.lock().unwrap_or_else(PoisonError::into_inner);
-            for one in &mut watched.1 {
-                one.look();
+            let leashes: Vec<i32> = watched
+                .1
+                .iter()
+                .map(|one| one.shared.view().leash)
+                .collect();
+            let sizes = usage::sizes_of_trees(&leashes);
+            for ((one, size), leash) in watched.1.iter_mut().zip(sizes).zip(leashes) {
+                if leash > 0 {
+                    one.look(size);
+                }
             }
             watched
                 .1
@@ -119,12 +127,8 @@ fn run() {
 }
 
 impl Watched {
-    fn look(&mut self) {
-        let leash = self.shared.view().leash;
-        if leash == 0 {
-            return;
-        }
-        if let Some(words) = self.ceilings.breach(usage::size_of_tree(leash))
+    fn look(&mut self, size: Size) {
+        if let Some(words) = self.ceilings.breach(size)
             && let Some(told) = self.told.take()
         {
             told(words);

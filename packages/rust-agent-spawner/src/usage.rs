@@ -1,6 +1,10 @@
 //! What a process tree uses at this moment, read from /proc.
 
+use rustix::fs::{Mode, OFlags};
+use std::collections::HashMap;
+use std::ffi::CStr;
 use std::fs;
+use std::io::Write;
 use std::time::Duration;
 
 /// Sums over a leader and everything under it.
@@ -17,10 +21,86 @@ pub struct Usage {
 pub fn of_tree(leash: i32) -> Usage {
     let mut usage = Usage::default();
     visit(leash, |pid| {
-        usage.processes += 1;
-        add(&mut usage, pid);
+        usage.add(pid, &Stat::read(pid));
     });
     usage
+}
+
+/// Usage of all descendants of each of `leashes`, in their order.
+///
+/// One pass over /proc: a walk asks every thread of every process for its children, and an agent
+/// CLI has a dozen threads.
+pub fn of_trees(leashes: &[i32]) -> Vec<Usage> {
+    let mut usages = vec![Usage::default(); leashes.len()];
+    survey(leashes, |at, pid, stat| {
+        if pid != leashes[at] {
+            usages[at].add(pid, stat);
+        }
+    });
+    usages
+}
+
+/// Calls `each` with every leash and everybody under it, and the leash's place in the list.
+fn survey(leashes: &[i32], mut each: impl FnMut(usize, i32, &Stat)) {
+    let table = Table::read();
+    // 0 is the leash of an agent that has none (any more), and the parent of the first process.
+    let roots: HashMap<i32, usize> = leashes
+        .iter()
+        .copied()
+        .zip(0..)
+        .filter(|(leash, _)| *leash > 0)
+        .collect();
+    let mut owners: HashMap<i32, Option<usize>> = HashMap::with_capacity(table.len());
+    for (leash, at) in &roots {
+        if table.contains_key(leash) {
+            owners.insert(*leash, Some(*at));
+        }
+    }
+    for (pid, stat) in &table {
+        if let Some(at) = owner(*pid, &table, &mut owners) {
+            each(at, *pid, stat);
+        }
+    }
+}
+
+/// Under which leash a process is; what is found out on the way is remembered.
+fn owner(
+    pid: i32,
+    table: &HashMap<i32, Stat>,
+    known: &mut HashMap<i32, Option<usize>>,
+) -> Option<usize> {
+    let mut path = Vec::new();
+    let mut at = pid;
+    let found = loop {
+        if let Some(found) = known.get(&at) {
+            break *found;
+        }
+        path.push(at);
+        // A table that was read while processes came and went may hold a circle.
+        match table.get(&at).map(Stat::parent) {
+            Some(parent) if path.len() <= table.len() => at = parent,
+            _ => break None,
+        }
+    };
+    known.extend(path.into_iter().map(|pid| (pid, found)));
+    found
+}
+
+/// All processes at one moment, more or less.
+struct Table;
+
+impl Table {
+    fn read() -> HashMap<i32, Stat> {
+        let Ok(entries) = fs::read_dir("/proc") else {
+            return HashMap::new();
+        };
+        entries
+            .filter_map(Result::ok)
+            .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+            .map(|pid| (pid, Stat::read(pid)))
+            .filter(|(_, stat)| stat.is_there())
+            .collect()
+    }
 }
 
 /// What a limit needs to know of a tree.
@@ -33,33 +113,66 @@ pub struct Size {
     pub cpu: Duration,
 }
 
-/// The size of everything under `leash`.
-pub fn size_of_tree(leash: i32) -> Size {
-    let mut size = Size::default();
-    // Orphans are reaped by the leash, so what they used is told by its fields of children.
-    let mut ticks = Stat::read(leash).reaped_ticks();
-    visit(leash, |pid| {
-        let stat = Stat::read(pid);
-        size.processes += 1;
-        size.rss += stat.rss();
-        ticks += stat.own_ticks() + stat.reaped_ticks();
+/// Below so many trees, walking each costs less than reading all of /proc.
+const FEW: usize = 8;
+
+/// The size of everything under each of `leashes`, in their order.
+pub fn sizes_of_trees(leashes: &[i32]) -> Vec<Size> {
+    let mut sizes = vec![(Size::default(), 0); leashes.len()];
+    let mut add = |at: usize, pid: i32, stat: &Stat| {
+        let (size, ticks): &mut (Size, u64) = &mut sizes[at];
+        // Orphans are reaped by the leash, so what they used is told by its fields of children.
+        *ticks += stat.reaped_ticks();
+        if pid != leashes[at] {
+            *ticks += stat.own_ticks();
+            size.processes += 1;
+            size.rss += stat.rss();
+        }
+    };
+    if leashes.len() < FEW {
+        for (at, leash) in leashes.iter().enumerate().filter(|(_, leash)| **leash > 0) {
+            add(at, *leash, &Stat::read(*leash));
+            visit(*leash, |pid| add(at, pid, &Stat::read(pid)));
+        }
+    } else {
+        survey(leashes, add);
+    }
+    let told = sizes.into_iter().map(|(size, ticks)| Size {
+        cpu: Duration::from_secs_f64(seconds(ticks)),
+        ..size
     });
-    size.cpu = Duration::from_secs_f64(seconds(ticks));
-    size
+    told.collect()
 }
 
 /// The fields of proc_pid_stat(5) by their numbers there; zeros of a process that is gone.
-struct Stat(Vec<u64>);
+struct Stat([u64; 22]);
 
 impl Stat {
     fn read(pid: i32) -> Self {
+        let mut fields = [0; 22];
+        let mut text = [0_u8; 1024];
+        // Read at once into the stack: the file is short, and asking for its length tells nothing.
+        let length = with_path(pid, "stat", |path| {
+            let file = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+            rustix::io::read(&file, &mut text)
+        });
+        let length = length.unwrap_or(0);
         // The name in field 2 may hold spaces and parentheses: count from its last one.
-        let text = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        Self(text.rsplit_once(')').map_or(Vec::new(), |(_, rest)| {
-            rest.split_ascii_whitespace()
-                .map(|word| word.parse().unwrap_or(0))
-                .collect()
-        }))
+        let text = &text[..length];
+        let from = memchr::memrchr(b')', text).map_or(length, |at| at + 1);
+        let words = text[from..].split(|byte| *byte == b' ').skip(1);
+        for (field, word) in fields.iter_mut().zip(words) {
+            *field = number(word);
+        }
+        Self(fields)
+    }
+
+    fn is_there(&self) -> bool {
+        self.field(22) != 0
+    }
+
+    fn parent(&self) -> i32 {
+        i32::try_from(self.field(4)).unwrap_or(0)
     }
 
     fn field(&self, number: usize) -> u64 {
@@ -107,19 +220,89 @@ fn children(pid: i32) -> Vec<i32> {
         .collect()
 }
 
-fn add(usage: &mut Usage, pid: i32) {
-    let stat = Stat::read(pid);
-    usage.cpu_seconds += seconds(stat.own_ticks());
-    usage.rss += stat.rss();
-    usage.open_files +=
-        fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, |entries| entries.count() as u64);
+/// The number that a word is; 0 for one that is none, such as a state.
+fn number(word: &[u8]) -> u64 {
+    word.iter()
+        .take_while(|byte| byte.is_ascii_digit())
+        .fold(0, |number, byte| number * 10 + u64::from(byte - b'0'))
+}
+
+impl Usage {
+    fn add(&mut self, pid: i32, stat: &Stat) {
+        self.processes += 1;
+        self.cpu_seconds += seconds(stat.own_ticks());
+        self.rss += stat.rss();
+        self.open_files += open_files(pid);
+    }
+}
+
+fn open_files(pid: i32) -> u64 {
+    // Since Linux 6.2 the directory's size is their number; before that it is 0.
+    let size = with_path(pid, "fd", |path| rustix::fs::stat(path)).map_or(0, |found| found.st_size);
+    match u64::try_from(size) {
+        Ok(count) if count > 0 => count,
+        _ => fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, |entries| entries.count() as u64),
+    }
+}
+
+/// Calls `with` with `/proc/<pid>/<name>`; thousands are looked at, so it is made on the stack.
+fn with_path<T>(
+    pid: i32,
+    name: &str,
+    with: impl FnOnce(&CStr) -> rustix::io::Result<T>,
+) -> rustix::io::Result<T> {
+    let mut path = [0_u8; 32];
+    let mut rest = &mut path[..];
+    let _ = write!(rest, "/proc/{pid}/{name}");
+    with(CStr::from_bytes_until_nul(&path).map_err(|_| rustix::io::Errno::INVAL)?)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::Read;
     use std::process::{Command, Stdio};
     use std::time::Instant;
+
+    #[test]
+    fn who_has_no_leash_uses_nothing() {
+        assert_eq!(of_trees(&[0, -1]), [Usage::default(); 2]);
+        assert_eq!(sizes_of_trees(&[0; FEW]), [Size::default(); FEW]);
+    }
+
+    #[test]
+    fn one_pass_finds_what_the_walks_find() {
+        let shell = |script: &str| {
+            Command::new("sh")
+                .args(["-c", script])
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .spawn()
+                .expect("a shell starts")
+        };
+        let mut trees = [
+            shell("sleep 20 & a=$!; sleep 20 & echo; read line; kill $a $!"),
+            shell("echo; read line"),
+        ];
+        for tree in &mut trees {
+            let out = tree.stdout.as_mut().expect("piped");
+            out.read_exact(&mut [0]).expect("it runs");
+        }
+        let roots = trees
+            .each_ref()
+            .map(|tree| i32::try_from(tree.id()).expect("a pid"));
+        let wanted = roots.map(|root| of_tree(root).processes);
+        let found: Vec<u64> = of_trees(&roots)
+            .iter()
+            .map(|usage| usage.processes)
+            .collect();
+        for tree in &mut trees {
+            drop(tree.stdin.take());
+            tree.wait().expect("our child");
+        }
+        assert_eq!(found, wanted);
+        assert_eq!(found[1], 0);
+    }
 
     #[test]
     fn a_child_of_ours_is_counted() {

@@ -25,6 +25,7 @@ Frames: TypeAlias = Iterator[Frame]
 Turn: TypeAlias = Callable[[str, Frame, Frames], None]
 TURNS: dict[str, Turn] = {}
 TOLD: list[Frame] = []
+SESSION: dict[str, str] = {}
 cost = 0.0
 
 
@@ -61,6 +62,8 @@ def result(text: str, prompt: Frame, **more: object) -> None:
 
 
 def session_id() -> str:
+    if "now" in SESSION:
+        return SESSION["now"]
     for word in sys.argv:
         if word.startswith("--session-id="):
             return word.partition("=")[2]
@@ -215,6 +218,76 @@ def _(text: str, prompt: Frame, inbox: Frames) -> None:
             return
 
 
+@turn("later")
+def _(text: str, prompt: Frame, inbox: Frames) -> None:
+    """Answers after so many seconds, whatever it is told meanwhile: ``later 2.5``."""
+    time.sleep(float(text.split()[1]))
+    result("later", prompt)
+
+
+@turn("retry")
+def _(text: str, prompt: Frame, inbox: Frames) -> None:
+    """Is refused so many times by the service, then waits on: ``retry STATUS COUNT DELAY``;
+    ``… deaf`` hears no interrupt."""
+    status, count, delay = map(int, text.split()[1:4])
+    names = {401: "authentication_failed", 429: "rate_limit", 529: "overloaded"}
+    for attempt in range(1, count + 1):
+        say(
+            {
+                "type": "system",
+                "subtype": "api_retry",
+                "attempt": attempt,
+                "max_retries": 10,
+                "retry_delay_ms": delay,
+                "error_status": status,
+                "error": names.get(status, "server_error"),
+            }
+        )
+    TURNS["deaf" if text.endswith("deaf") else "hang"](text, prompt, inbox)
+
+
+@turn("limit")
+def _(text: str, prompt: Frame, inbox: Frames) -> None:
+    """Tells of a limit of the service: ``limit {"status": …}``."""
+    info = json.loads(text.partition(" ")[2])
+    say({"type": "rate_limit_event", "rate_limit_info": info, "session_id": session_id()})
+    result("told", prompt)
+
+
+@turn("ask")
+def _(text: str, prompt: Frame, inbox: Frames) -> None:
+    """Asks for a tool and then works on for so many seconds: ``ask 0.5``."""
+    ask = {"subtype": "can_use_tool", "tool_name": "Bash", "input": {"command": "id"}}
+    say({"type": "control_request", "request_id": "ask-1", "request": ask})
+    answer = next(inbox)
+    time.sleep(float(text.split()[1]))
+    result(json.dumps(answer), prompt)
+
+
+@turn("withdraw")
+def _(text: str, prompt: Frame, inbox: Frames) -> None:
+    """Asks for a tool, takes that back and hangs."""
+    ask = {"subtype": "can_use_tool", "tool_name": "Bash", "input": {"command": "id"}}
+    say({"type": "control_request", "request_id": "ask-1", "request": ask})
+    say({"type": "control_cancel_request", "request_id": "ask-1"})
+    TURNS["hang"](text, prompt, inbox)
+
+
+@turn("forget")
+def _(text: str, prompt: Frame, inbox: Frames) -> None:
+    """Its conversation begins anew, under another id."""
+    SESSION["now"] = text.split()[1]
+    say({"type": "conversation_reset", "new_conversation_id": SESSION["now"]})
+    result("forgotten", prompt)
+
+
+@turn("endless")
+def _(text: str, prompt: Frame, inbox: Frames) -> None:
+    """Starts a background task that never ends."""
+    say({"type": "system", "subtype": "task_started", "task_id": "t1"})
+    result("started a task", prompt)
+
+
 @turn("deaf")
 def _(text: str, prompt: Frame, inbox: Frames) -> None:
     """No interrupt reaches it."""
@@ -285,6 +358,115 @@ def _(text: str, prompt: Frame, inbox: Frames) -> None:
 
 @turn("length")
 def _(text: str, prompt: Frame, inbox: Frames) -> None:
+    result(str(len(text)), prompt)
+
+
+@turn("say")
+def _(text: str, prompt: Frame, inbox: Frames) -> None:
+    """Exactly these lines: say ["…", "…"]."""
+    for line in json.loads(text.partition(" ")[2]):
+        raw(line.encode() + b"\n")
+
+
+@turn("reset")
+def _(text: str, prompt: Frame, inbox: Frames) -> None:
+    """The conversation goes on under another id."""
+    say({"type": "conversation_reset", "new_conversation_id": "moved"})
+    result("moved", prompt, session_id="moved")
+
+
+@turn("withdraw")
+def _(text: str, prompt: Frame, inbox: Frames) -> None:
+    """Asks for a tool, takes the ask back and says no more."""
+    ask = {"subtype": "can_use_tool", "tool_name": "Bash", "input": {}}
+    say({"type": "control_request", "request_id": "ask-1", "request": ask})
+    say({"type": "control_cancel_request", "request_id": "ask-1"})
+    TURNS["hang"](text, prompt, inbox)
+
+
+@turn("pester")
+def _(text: str, prompt: Frame, inbox: Frames) -> None:
+    """Many asks, one after the other, behind as many big events: pester COUNT BYTES."""
+    count, size = map(int, text.split()[1:])
+    for number in range(count):
+        say({"type": "assistant", "message": {"content": [{"type": "text", "text": "x" * size}]}})
+        ask = {"subtype": "can_use_tool", "tool_name": "Bash", "input": {}}
+        say({"type": "control_request", "request_id": f"ask-{number}", "request": ask})
+        assert next(inbox)["response"]["request_id"] == f"ask-{number}"
+    result("all answered", prompt)
+
+
+@turn("retry")
+def _(text: str, prompt: Frame, inbox: Frames) -> None:
+    """The service says no and the CLI tries again for ever: retry STATUS."""
+    status = int(text.split()[1])
+    for attempt in range(3):
+        retry = {"attempt": attempt, "error_status": status, "error": "told by the service"}
+        say({"type": "system", "subtype": "api_retry", **retry})
+    TURNS["hang"](text, prompt, inbox)
+
+
+@turn("endless")
+def _(text: str, prompt: Frame, inbox: Frames) -> None:
+    """Says its result again and again, and does not leave."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    while True:
+        result("again", prompt)
+        time.sleep(0.05)
+
+
+@turn("stay")
+def _(text: str, prompt: Frame, inbox: Frames) -> None:
+    """Answers, and then neither reads nor leaves."""
+    result("answered", prompt)
+    time.sleep(60)
+
+
+@turn("twice")
+def _(text: str, prompt: Frame, inbox: Frames) -> None:
+    """A background task whose result comes after a second system/init."""
+    say({"type": "system", "subtype": "task_started", "task_id": "t1"})
+    result("first", prompt)
+    say({"type": "system", "subtype": "init", "session_id": session_id()})
+    say({"type": "system", "subtype": "task_notification", "task_id": "t1", "status": "completed"})
+    result("second", {"uuid": "of-the-task"})
+
+
+@turn("quiet-task")
+def _(text: str, prompt: Frame, inbox: Frames) -> None:
+    """A background task that ends without a result of its own."""
+    say({"type": "system", "subtype": "task_started", "task_id": "t1"})
+    result("the only one", prompt)
+    patch = {"status": "killed"}
+    say({"type": "system", "subtype": "task_updated", "task_id": "t1", "patch": patch})
+
+
+@turn("late-ask")
+def _(text: str, prompt: Frame, inbox: Frames) -> None:
+    """Its background task asks for a tool after the turn's result: stdin must still be open."""
+    say({"type": "system", "subtype": "task_started", "task_id": "t1"})
+    result("not yet", prompt)
+    ask = {"subtype": "can_use_tool", "tool_name": "Bash", "input": {}}
+    say({"type": "control_request", "request_id": "late", "request": ask})
+    answer = next(inbox)["response"]
+    say({"type": "system", "subtype": "task_notification", "task_id": "t1", "status": "completed"})
+    result(answer["response"]["behavior"], {"uuid": "of-the-task"})
+
+
+@turn("over-budget")
+def _(text: str, prompt: Frame, inbox: Frames) -> None:
+    """A subagent trips the budget: an error as result, the task never heard of again."""
+    say({"type": "system", "subtype": "task_started", "task_id": "t1"})
+    result("", prompt, subtype="error_max_budget_usd", is_error=True)
+    time.sleep(60)
+
+
+@turn("both-ways")
+def _(text: str, prompt: Frame, inbox: Frames) -> None:
+    """Says more than any pipe holds while it is told more than any pipe holds."""
+    for _ in range(64):
+        block = {"type": "text", "text": "x" * 65536}
+        say({"type": "assistant", "message": {"content": [block]}})
     result(str(len(text)), prompt)
 
 
@@ -370,6 +552,13 @@ def begin(how: str) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if how == "term":
         signal.signal(signal.SIGTERM, lambda *_: os._exit(143))
+    if how == "gabby":
+        # Says more than a pipe holds before it reads anything.
+        for _ in range(64):
+            say({"type": "system", "subtype": "status", "text": "x" * 65536})
+    if how == "unread":
+        acknowledge(json.loads(sys.stdin.buffer.readline()))
+        time.sleep(60)
     if how == "noise":
         raw(b"Welcome!\n" + b"\n")
         say({"type": "system", "subtype": "status"})
@@ -395,6 +584,9 @@ def main() -> None:
             else:
                 TOLD.append(frame["request"])
                 acknowledge(frame)
+                if how == "plugged":
+                    # It never reads again.
+                    time.sleep(60)
         elif frame.get("type") == "user":
             text = frame["message"]["content"]
             say({"type": "system", "subtype": "init", "session_id": session_id()})

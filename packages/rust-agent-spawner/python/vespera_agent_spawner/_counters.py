@@ -8,12 +8,16 @@ from __future__ import annotations
 import functools
 import threading
 from collections import Counter
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from vespera_agent_spawner.results import TurnResult
 
-__all__ = ["Counters", "kind_label"]
+__all__ = ["PROCESS", "Counters", "kind_label", "merge"]
+
+# Upper bounds of a histogram's buckets, in seconds; the Rust twin is src/metrics.rs.
+_BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0)
 
 
 class Counters:
@@ -29,11 +33,22 @@ class Counters:
             # Counter is typed for ints; sums of money are floats.
             self._values[series] += amount  # type: ignore[assignment]
 
-    def count_turn(self, result: TurnResult, seconds: float) -> None:
-        """What one turn adds: its outcome, its time, its cost and its tokens."""
-        self.add("vespera_runs_total", outcome=result["outcome"])
-        self.add("vespera_run_seconds_sum", seconds)
-        self.add("vespera_run_seconds_count")
+    def observe(self, name: str, seconds: float) -> None:
+        """One more took this long, in buckets."""
+        for bound in _BOUNDS:
+            if seconds <= bound:
+                self.add(f"{name}_bucket", le=f"{bound:g}")
+                break
+        self.add(f"{name}_count")
+        self.add(f"{name}_sum", seconds)
+
+    def count_run(self, outcome: str, seconds: float) -> None:
+        """A run, or a turn of a session, has an end."""
+        self.add("vespera_runs_total", outcome=outcome)
+        self.observe("vespera_run_seconds", seconds)
+
+    def count_spent(self, result: TurnResult) -> None:
+        """What one turn has cost."""
         self.add("vespera_cost_usd_total", result.get("cost_usd") or 0.0)
         for direction in ("input", "output"):
             count = result["usage"].get(f"{direction}_tokens")
@@ -42,7 +57,32 @@ class Counters:
 
     def snapshot(self) -> dict[str, float]:
         with self._lock:
-            return {name: float(value) for name, value in self._values.items()}
+            values = {name: float(value) for name, value in self._values.items()}
+        for name in [name for name in values if name.endswith("_count")]:
+            _add_up(values, name.removesuffix("_count"))
+        return values
+
+    def forget_in_fork(self) -> None:
+        """In a forked child: nothing was counted yet, and the lock may have been held."""
+        self.__init__()  # type: ignore[misc]
+
+
+def _add_up(values: dict[str, float], name: str) -> None:
+    """Buckets are kept apart and told as Prometheus wants them: each with all below it."""
+    if not any(series.startswith(f"{name}_bucket{{") for series in values):
+        return
+    below = 0.0
+    for bound in _BOUNDS:
+        series = f'{name}_bucket{{le="{bound:g}"}}'
+        below += values.get(series, 0.0)
+        values[series] = below
+    values[f'{name}_bucket{{le="+Inf"}}'] = values[f"{name}_count"]
+
+
+def merge(into: dict[str, float], values: Mapping[str, float]) -> None:
+    """Add up the counters and gauges of several places."""
+    for name, value in values.items():
+        into[name] = into.get(name, 0.0) + value
 
 
 @functools.lru_cache(maxsize=256)
@@ -72,3 +112,6 @@ _KINDS = frozenset(
         "user",
     }
 )
+
+#: What does not depend on a backend: runs, their cost and their time.
+PROCESS = Counters()

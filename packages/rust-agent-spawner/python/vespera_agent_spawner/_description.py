@@ -32,6 +32,8 @@ def describe(
     info = session.info()
     status = session.exit_status if ended else None
     outcome, words = _outcome(info.state, turn, error, status, cancelled)
+    if turn is None and not cancelled:
+        outcome, words = _blamed(outcome, words, error, status, session.refused)
     if by_exit and status is not None and not isinstance(error, AgentTimeout):
         if outcome is Outcome.INCOMPLETE and status.success:
             outcome, words = Outcome.COMPLETED, None
@@ -79,6 +81,24 @@ def never_started(error: BaseException, backend: str, containment: str) -> RunRe
         backend=backend,
         containment=containment,
     )
+
+
+def _blamed(
+    outcome: Outcome,
+    words: str | None,
+    error: AgentError | None,
+    status: ExitStatus | None,
+    refused: tuple[str, str] | None,
+) -> tuple[Outcome, str | None]:
+    """Without a result, and while the service answered nothing else, that is the reason."""
+    if refused is None or refused[0] == Outcome.FAILED:
+        return outcome, words
+    if isinstance(error, AgentTimeout):
+        return Outcome(refused[0]), words
+    by_itself = status is None or status.by in ("agent", "unknown")
+    if by_itself or (status is not None and "no answer to an interrupt" in status.reason):
+        return Outcome(refused[0]), f"{words}; the service said: {refused[1]}"
+    return outcome, words
 
 
 def _outcome(

@@ -1,6 +1,7 @@
-"""Responsible for who may start, and when: places, pace, memory, descriptors, fairness.
+"""Responsible for who may start, and when: places, pace, memory, descriptors, processes, fairness.
 
-Waiters are served by priority, then in the order in which they came. It starts nothing itself.
+Waiters are served by priority, then in the order in which they came: the first one is not passed
+by those behind it, however little they want. It starts nothing itself.
 """
 
 from __future__ import annotations
@@ -8,18 +9,20 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
-import os
 import resource
 import time
-from pathlib import Path
+from dataclasses import dataclass
 
-from vespera_agent_spawner.errors import AgentTimeout, SupervisorClosed
+from vespera_agent_spawner._room import free_descriptors, free_memory, free_processes
+from vespera_agent_spawner.errors import AgentTimeout, ConfigError, SupervisorClosed
 
-__all__ = ["Admission", "default_max_agents"]
+__all__ = ["Admission", "Obstacle", "default_max_agents"]
 
 # What an agent holds in the host: four descriptors, and some to spare for the host's own work.
 _DESCRIPTORS = 4
 _SPARE_DESCRIPTORS = 64
+# A leash, a leader with its threads, a shell with a tool in it.
+_PROCESSES = 24
 _RECHECK = 0.25
 _BREAKER_FAILURES = 5
 _BREAKER_PAUSE = 10.0
@@ -34,24 +37,12 @@ def default_max_agents(reserve: int) -> int:
     return int(min(by_files, by_memory, 2000))
 
 
-def free_memory() -> int | None:
-    """Bytes that can be had without swapping; None where the system does not tell."""
-    try:
-        for line in Path("/proc/meminfo").read_text("ascii").splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    return None
+@dataclass(frozen=True, slots=True)
+class Obstacle:
+    """Why nobody may start now, and what to do about it."""
 
-
-def free_descriptors() -> int | None:
-    """Descriptors that this process may still open; None where the system does not tell."""
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    try:
-        return soft - len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - pathlib is slower
-    except OSError:
-        return None
+    words: str
+    remedy: str
 
 
 class Admission:
@@ -70,8 +61,12 @@ class Admission:
         self._timer: asyncio.TimerHandle | None = None
         self._closed: Exception | None = None
         self._failures = 0
-        self._paused_until = 0.0
-        self._free: int | None = None
+        self._last_failure = ""
+        self._resting_until = 0.0
+        # By the wall clock: it goes on while the machine sleeps.
+        self._service_back = 0.0
+        self._service_says = ""
+        self._room: Obstacle | None = None
         self._count_again = 0.0
 
     @property
@@ -104,13 +99,13 @@ class Admission:
             else:
                 await place
         except TimeoutError:
-            why = self._obstacle(reserve) or "all places are taken"
+            why = self._obstacle(reserve) or Obstacle("others came first", "raise max_agents")
             raise AgentTimeout(
-                f"agent '{agent_id}': no place within {limit:g} s ({why}, {self._alive} agents "
-                "alive); raise timeouts.queue or max_agents",
+                f"agent '{agent_id}': no place within {limit:g} s ({why.words}, {self._alive} "
+                f"agents alive); {why.remedy}, or raise timeouts.queue",
                 which="queue",
                 after=limit or 0.0,
-                context={"agent_id": agent_id},
+                context={"agent_id": agent_id, "obstacle": why.words},
             ) from None
         except asyncio.CancelledError:
             if place.done() and not place.cancelled() and place.exception() is None:
@@ -126,16 +121,32 @@ class Admission:
         self._claimed -= reserve
         self._serve()
 
-    def note_start(self, ok: bool) -> None:
-        """Repeated failures mean that the next start fails too: a pause spares the machine."""
-        self._failures = 0 if ok else self._failures + 1
-        if self._failures >= _BREAKER_FAILURES:
-            self._paused_until = time.monotonic() + _BREAKER_PAUSE
-            self._failures = _BREAKER_FAILURES - 1  # one try after the pause decides anew
+    def note_start(self, error: BaseException | None) -> None:
+        """How a start went; repeated failures mean that the next one fails too.
 
-    def pause(self, seconds: float) -> None:
-        """Nobody enters for this long: the service asked for it."""
-        self._paused_until = max(self._paused_until, time.monotonic() + seconds)
+        Then a pause spares the machine, and after it one start at a time is tried until one goes
+        well. What says nothing of the machine (a cancelled start, a wrong configuration) does not
+        count.
+        """
+        if error is None:
+            self._failures = 0
+        elif not isinstance(error, asyncio.CancelledError | ConfigError):
+            self._failures += 1
+            self._last_failure = str(error)
+            if self._failures >= _BREAKER_FAILURES:
+                self._resting_until = time.monotonic() + _BREAKER_PAUSE
+
+    def pause_until(self, at: float, why: str) -> bool:
+        """Nobody enters before ``at`` (Unix seconds): the service says so. False: known already."""
+        if at <= max(self._service_back, time.time()):
+            return False
+        self._service_back, self._service_says = at, why
+        return True
+
+    @property
+    def obstacle(self) -> Obstacle | None:
+        """Why nobody may start now; None when somebody may."""
+        return self._obstacle(0)
 
     def leave(self) -> None:
         """An agent is over: its place is free."""
@@ -156,34 +167,63 @@ class Admission:
     def _is_full(self) -> bool:
         return self._alive >= self._max_agents or self._starting >= self._max_starting
 
-    def _obstacle(self, reserve: int) -> str | None:
-        """Why nobody may enter now, in words; None when somebody may."""
+    def _obstacle(self, reserve: int) -> Obstacle | None:
+        """Why nobody may enter now; None when somebody may."""
         now = time.monotonic()
         if self._alive >= self._max_agents:
-            return f"max_agents={self._max_agents}"
+            return Obstacle(f"max_agents={self._max_agents}", "raise max_agents")
         if self._starting >= self._max_starting:
-            return f"max_starting={self._max_starting}"
-        if now < self._paused_until:
-            return f"starts are paused for {self._paused_until - now:.1f} s"
-        if now < self._next_start:
-            return f"start_interval={self._interval:g} s"
-        if reserve:
-            free = free_memory()
-            wanted = self._claimed + reserve
-            if free is not None and free < wanted:
-                return f"{free >> 20} MiB free, memory_reserve wants {wanted >> 20} MiB"
-        descriptors = self._free_descriptors(now)
-        if descriptors is not None and descriptors < _SPARE_DESCRIPTORS // 2 + _DESCRIPTORS:
-            return f"{descriptors} file descriptors left (ulimit -n)"
-        return None
+            return Obstacle(f"max_starting={self._max_starting}", "raise max_starting")
+        return self._pause(now) or self._too_little_memory(reserve) or self._too_little_room(now)
 
-    def _free_descriptors(self, now: float) -> int | None:
+    def _pause(self, now: float) -> Obstacle | None:
+        if (left := self._service_back - time.time()) > 0:
+            return Obstacle(
+                f"starts are paused for {left:.0f} s: {self._service_says}",
+                "wait for its end, or use another account",
+            )
+        if now < self._next_start:
+            return Obstacle(f"start_interval={self._interval:g} s", "lower start_interval")
+        if self._failures < _BREAKER_FAILURES:
+            return None
+        words = f"{self._failures} starts in a row failed, the last: {self._last_failure}"
+        if (left := self._resting_until - now) > 0:
+            words = f"starts are paused for {left:.1f} s: {words}"
+        elif not self._starting:
+            return None
+        return Obstacle(words, "see to that error")
+
+    def _too_little_memory(self, reserve: int) -> Obstacle | None:
+        free = free_memory() if reserve else None
+        wanted = self._claimed + reserve
+        if free is None or free >= wanted:
+            return None
+        return Obstacle(
+            f"{free >> 20} MiB free, memory_reserve wants {wanted >> 20} MiB",
+            "free memory, or lower memory_reserve",
+        )
+
+    def _too_little_room(self, now: float) -> Obstacle | None:
         """Counting takes as long as half a start, so it is done as often as it can matter."""
-        if now >= self._count_again:
-            self._free = free_descriptors()
-            plenty = self._free is None or self._free > 8 * _SPARE_DESCRIPTORS
-            self._count_again = now + (_RECHECK if plenty else 0.0)
-        return self._free
+        if now < self._count_again:
+            return self._room
+        self._room = None
+        descriptors, processes = free_descriptors(), free_processes()
+        if descriptors is not None and descriptors < _SPARE_DESCRIPTORS // 2 + _DESCRIPTORS:
+            self._room = Obstacle(
+                f"{descriptors} file descriptors left (ulimit -n)", "raise 'ulimit -n'"
+            )
+        elif processes is not None and processes[0] < _PROCESSES:
+            left, limit = processes
+            self._room = Obstacle(
+                f"{left} processes left ({limit}), one agent may need {_PROCESSES}",
+                "raise that limit, or lower max_agents",
+            )
+        plenty = (descriptors is None or descriptors > 8 * _SPARE_DESCRIPTORS) and (
+            processes is None or processes[0] > 8 * _PROCESSES
+        )
+        self._count_again = now + (_RECHECK if plenty else 0.0)
+        return self._room
 
     def _serve(self) -> None:
         while self._waiting:
@@ -209,7 +249,7 @@ class Admission:
         if self._timer is not None and not self._timer.cancelled():
             self._timer.cancel()
         delay = _RECHECK
-        until = max(self._next_start, self._paused_until) - time.monotonic()
+        until = max(self._next_start, self._resting_until) - time.monotonic()
         if until > 0:
             delay = min(delay, until + 0.001)
         loop = asyncio.get_running_loop()

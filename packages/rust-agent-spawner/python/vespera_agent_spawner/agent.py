@@ -16,17 +16,19 @@ import weakref
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
+from vespera_agent_spawner._counters import PROCESS
 from vespera_agent_spawner._description import describe
 from vespera_agent_spawner._logging import logger_for
 from vespera_agent_spawner.adapters import adapter_named
 from vespera_agent_spawner.adapters import claude_frames as frames
-from vespera_agent_spawner.backends._protocol import LiveSession
+from vespera_agent_spawner.backends._protocol import NOTICE, LiveSession
 from vespera_agent_spawner.config import AgentConfig
 from vespera_agent_spawner.errors import AgentBusy, AgentError, AgentFailed, AgentTimeout
 from vespera_agent_spawner.events import Event
 from vespera_agent_spawner.results import (
     AgentInfo,
     ExitStatus,
+    Outcome,
     RunResult,
     State,
     TurnResult,
@@ -69,6 +71,10 @@ class Agent:
         self._merged: Callable[[Agent], None] | None = None
         self._answers: dict[str, asyncio.Future[Mapping[str, Any]]] = {}
         self._asks: set[asyncio.Task[None]] = set()
+        self._on_service: Callable[[Agent, Mapping[str, Any]], None] | None = None
+        self._on_refused: Callable[[Agent, str | None], None] | None = None
+        self._final: RunResult | None = None
+        self._turn_began = self._started
         self._log = logger_for("agent_spawner.agent", config.agent_id)
 
     # -- identity --------------------------------------------------------------------------
@@ -184,6 +190,7 @@ class Agent:
         # A turn that nobody awaits (send) may fail without a complaint of asyncio.
         turn.add_done_callback(lambda done: done.cancelled() or done.exception())
         self._turn = turn
+        self._turn_began = time.monotonic()
         return turn
 
     async def result(self) -> RunResult:
@@ -193,6 +200,11 @@ class Agent:
         return self._result()
 
     def _result(self) -> RunResult:
+        if self._final is None:
+            self._final = self._described()
+        return self._final
+
+    def _described(self) -> RunResult:
         return describe(
             self._live,
             turn=self._last_turn,
@@ -288,6 +300,10 @@ class Agent:
             self._asks.add(task)
             task.add_done_callback(self._asks.discard)
         for request_id, frame in session.take_answers():
+            if request_id == NOTICE:
+                if self._on_service is not None:
+                    self._on_service(self, json.loads(frame))
+                continue
             answer = self._answers.get(request_id)
             if answer is not None and not answer.done():
                 answer.set_result(json.loads(frame).get("response") or {})
@@ -295,23 +311,48 @@ class Agent:
             self._end(session)
 
     def _take_turn(self, session: LiveSession) -> None:
+        """The turn's end; a run may have several, of which the last one counts."""
+        while self._take_one(session) and self.is_run:
+            pass
+
+    def _take_one(self, session: LiveSession) -> bool:
         waits = self.is_run or self._turn is not None
         if not waits or (self._last_error is not None and self.is_run):
-            return
+            return False
         try:
             result = session.take_turn()
         except AgentError as error:
             self._last_error = error
-            if self._turn is not None and not self._turn.done():
-                self._turn.set_exception(error)
+            if self._turn is not None:
+                self._count_failed_turn(session, error)
+                if not self._turn.done():
+                    self._turn.set_exception(error)
             self._turn = None
-            return
+            return False
         if result is None:
-            return
+            return False
         self._last_turn = result
-        if self._turn is not None and not self._turn.done():
-            self._turn.set_result(result)
+        PROCESS.count_spent(result)
+        if result["outcome"] == Outcome.AUTH_FAILED and self._on_refused is not None:
+            self._on_refused(self, result.get("error"))
+        if self._turn is not None:
+            PROCESS.count_run(result["outcome"], time.monotonic() - self._turn_began)
+            if not self._turn.done():
+                self._turn.set_result(result)
         self._turn = None
+        return True
+
+    def _count_failed_turn(self, session: LiveSession, error: AgentError) -> None:
+        took = time.monotonic() - self._turn_began
+        described = describe(
+            session,
+            turn=None,
+            error=error,
+            cancelled=self._cancelled,
+            duration=took,
+            ended=session.state.is_over,
+        )
+        PROCESS.count_run(described.outcome, took)
 
     def _settle_start(self, session: LiveSession) -> None:
         try:
@@ -331,6 +372,11 @@ class Agent:
                 answer.exception()
         if self.config.transcript is not None:
             self._end_transcript(session, self.config.transcript)
+        if self.is_run and self._ready.done() and self._ready.exception() is None:
+            final = self._result()
+            PROCESS.count_run(final.outcome, final.duration)
+            if final.outcome is Outcome.AUTH_FAILED and self._on_refused is not None:
+                self._on_refused(self, final.error)
         self._ended.set_result(status)
         self._log.info("ended: %s", status.reason)
         self._on_end(self)

@@ -8,17 +8,30 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from typing import Any
 
-__all__ = ["Event", "PythonEvent"]
+__all__ = ["Event", "PythonEvent", "frame_of"]
+
+
+_raw_decode = json.JSONDecoder().raw_decode
+
+
+def _plain(line: bytes) -> Any:
+    """What ``json.loads`` does, without its looking for other encodings and for white space."""
+    try:
+        text = line.decode()
+        frame, end = _raw_decode(text)
+    except ValueError:
+        return json.loads(line)
+    return frame if end == len(text) else json.loads(line)
 
 
 def _loads() -> Callable[[bytes], Any]:
     try:
         import orjson  # type: ignore[import-not-found, unused-ignore]
     except ImportError:
-        return json.loads
+        return _plain
     loads: Callable[[bytes], Any] = orjson.loads
     return loads
 
@@ -94,12 +107,19 @@ class PythonEvent(Event):
 
     __slots__ = ("_data", "_kind", "_length", "_raw", "_received_at")
 
-    def __init__(self, kind: str, raw: bytes, received_at: float, length: int) -> None:
+    def __init__(
+        self,
+        kind: str,
+        raw: bytes,
+        received_at: float,
+        length: int,
+        data: dict[str, Any] | None = None,
+    ) -> None:
         self._kind = kind
         self._raw = raw
         self._received_at = received_at
         self._length = length
-        self._data: dict[str, Any] | None = None
+        self._data = data
 
     @property
     def kind(self) -> str:
@@ -128,11 +148,18 @@ class PythonEvent(Event):
         content = self._content()
         if isinstance(content, str):
             return content
-        texts = [b["text"] for b in self._blocks("text") if isinstance(b.get("text"), str)]
-        if texts:
-            return "".join(texts)
+        if isinstance(content, list):
+            texts = [
+                text
+                for block in content
+                if isinstance(block, dict)
+                and block.get("type") == "text"
+                and isinstance(text := block.get("text"), str)
+            ]
+            if texts:
+                return texts[0] if len(texts) == 1 else "".join(texts)
         partial = self.data.get("event")
-        delta = partial.get("delta") if isinstance(partial, Mapping) else None
+        delta = partial.get("delta") if isinstance(partial, dict) else None
         text = self._text("result")
         return _text_of(delta, "text") if text is None else text
 
@@ -173,13 +200,13 @@ class PythonEvent(Event):
 
     def _content(self) -> Any:
         message = self.data.get("message")
-        return message.get("content") if isinstance(message, Mapping) else None
+        return message.get("content") if isinstance(message, dict) else None
 
-    def _blocks(self, kind: str) -> Iterator[Mapping[str, Any]]:
+    def _blocks(self, kind: str) -> list[dict[str, Any]]:
         content = self._content()
-        for block in content if isinstance(content, list) else ():
-            if isinstance(block, Mapping) and block.get("type") == kind:
-                yield block
+        if not isinstance(content, list):
+            return []
+        return [block for block in content if isinstance(block, dict) and block.get("type") == kind]
 
     def __reduce__(self) -> tuple[Any, ...]:
         return PythonEvent, (self._kind, self._raw, self._received_at, self._length)
@@ -192,12 +219,20 @@ def decode(kind: str, raw: bytes) -> dict[str, Any]:
     """The frame of a line; empty for a line that is none."""
     if kind in _BARE:
         return {}
+    return frame_of(raw) or {}
+
+
+def frame_of(line: bytes) -> dict[str, Any] | None:
+    """The frame of a line; None for a line that is no JSON object."""
     try:
-        frame = _decode(raw)
+        frame = _decode(line)
     except (ValueError, RecursionError):
         # orjson refuses lone surrogates and NaN, which the CLI may print and json accepts.
-        frame = json.loads(raw)
-    return frame if isinstance(frame, dict) else {}
+        try:
+            frame = json.loads(line)
+        except (ValueError, RecursionError):
+            return None
+    return frame if isinstance(frame, dict) else None
 
 
 def describe(kind: str, subtype: str | None, text: str | None, tool: str | None) -> str:
@@ -211,5 +246,5 @@ def describe(kind: str, subtype: str | None, text: str | None, tool: str | None)
 
 
 def _text_of(source: Any, name: str) -> str | None:
-    value = source.get(name) if isinstance(source, Mapping) else None
+    value = source.get(name) if isinstance(source, dict) else None
     return value if isinstance(value, str) else None

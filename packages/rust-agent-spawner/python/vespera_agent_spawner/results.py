@@ -56,6 +56,11 @@ class State(StrEnum):
         """True when nothing of the agent is left: its id may be used again."""
         return self in (State.ENDED, State.SPAWN_FAILED)
 
+    @property
+    def is_in_turn(self) -> bool:
+        """True while a prompt has no result yet."""
+        return self in (State.IN_TURN, State.WAITING_FOR_PERMISSION)
+
 
 @dataclass(frozen=True, slots=True)
 class ExitStatus:

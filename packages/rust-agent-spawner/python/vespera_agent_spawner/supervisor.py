@@ -6,16 +6,19 @@ import asyncio
 import contextlib
 import dataclasses
 import itertools
+import time
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Any, Self
 
 from vespera_agent_spawner import backends
+from vespera_agent_spawner._counters import PROCESS
 from vespera_agent_spawner._description import never_started
 from vespera_agent_spawner._logging import logger_for
 from vespera_agent_spawner.adapters import adapter_named
 from vespera_agent_spawner.adapters.claude import CLAUDE
+from vespera_agent_spawner.adapters.claude_frames import limit_ends
 from vespera_agent_spawner.admission import Admission, default_max_agents
 from vespera_agent_spawner.agent import Agent
 from vespera_agent_spawner.backends import Backend, Ownership
@@ -29,10 +32,10 @@ from vespera_agent_spawner.errors import (
     SupervisorClosed,
 )
 from vespera_agent_spawner.events import Event
-from vespera_agent_spawner.results import AgentInfo, Outcome, RunResult
+from vespera_agent_spawner.results import AgentInfo, RunResult, State, Usage
 from vespera_agent_spawner.transcripts import path_in
 
-__all__ = ["Supervisor"]
+__all__ = ["Supervisor", "supervised_states"]
 
 _CLOSE_GRACE = 5.0
 
@@ -65,6 +68,7 @@ class Supervisor:
         self._merged: _Merged | None = None
         self._idle = asyncio.Event()
         self._log = logger_for("agent_spawner.supervisor")
+        _supervisors.add(self)
 
     # -- life ------------------------------------------------------------------------------
 
@@ -135,6 +139,24 @@ class Supervisor:
         """The agents that live, as values."""
         return [agent.info() for agent in self.agents() if agent._session is not None]
 
+    @property
+    def obstacle(self) -> str | None:
+        """Why no agent may start now, in words (a full house, a pause until a rate limit ends,
+        too little memory, …); None when one may."""
+        obstacle = None if self._admission is None else self._admission.obstacle
+        return None if obstacle is None else obstacle.words
+
+    def usage(self) -> dict[str, Usage]:
+        """What the tree of each living agent uses now, by agent id.
+
+        One look at the system for all: milliseconds for hundreds of agents.
+        """
+        sessions = {
+            agent.agent_id: agent._session for agent in self.agents() if agent._session is not None
+        }
+        used = self._backend.usage_of(list(sessions.values()))
+        return dict(zip(sessions, used, strict=True))
+
     def agent(self, agent_id: str) -> Agent:
         """A living agent by its id; raises ``AgentNotFound``."""
         if agent_id not in self._ids or (agent := self._agents.get(agent_id)) is None:
@@ -202,7 +224,9 @@ class Supervisor:
                 await agent.cancel()
             raise
         except (AgentError, OSError) as error:
-            return never_started(error, self._backend.name, self._backend.containment())
+            failed = never_started(error, self._backend.name, self._backend.containment())
+            PROCESS.count_run(failed.outcome, failed.duration)
+            return failed
         return result
 
     async def _start(self, config: AgentConfig, queue: float | None, *, listening: bool) -> Agent:
@@ -217,6 +241,7 @@ class Supervisor:
                 context={"agent_id": agent_id},
             )
         agent = Agent(config, self._forget)
+        agent._on_service, agent._on_refused = self._noted_service, self._noted_refusal
         place = self._ids[agent_id] = _Place(agent_id)
         self._agents[agent_id] = agent
         try:
@@ -229,10 +254,10 @@ class Supervisor:
         try:
             await self._launch(agent, place, listening or self._merged is not None)
         except BaseException as error:
-            places.note_start(isinstance(error, asyncio.CancelledError))
+            places.note_start(error)
             raise
         else:
-            places.note_start(True)
+            places.note_start(None)
         finally:
             places.left_start(reserve)
         return agent
@@ -256,24 +281,36 @@ class Supervisor:
             await agent._ready
         except asyncio.CancelledError:
             agent.kill()
+            # Whoever hears that it was cancelled finds nothing of it, unless in a hurry.
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.shield(agent._ended)
             raise
+
+    def _noted_refusal(self, agent: Agent, error: str | None) -> None:
+        """Its credentials were refused: the next one in the queue would fail the same way."""
+        if self.config.on_auth_failure != "stop" or self._admission is None or self._closed:
+            return
+        text = (
+            f"nothing more is started: agent '{agent.agent_id}' could not authenticate "
+            f"({error}); log in again, or set on_auth_failure='continue'"
+        )
+        self._log.error("%s", text)
+        self._admission.close(AgentError(text, code="auth_failed"))
+
+    def _noted_service(self, agent: Agent, frame: Mapping[str, Any]) -> None:
+        """The service takes no more work for some time: nobody starts before its end."""
+        limit = limit_ends(frame, time.time())
+        if limit is None or self._admission is None:
+            return
+        at, what = limit
+        if self._admission.pause_until(at, f"{what} told by agent '{agent.agent_id}'"):
+            when = time.strftime("%Y-%m-%d %H:%M:%S %z", time.localtime(at))
+            self._log.warning(
+                "no agent starts before %s: %s told by agent '%s'", when, what, agent.agent_id
+            )
 
     def _forget(self, agent: Agent) -> None:
         """The agent is over."""
-        turn = agent._last_turn
-        if (
-            turn is not None
-            and turn["outcome"] == Outcome.AUTH_FAILED
-            and self.config.on_auth_failure == "stop"
-        ):
-            # Before its place is free: the next one in the queue would fail the same way.
-            self._places.close(
-                AgentError(
-                    f"nothing more is started: agent '{agent.agent_id}' could not authenticate "
-                    f"({turn.get('error')}); log in again, or set on_auth_failure='continue'",
-                    code="auth_failed",
-                )
-            )
         place = self._ids.get(agent.agent_id)
         if place is not None:
             self._release(place)
@@ -433,6 +470,15 @@ class _Merged(AsyncIterator["tuple[Agent, Event]"]):
                 raise StopAsyncIteration
             await self._bell.wait()
         return self._batch.pop()
+
+
+#: Those of this process, for its metrics.
+_supervisors: weakref.WeakSet[Supervisor] = weakref.WeakSet()
+
+
+def supervised_states() -> list[State]:
+    """The states of all agents of all supervisors of this process."""
+    return [agent.state for supervisor in list(_supervisors) for agent in supervisor.agents()]
 
 
 def _refuse_later(config: AgentConfig | SupervisorConfig, names: tuple[str, ...]) -> None:

@@ -6,6 +6,7 @@
 use super::adapter::Adapter;
 use super::details::Spans;
 use super::session::Action;
+use super::shared::Refused;
 use crate::json::{self, Span};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -142,6 +143,7 @@ pub struct Envelope<'a> {
     pub new_conversation_id: Option<Cow<'a, str>>,
     pub task_id: Option<Cow<'a, str>>,
     pub patch: Option<Raw<'a>>,
+    pub rate_limit_info: Option<Raw<'a>>,
     /// Where the fields that a consumer asks for stand.
     pub spans: Spans,
 }
@@ -170,25 +172,6 @@ struct Ask<'a> {
     subtype: Cow<'a, str>,
 }
 
-/// What of a `result` frame decides the outcome.
-#[derive(Debug, Deserialize)]
-struct ResultFrame<'a> {
-    #[serde(borrow, default)]
-    subtype: Option<Cow<'a, str>>,
-    #[serde(default)]
-    is_error: bool,
-    #[serde(borrow, default)]
-    terminal_reason: Option<Cow<'a, str>>,
-    #[serde(default)]
-    api_error_status: Option<Value>,
-    #[serde(default)]
-    num_turns: Option<u64>,
-    #[serde(default)]
-    total_cost_usd: Option<f64>,
-    #[serde(default)]
-    user_message_uuids: Option<Value>,
-}
-
 /// A `result` frame in the terms of the contract.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Verdict {
@@ -198,6 +181,13 @@ pub struct Verdict {
     pub prompts: Vec<String>,
     /// Cumulative for the process, as the CLI reports it.
     pub total_cost_usd: Option<f64>,
+}
+
+impl Verdict {
+    /// True when the CLI goes on with nothing after it, whatever its background tasks were doing.
+    pub fn is_final(&self) -> bool {
+        matches!(self.outcome, "budget_exceeded" | "limit_exceeded")
+    }
 }
 
 /// Reads a line; `None` when it is not a JSON object with a `type`.
@@ -210,13 +200,15 @@ pub fn envelope(line: &[u8]) -> Option<Envelope<'_>> {
         mut new_conversation_id,
         mut task_id,
         mut patch,
-    ] = [Span::default(); 5];
+        mut rate_limit_info,
+    ] = [Span::default(); 6];
     json::members(line, |key, value| match key {
         b"request_id" => request_id = value,
         b"response" => response = value,
         b"new_conversation_id" => new_conversation_id = value,
         b"task_id" => task_id = value,
         b"patch" => patch = value,
+        b"rate_limit_info" => rate_limit_info = value,
         _ => spans.note(key, value),
     })?;
     let word = |span: Span| json::string(span.of(line)?);
@@ -231,6 +223,7 @@ pub fn envelope(line: &[u8]) -> Option<Envelope<'_>> {
         new_conversation_id: word(new_conversation_id),
         task_id: word(task_id),
         patch: raw(patch),
+        rate_limit_info: raw(rate_limit_info),
         spans,
     })
 }
@@ -241,6 +234,23 @@ pub fn asks_permission(frame: &Envelope<'_>) -> bool {
         .request
         .and_then(|raw| serde_json::from_str::<Ask<'_>>(raw.get()).ok())
         .is_some_and(|ask| ask.subtype == "can_use_tool")
+}
+
+/// What a `control_request` wants, for the log: the tool, else the kind of request.
+pub fn asked(frame: &Envelope<'_>) -> String {
+    #[derive(Deserialize)]
+    struct Wanted<'a> {
+        #[serde(borrow, default)]
+        subtype: Cow<'a, str>,
+        #[serde(borrow, default)]
+        tool_name: Option<Cow<'a, str>>,
+    }
+    frame
+        .request
+        .and_then(|raw| serde_json::from_str::<Wanted<'_>>(raw.get()).ok())
+        .map_or_else(String::new, |wanted| {
+            wanted.tool_name.unwrap_or(wanted.subtype).into_owned()
+        })
 }
 
 /// True for a `task_updated` after which the task does nothing more.
@@ -255,6 +265,83 @@ pub fn task_is_over(frame: &Envelope<'_>) -> bool {
         .and_then(|raw| serde_json::from_str::<Patch<'_>>(raw.get()).ok())
         .and_then(|patch| patch.status)
         .is_some_and(|status| matches!(&*status, "completed" | "failed" | "killed" | "stopped"))
+}
+
+/// A wait for another try longer than this is no pause between tries: the service has said when
+/// its limit ends, and that can be days away.
+const LONGEST_BACKOFF: f64 = 60.0;
+
+/// So many refusals of the credentials in a row are no race of two logins any more.
+const AUTH_PATIENCE: u64 = 3;
+
+/// An `api_retry` frame: the CLI asks the service again, of its own accord.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Retry {
+    pub refused: Refused,
+    /// Nothing good can come of waiting on: the turn is to be stopped.
+    pub hopeless: bool,
+    /// Seconds to a limit's end, when the CLI waits for that.
+    pub limit_ends_in: Option<f64>,
+}
+
+/// Reads an `api_retry` frame.
+pub fn retry(line: &[u8]) -> Option<Retry> {
+    #[derive(Deserialize)]
+    struct Frame<'a> {
+        #[serde(default)]
+        attempt: Value,
+        #[serde(default)]
+        max_retries: Value,
+        #[serde(default)]
+        retry_delay_ms: Value,
+        #[serde(default)]
+        error_status: Value,
+        #[serde(borrow, default)]
+        error: Option<Cow<'a, str>>,
+    }
+    let frame: Frame<'_> = serde_json::from_slice(line).ok()?;
+    let error = frame.error.as_deref().unwrap_or("no reason given");
+    let status = frame.error_status.as_u64();
+    let outcome = match (status, error) {
+        (Some(401 | 403), _) | (_, "authentication_failed") => "auth_failed",
+        (Some(429 | 529), _) | (_, "rate_limit" | "overloaded") => "rate_limited",
+        _ => "failed",
+    };
+    let attempt = frame.attempt.as_u64().unwrap_or(1);
+    let delay = frame.retry_delay_ms.as_f64().unwrap_or(0.0) / 1000.0;
+    let waits = outcome == "rate_limited" && delay > LONGEST_BACKOFF;
+    let status = status.map_or_else(String::new, |status| format!(" (HTTP {status})"));
+    let most = frame
+        .max_retries
+        .as_u64()
+        .map_or_else(String::new, |most| format!(" of {most}"));
+    let next = if waits {
+        format!(", the next in {delay:.0} s")
+    } else {
+        String::new()
+    };
+    Some(Retry {
+        refused: Refused {
+            outcome,
+            words: format!("{error}{status}, try {attempt}{most}{next}"),
+        },
+        hopeless: waits || (outcome == "auth_failed" && attempt >= AUTH_PATIENCE),
+        limit_ends_in: waits.then_some(delay),
+    })
+}
+
+/// True for a `rate_limit_event` after which the service takes no more work.
+pub fn limit_reached(frame: &Envelope<'_>) -> bool {
+    #[derive(Deserialize)]
+    struct Info<'a> {
+        #[serde(borrow, default)]
+        status: Option<Cow<'a, str>>,
+    }
+    frame
+        .rate_limit_info
+        .and_then(|raw| serde_json::from_str::<Info<'_>>(raw.get()).ok())
+        .and_then(|info| info.status)
+        .is_some_and(|status| status == "rejected")
 }
 
 /// Keeps the tools in flight: an `assistant` frame starts them, a `user` frame ends them.
@@ -279,39 +366,56 @@ pub fn follow_tools(line: &[u8], in_flight: &mut BTreeMap<String, String>) {
     }
 }
 
-/// Names the outcome of a `result` frame.
+/// Names the outcome of a `result` frame. A field of a shape that it has never had costs that field
+/// and not the turn.
 pub fn verdict(line: &[u8]) -> Verdict {
-    let Ok(frame) = serde_json::from_slice::<ResultFrame<'_>>(line) else {
-        return Verdict {
-            outcome: "failed",
-            num_turns: 0,
-            prompts: Vec::new(),
-            total_cost_usd: None,
-        };
-    };
-    let status = frame.api_error_status.as_ref().and_then(Value::as_u64);
-    let reason = frame.terminal_reason.as_deref().unwrap_or_default();
-    let outcome = match (frame.subtype.as_deref().unwrap_or_default(), status) {
-        (_, Some(401 | 403)) => "auth_failed",
-        (_, Some(429)) => "rate_limited",
+    let [
+        mut subtype,
+        mut is_error,
+        mut reason,
+        mut status,
+        mut turns,
+        mut cost,
+        mut uuids,
+    ] = [Span::default(); 7];
+    let walked = json::members(line, |key, value| match key {
+        b"subtype" => subtype = value,
+        b"is_error" => is_error = value,
+        b"terminal_reason" => reason = value,
+        b"api_error_status" => status = value,
+        b"num_turns" => turns = value,
+        b"total_cost_usd" => cost = value,
+        b"user_message_uuids" => uuids = value,
+        _ => {}
+    });
+    let word = |span: Span| span.of(line).and_then(json::string).unwrap_or_default();
+    let number = |span: Span| serde_json::from_slice::<Value>(span.of(line)?).ok();
+    let failed = walked.is_none() || is_error.of(line) == Some(b"true");
+    let outcome = match (
+        &*word(subtype),
+        number(status).and_then(|value| value.as_u64()),
+    ) {
+        // An interrupted turn is a clean stop, not a failure.
+        _ if word(reason).starts_with("aborted") => "cancelled",
         ("error_max_budget_usd", _) => "budget_exceeded",
         ("error_max_turns", _) => "limit_exceeded",
-        // An interrupted turn is a clean stop, not a failure.
-        ("error_during_execution", _) if reason.starts_with("aborted") => "cancelled",
-        ("success", _) if !frame.is_error => "completed",
+        ("success", _) if !failed => "completed",
+        (_, Some(401 | 403)) => "auth_failed",
+        (_, Some(429 | 529)) => "rate_limited",
         _ => "failed",
     };
+    let mut prompts = Vec::new();
+    if let Some(list) = uuids.of(line) {
+        // Anything but a list names no prompt.
+        let _ = json::elements(list, |uuid| {
+            prompts.extend(json::string(uuid).map(Cow::into_owned));
+        });
+    }
     Verdict {
         outcome,
-        num_turns: frame.num_turns.unwrap_or(0),
-        prompts: match frame.user_message_uuids {
-            Some(Value::Array(uuids)) => uuids
-                .iter()
-                .filter_map(|uuid| uuid.as_str().map(str::to_owned))
-                .collect(),
-            _ => Vec::new(),
-        },
-        total_cost_usd: frame.total_cost_usd,
+        num_turns: number(turns).and_then(|value| value.as_u64()).unwrap_or(0),
+        prompts,
+        total_cost_usd: number(cost).and_then(|value| value.as_f64()),
     }
 }
 
@@ -411,9 +515,47 @@ mod tests {
                 r#"{"subtype":"error_max_budget_usd","is_error":true}"#,
                 "budget_exceeded",
             ),
+            (
+                r#"{"subtype":"success","is_error":true,"api_error_status":529}"#,
+                "rate_limited",
+            ),
             ("[]", "failed"),
         ] {
             assert_eq!(verdict(frame.as_bytes()).outcome, outcome, "{frame}");
+        }
+    }
+
+    #[test]
+    fn retries_tell_who_refuses_and_for_how_long() {
+        let read = |fields: &str| {
+            retry(format!(r#"{{"type":"system","subtype":"api_retry",{fields}}}"#).as_bytes())
+                .expect("a frame")
+        };
+        let first = read(r#""attempt":1,"max_retries":10,"error_status":401,"error":"x""#);
+        assert_eq!(first.refused.outcome, "auth_failed");
+        assert_eq!(first.refused.words, "x (HTTP 401), try 1 of 10");
+        assert!(!first.hopeless && read(r#""attempt":3,"error_status":401"#).hopeless);
+        let busy = read(r#""attempt":9,"error_status":429,"retry_delay_ms":40000"#);
+        assert_eq!(
+            (busy.refused.outcome, busy.hopeless),
+            ("rate_limited", false)
+        );
+        let full = read(r#""attempt":1,"error_status":429,"retry_delay_ms":7200000.5"#);
+        assert_eq!((full.hopeless, full.limit_ends_in), (true, Some(7200.0005)));
+        let down = read(r#""attempt":9,"error_status":null,"error":"server_error""#);
+        assert_eq!((down.refused.outcome, down.hopeless), ("failed", false));
+    }
+
+    #[test]
+    fn only_a_rejection_reaches_the_limit() {
+        for (status, reached) in [("rejected", true), ("allowed_warning", false)] {
+            let line = format!(
+                r#"{{"type":"rate_limit_event","rate_limit_info":{{"status":"{status}"}}}}"#
+            );
+            assert_eq!(
+                limit_reached(&envelope(line.as_bytes()).expect("json")),
+                reached
+            );
         }
     }
 

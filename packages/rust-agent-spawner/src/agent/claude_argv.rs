@@ -77,8 +77,17 @@ pub fn argv(config: &Map<String, Value>, program: &str, session_id: &str) -> Res
     let resume = given("resume");
     argv.extend(resume.map(|id| format!("--resume={}", text(id))));
     argv.extend(fork.then(|| "--fork-session".to_owned()));
-    // The CLI refuses --session-id beside --resume unless the session is forked.
-    if resume.is_none() || fork {
+    let extra = |flag: &str| {
+        let switches = given("extra_args").and_then(Value::as_object);
+        switches.is_some_and(|switches| {
+            switches.iter().any(|(name, value)| {
+                name.trim_start_matches('-') == flag && *value != Value::Bool(false)
+            })
+        })
+    };
+    // The CLI refuses --session-id beside a session that goes on, unless that is forked.
+    let goes_on = resume.is_some() || extra("continue");
+    if !goes_on || fork || extra("fork-session") {
         argv.push(format!("--session-id={session_id}"));
     }
     for (field, flag, style) in OPTIONS {

@@ -16,6 +16,8 @@ pub(super) enum Clock {
     Interrupted,
     /// The next frame of the turn in flight.
     Idle,
+    /// The next byte that it takes of its input, while some waits.
+    Write,
     /// The end of the whole run.
     Total,
     /// Silence after which a run with background tasks is over.
@@ -34,12 +36,13 @@ pub(super) enum Clock {
     Drain,
 }
 
-const ALL: [Clock; 13] = [
+const ALL: [Clock; 14] = [
     Clock::Born,
     Clock::Startup,
     Clock::Turn,
     Clock::Interrupted,
     Clock::Idle,
+    Clock::Write,
     Clock::Total,
     Clock::Quiet,
     Clock::AfterResult,
@@ -60,9 +63,20 @@ impl Clocks {
         self.0[clock as usize] = Some(at);
     }
 
+    /// Sets a deadline, or moves it to an earlier time; never to a later one.
+    pub(super) fn advance(&mut self, clock: Clock, at: Instant) {
+        let place = &mut self.0[clock as usize];
+        *place = Some(place.map_or(at, |set| set.min(at)));
+    }
+
     /// Takes a deadline back.
     pub(super) fn clear(&mut self, clock: Clock) {
         self.0[clock as usize] = None;
+    }
+
+    /// How long a deadline is away; `None` when it is not set.
+    pub(super) fn left(&self, clock: Clock, now: Instant) -> Option<Duration> {
+        self.0[clock as usize].map(|at| at.saturating_duration_since(now))
     }
 
     /// True while a deadline is set.

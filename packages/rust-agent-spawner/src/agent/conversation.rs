@@ -5,7 +5,9 @@ use super::clocks::Clock;
 use super::details::Spans;
 use super::queue::{Event, Pushed};
 use super::session::{Action, INTERRUPT_PATIENCE, Session};
-use super::shared::{Failure, State, TurnEnd};
+use super::shared::{Failure, NOTICE, Refused, State, TurnEnd};
+use super::turn::{Stop, Turn};
+use crate::diagnostics::{self, Level};
 use bytes::Bytes;
 use std::time::{Duration, Instant};
 
@@ -30,9 +32,8 @@ impl Session {
         };
         let kind = frame.known_kind();
         self.note_identity(kind, &frame);
-        if !self.spoke && matches!(kind, Kind::Assistant | Kind::StreamEvent) {
-            self.spoke = true;
-            self.shared.view().first_output.get_or_insert(now);
+        if matches!(kind, Kind::Assistant | Kind::StreamEvent) {
+            self.note_speech(now);
         }
         match kind {
             Kind::ControlResponse => {
@@ -40,13 +41,19 @@ impl Session {
                 self.control_response(&frame, line, now, out);
                 return;
             }
-            Kind::ControlRequest => self.ask(&frame, line, out),
+            Kind::ControlRequest => self.ask(&frame, line, now, out),
             Kind::ControlCancel => {
-                if let Some(id) = &frame.request_id {
-                    self.asking.remove(&**id);
+                if let Some(id) = &frame.request_id
+                    && self.asking.remove(&**id)
+                {
+                    self.decided(now);
                 }
             }
+            Kind::System if frame.subtype.as_deref() == Some("api_retry") => {
+                self.retries(line, now, out);
+            }
             Kind::System => self.task(&frame),
+            Kind::RateLimit if claude::limit_reached(&frame) => self.notice(line),
             Kind::Assistant | Kind::User => self.note_tools(line),
             _ => {}
         }
@@ -57,6 +64,15 @@ impl Session {
             self.result(line, now, out);
         } else if self.clocks.is_set(Clock::Quiet) {
             self.clocks.set(Clock::Quiet, now + QUIET);
+        }
+    }
+
+    /// The model speaks: whatever refused it before is over.
+    fn note_speech(&mut self, now: Instant) {
+        if !std::mem::replace(&mut self.spoke, true) {
+            let mut view = self.shared.view();
+            view.first_output.get_or_insert(now);
+            view.refused = None;
         }
     }
 
@@ -90,6 +106,9 @@ impl Session {
 
     /// A line that was too long to keep: its head tells what it was, and the stream lives on.
     pub fn oversize(&mut self, head: &[u8], length: usize, out: &mut Vec<Action>) {
+        diagnostics::agent(Level::Warning, &self.shared, || {
+            format!("a line of {length} bytes is over the cap and was skipped")
+        });
         let head = Bytes::copy_from_slice(&head[..head.len().min(NOT_KEPT)]);
         self.publish(Kind::Oversize, &head, length, Spans::default(), out);
     }
@@ -107,13 +126,23 @@ impl Session {
         if !self.shared.is_listening() {
             return;
         }
-        let pushed = self.shared.queue().push(Event {
+        let event = Event {
             kind,
             raw: raw.clone(),
             length: length as u64,
             received_at: self.received_at,
             spans,
-        });
+        };
+        let (pushed, begins) = {
+            let mut queue = self.shared.queue();
+            let before = queue.spilled;
+            (queue.push(event), before == 0 && queue.spilled > 0)
+        };
+        if begins {
+            diagnostics::agent(Level::Info, &self.shared, || {
+                "its undelivered events go to disk from now on".into()
+            });
+        }
         self.shared.tell_events();
         if pushed == Pushed::OverLimit {
             self.kill(super::OUTPUT_LIMIT, out);
@@ -161,38 +190,97 @@ impl Session {
     pub(super) fn greeted(&mut self, now: Instant, out: &mut Vec<Action>) {
         self.clocks.clear(Clock::Startup);
         self.greeted = true;
+        crate::metrics::SPAWN_SECONDS.observe(self.age(now));
         let prompt = match self.plan.prompt.take() {
             None if self.plan.adapter.runs_to_exit() => Some(Default::default()),
             prompt => prompt,
         };
         let begins = self.shared.change(|view| {
-            if view.state != State::Starting {
-                return false;
-            }
-            view.state = if prompt.is_some() {
-                view.turn += 1;
+            let next = if prompt.is_some() {
                 State::InTurn
             } else {
                 State::Ready
             };
-            true
+            let begins = *view.state == State::Starting && view.state.go(next);
+            view.turn += u64::from(begins && prompt.is_some());
+            begins
         });
         if let (true, Some((prompt, uuid))) = (begins, prompt) {
             self.begin_turn(&prompt, uuid, self.timeouts.turn, now, out);
         }
     }
 
-    fn ask(&mut self, frame: &claude::Envelope<'_>, line: &[u8], out: &mut Vec<Action>) {
+    fn ask(
+        &mut self,
+        frame: &claude::Envelope<'_>,
+        line: &[u8],
+        now: Instant,
+        out: &mut Vec<Action>,
+    ) {
         let Some(id) = frame.request_id.as_deref() else {
             return;
         };
         if self.plan.answers_asks && claude::asks_permission(frame) {
             self.asking.insert(id.to_owned());
-            // Somebody decides: a person's time is not the agent's.
-            self.clocks.clear(Clock::Turn);
-            self.shared.change(|view| view.asks.push(line.to_vec()));
+            if let (Some(turn), Some(left)) = (&mut self.turn, self.clocks.left(Clock::Turn, now)) {
+                turn.left = Some(left);
+                self.clocks.clear(Clock::Turn);
+            }
+            self.shared.change(|view| {
+                view.state.go(State::WaitingForPermission);
+                view.asks.push(line.to_vec());
+            });
         } else {
+            diagnostics::agent(Level::Warning, &self.shared, || {
+                format!("asks for {}: denied", claude::asked(frame))
+            });
             out.push(Action::Write(claude::refuse(id, frame.request)));
+        }
+    }
+
+    /// An ask was answered or withdrawn; after the last one the turn's time goes on.
+    fn decided(&mut self, now: Instant) {
+        if !self.asking.is_empty() {
+            return;
+        }
+        self.shared.change(|view| {
+            if *view.state == State::WaitingForPermission {
+                view.state.go(State::InTurn);
+            }
+        });
+        if let Some(left) = self.turn.as_mut().and_then(|turn| turn.left.take()) {
+            self.clocks.set(Clock::Turn, now + left);
+        }
+        self.rearm_idle(now);
+    }
+
+    /// The CLI asks the service again; where that is hopeless, the turn is stopped.
+    fn retries(&mut self, line: &[u8], now: Instant, out: &mut Vec<Action>) {
+        let Some(retry) = claude::retry(line) else {
+            return;
+        };
+        let refused = retry.refused;
+        diagnostics::agent(Level::Warning, &self.shared, || {
+            format!("the CLI retries: {}", refused.words)
+        });
+        self.spoke = false;
+        self.shared.view().refused = Some(refused.clone());
+        if retry.limit_ends_in.is_some() {
+            self.notice(line);
+        }
+        if let (true, Some(turn)) = (retry.hopeless, &mut self.turn)
+            && turn.stopped.is_none()
+        {
+            turn.stopped = Some(Stop::Refused(refused));
+            self.stop(now, out);
+        }
+    }
+
+    /// The service takes no more work: the owner of the fleet is to know.
+    fn notice(&self, line: &[u8]) {
+        if self.shared.is_bridged() {
+            self.shared
+                .change(|view| view.answers.push((NOTICE.to_owned(), line.to_vec())));
         }
     }
 
@@ -200,10 +288,7 @@ impl Session {
     pub fn answer(&mut self, id: &str, line: Vec<u8>, now: Instant, out: &mut Vec<Action>) {
         if self.asking.remove(id) {
             out.push(Action::Write(line));
-            if !self.turn_limit.is_zero() && self.shared.view().state == State::InTurn {
-                self.clocks.set(Clock::Turn, now + self.turn_limit);
-            }
-            self.rearm_idle(now);
+            self.decided(now);
         }
     }
 
@@ -228,8 +313,10 @@ impl Session {
 
     fn note_tools(&mut self, line: &[u8]) {
         let idle = &self.timeouts.idle;
-        if idle.tool.or(idle.mcp).or(idle.subagent).is_some() {
-            claude::follow_tools(line, &mut self.tools);
+        if let Some(turn) = &mut self.turn
+            && idle.tool.or(idle.mcp).or(idle.subagent).is_some()
+        {
+            claude::follow_tools(line, &mut turn.tools);
         }
     }
 
@@ -240,7 +327,7 @@ impl Session {
             return ("idle.permission", idle.permission);
         }
         let (mut which, mut limit) = ("idle.model", idle.model);
-        for name in self.tools.values() {
+        for name in self.turn.iter().flat_map(|turn| turn.tools.values()) {
             (which, limit) = if name.starts_with("mcp__") {
                 ("idle.mcp", idle.mcp)
             } else if name == "Task" || name == "Agent" {
@@ -256,76 +343,90 @@ impl Session {
         if self.timeouts.idle.is_none() {
             return;
         }
-        let in_turn = self.shared.view().state == State::InTurn;
+        let runs = self
+            .turn
+            .as_ref()
+            .is_some_and(|turn| turn.stopped.is_none());
         match self.idle().1 {
-            Some(limit) if in_turn && self.timed_out.is_none() => {
-                self.clocks.set(Clock::Idle, now + limit);
-            }
+            Some(limit) if runs && !self.unheard => self.clocks.set(Clock::Idle, now + limit),
             _ => self.clocks.clear(Clock::Idle),
         }
+    }
+
+    /// The host stops or goes on to read: what it does not hear is no silence of the agent.
+    pub fn hear(&mut self, hears: bool, now: Instant) {
+        self.unheard = !hears;
+        self.rearm_idle(now);
     }
 
     fn result(&mut self, line: &[u8], now: Instant, out: &mut Vec<Action>) {
         let verdict = claude::verdict(line);
         // A background task's own result: no turn of a session ends with it.
-        let ours = verdict.prompts.is_empty() || verdict.prompts.contains(&self.prompt);
-        if !ours && !self.is_run {
+        let ours = |turn: &Turn| verdict.prompts.is_empty() || verdict.prompts.contains(&turn.uuid);
+        if !self.is_run && !self.turn.as_ref().is_some_and(ours) {
             return;
         }
-        let timed_out = self.timed_out;
-        let answered = self.shared.change(|view| {
+        let stopped = self.turn.take().and_then(|turn| turn.stopped);
+        let was_stopped = stopped.is_some();
+        self.shared.change(|view| {
             let cost_before = view.total_cost_usd;
-            if view.state != State::InTurn && !self.is_run {
-                return false;
-            }
             view.turns += 1;
             view.total_cost_usd = verdict.total_cost_usd.or(cost_before);
-            view.outcome = Some(verdict.outcome);
-            if view.state == State::InTurn {
-                view.state = State::Ready;
+            if view.state.is_in_turn() {
+                view.state.go(State::Ready);
             }
-            view.turn_end = Some(match timed_out {
-                Some((which, seconds)) => TurnEnd::TimedOut {
-                    which,
-                    seconds,
-                    alive: true,
-                },
-                None => TurnEnd::Result {
-                    frame: line.to_vec(),
-                    cost_before,
-                },
-            });
-            true
+            let (outcome, end) = match stopped {
+                Some(Stop::TimedOut { which, seconds }) => (
+                    "timed_out",
+                    TurnEnd::TimedOut {
+                        which,
+                        seconds,
+                        alive: true,
+                    },
+                ),
+                Some(Stop::Refused(refused)) => {
+                    (refused.outcome, ended(line, cost_before, Some(refused)))
+                }
+                None => (verdict.outcome, ended(line, cost_before, None)),
+            };
+            view.outcome = Some(outcome);
+            view.turn_ends.push_back(end);
         });
-        if !answered {
-            return;
-        }
         for clock in [Clock::Turn, Clock::Interrupted, Clock::Idle] {
             self.clocks.clear(clock);
         }
-        self.tools.clear();
+        self.asking.clear();
         if !self.is_run {
-            self.timed_out = None;
-        } else if timed_out.is_some() || !self.had_tasks {
+            return;
+        }
+        if was_stopped || verdict.is_final() {
+            self.tasks.clear();
             self.finish_run(now, out);
-        } else {
+        } else if self.had_tasks {
             self.clocks.set(Clock::Quiet, now + QUIET);
+        } else {
+            self.finish_run(now, out);
         }
     }
 
     /// A run has said everything: its input ends, and it leaves.
     pub(super) fn finish_run(&mut self, now: Instant, out: &mut Vec<Action>) {
-        if !self.tasks.is_empty() && self.timed_out.is_none() {
+        if !self.tasks.is_empty() {
             // A task in flight will speak again; its own limits bound it.
             self.clocks.set(Clock::Quiet, now + QUIET);
             return;
         }
-        self.clocks.clear(Clock::Quiet);
-        self.shared.change_silently(|view| {
-            if !view.state.is_over() {
-                view.state = State::Draining;
-            }
-        });
+        // What it had to say is said: only its exit is left, which has a limit of its own.
+        for clock in [Clock::Quiet, Clock::Total] {
+            self.clocks.clear(clock);
+        }
+        let mut begun = false;
+        self.shared
+            .change_silently(|view| begun = view.state.go(State::Draining));
+        // On its way out already: another result puts nothing off.
+        if !begun || self.is_forced() {
+            return;
+        }
         out.push(Action::CloseStdin);
         self.clocks
             .set(Clock::AfterResult, now + self.timeouts.after_result);
@@ -340,40 +441,58 @@ impl Session {
         now: Instant,
         out: &mut Vec<Action>,
     ) {
-        if self.shared.view().state != State::InTurn {
-            return;
+        {
+            let mut view = self.shared.view();
+            if *view.state != State::InTurn {
+                return;
+            }
+            view.refused = None;
         }
-        self.timed_out = None;
-        self.turn_limit = limit.unwrap_or_default();
         if let Some(limit) = limit {
             self.clocks.set(Clock::Turn, now + limit);
         }
+        let written = self.plan.adapter.prompt(prompt, &uuid);
+        self.turn = Some(Turn {
+            uuid,
+            limit,
+            ..Turn::default()
+        });
         self.rearm_idle(now);
-        out.push(Action::Write(self.plan.adapter.prompt(prompt, &uuid)));
+        out.push(Action::Write(written));
         if self.plan.adapter.runs_to_exit() {
             out.push(Action::CloseStdin);
         }
-        self.prompt = uuid;
     }
 
     /// A limit of time of the turn passed: stop it; if it does not answer, end the agent.
     pub(super) fn time_out(
         &mut self,
         which: &'static str,
-        seconds: f64,
+        limit: Duration,
         now: Instant,
         out: &mut Vec<Action>,
     ) {
-        self.timed_out.get_or_insert((which, seconds));
+        let Some(turn) = &mut self.turn else {
+            return;
+        };
+        turn.stopped.get_or_insert(Stop::TimedOut {
+            which,
+            seconds: limit.as_secs_f64(),
+        });
+        self.stop(now, out);
+    }
+
+    fn stop(&mut self, now: Instant, out: &mut Vec<Action>) {
         self.interrupt(out);
         self.clocks.clear(Clock::Idle);
+        self.clocks.clear(Clock::Turn);
         self.clocks
             .set(Clock::Interrupted, now + INTERRUPT_PATIENCE);
     }
 
     /// Stop the turn in flight; its `result` says `cancelled`.
     pub fn interrupt(&mut self, out: &mut Vec<Action>) {
-        if self.shared.view().state == State::InTurn {
+        if self.shared.view().state.is_in_turn() {
             self.interrupts += 1;
             let stop = self.plan.adapter.interrupt(self.interrupts);
             if matches!(stop, Action::Order(_)) {
@@ -386,10 +505,16 @@ impl Session {
     /// The caller of the turn in flight waits no more: stop the turn, or end the agent if it
     /// does not answer.
     pub fn abandon(&mut self, now: Instant, out: &mut Vec<Action>) {
-        if self.shared.view().state == State::InTurn {
-            self.interrupt(out);
-            self.clocks
-                .set(Clock::Interrupted, now + INTERRUPT_PATIENCE);
+        if self.shared.view().state.is_in_turn() {
+            self.stop(now, out);
         }
+    }
+}
+
+fn ended(frame: &[u8], cost_before: Option<f64>, refused: Option<Refused>) -> TurnEnd {
+    TurnEnd::Result {
+        frame: frame.to_vec(),
+        cost_before,
+        refused,
     }
 }

@@ -17,9 +17,10 @@ mod session;
 mod shared;
 pub mod stream;
 pub mod transcript;
+mod turn;
 
 pub use session::{Action, Idle, Plan, Session, Timeouts};
-pub use shared::{Cause, Ending, Failure, Shared, State, TurnEnd, View};
+pub use shared::{Cause, Ending, Failure, Refused, Shared, State, TurnEnd, View};
 
 use std::time::Instant;
 use stream::Line;

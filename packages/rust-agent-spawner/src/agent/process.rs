@@ -3,6 +3,7 @@
 //! The host itself never forks, installs no signal handler and reaps nothing but its guardian.
 
 use crate::descriptor::{Descriptor, making};
+use crate::diagnostics::{self, Level};
 use crate::rights::{self, Rights};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{MemfdFlags, Mode, OFlags};
@@ -94,10 +95,22 @@ pub fn guardian() -> io::Result<(Arc<Guardian>, u32)> {
     }
     let own = rights.pid;
     let started = Arc::new(Guardian::start(rights)?);
-    if let Some(last) = current.replace(Arc::clone(&started))
-        && last.rights.pid == own
-    {
+    let pid = started.pid;
+    let last = current
+        .replace(Arc::clone(&started))
+        .filter(|last| last.rights.pid == own);
+    if let Some(last) = last {
         crate::metrics::GUARDIAN_RESTARTS.add(1);
+        let why = if last.is_alive() {
+            "the host's rights have changed"
+        } else {
+            "the last one died, and its agents with it"
+        };
+        diagnostics::note(Level::Warning, "guardian", "", || {
+            format!("started again as pid {pid}: {why} (pid {})", last.pid)
+        });
+    } else {
+        diagnostics::note(Level::Info, "guardian", "", || format!("started pid {pid}"));
     }
     Ok((started, umask))
 }

@@ -128,6 +128,7 @@ impl Queue {
         {
             self.in_memory -= oldest.event.raw.len();
             self.dropped += 1;
+            crate::metrics::DROPPED.add(1);
         }
     }
 
@@ -144,6 +145,7 @@ impl Queue {
         }
         self.written += raw.len() as u64;
         self.spilled += raw.len() as u64;
+        crate::metrics::SPILLED.add(raw.len() as u64);
         Ok(Some(Spilled {
             at,
             length: raw.len(),

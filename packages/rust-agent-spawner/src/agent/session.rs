@@ -8,9 +8,11 @@ use super::adapter::Adapter;
 use super::claude::Claude;
 use super::clocks::{Clock, Clocks};
 use super::shared::{Cause, Ending, Failure, Shared, State, TurnEnd};
+use super::turn::{Stop, Turn};
+use crate::diagnostics::{self, Level};
 use crate::oom;
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 use vespera_guardian::{Breach, EndedBy, Order, Report};
@@ -80,6 +82,8 @@ pub struct Timeouts {
     pub idle: Idle,
     pub total: Option<Duration>,
     pub after_result: Duration,
+    /// The next byte that the agent takes, while some of its input waits.
+    pub write: Duration,
 }
 
 /// What an agent is to do.
@@ -108,7 +112,7 @@ impl Default for Plan {
 /// One agent; lives on the reactor's thread.
 #[allow(
     clippy::struct_excessive_bools,
-    reason = "each is a fact of its own: two ends, a greeting, a kind"
+    reason = "each is a fact of its own: three ends, a greeting, a kind"
 )]
 #[derive(Debug)]
 pub struct Session {
@@ -128,24 +132,25 @@ pub struct Session {
     oom_kills: u64,
     pub(super) stdout_open: bool,
     stderr_open: bool,
+    /// Nobody reads its output: what it says now cannot be heard.
+    pub(super) unheard: bool,
     grace: Duration,
     pub(super) greeted: bool,
     pub(super) interrupts: u64,
-    /// Names the prompt of the turn in flight.
-    pub(super) prompt: String,
-    pub(super) turn_limit: Duration,
-    /// Which limit of time the turn in flight has passed.
-    pub(super) timed_out: Option<(&'static str, f64)>,
+    /// The turn in flight; nothing of it outlives its `result`.
+    pub(super) turn: Option<Turn>,
+    /// The limit of time that ended the agent, and its seconds.
+    pub(super) expired: Option<(&'static str, f64)>,
     pub(super) tasks: HashSet<String>,
     pub(super) had_tasks: bool,
-    pub(super) tools: BTreeMap<String, String>,
     pub(super) asking: HashSet<String>,
     /// When what is being delivered was read.
     pub(super) received_at: SystemTime,
     /// The session's id as the CLI said it last.
     pub(super) said_id: String,
-    /// The model has said something.
+    /// The model has said something since it was last refused.
     pub(super) spoke: bool,
+    started: Instant,
 }
 
 impl Session {
@@ -171,19 +176,19 @@ impl Session {
             oom_kills: oom::recent_kills(),
             stdout_open: true,
             stderr_open: true,
+            unheard: false,
             grace: Duration::ZERO,
             greeted: false,
             interrupts: 0,
-            prompt: String::new(),
-            turn_limit: Duration::ZERO,
-            timed_out: None,
+            turn: None,
+            expired: None,
             tasks: HashSet::new(),
             had_tasks: false,
-            tools: BTreeMap::new(),
             asking: HashSet::new(),
             received_at: SystemTime::now(),
             said_id: String::new(),
             spoke: false,
+            started: now,
         }
     }
 
@@ -210,6 +215,7 @@ impl Session {
         match report {
             Report::Started { pid, leash } => {
                 self.clocks.clear(Clock::Born);
+                diagnostics::agent(Level::Info, &self.shared, || format!("started pid {pid}"));
                 self.shared
                     .change_silently(|view| (view.pid, view.leash) = (pid, leash));
                 match self.plan.adapter.greeting(self.plan.agents.as_ref()) {
@@ -220,7 +226,7 @@ impl Session {
             Report::Failed { errno, stage } => {
                 self.shared.change(|view| {
                     view.failure = Some(Failure::Spawn { errno, stage });
-                    view.state = State::SpawnFailed;
+                    view.state.go(State::SpawnFailed);
                 });
                 out.push(Action::Finish);
             }
@@ -257,6 +263,9 @@ impl Session {
         // The leash dies with its agent; a guardian that lives adopts and ends the rest.
         self.clocks.clear_all();
         self.clocks.set(Clock::Drain, now + OWNERLESS);
+        diagnostics::agent(Level::Error, &self.shared, || {
+            "its leash or guardian died; the host ends what is left of its tree".into()
+        });
         out.push(Action::Sweep);
     }
 
@@ -295,11 +304,8 @@ impl Session {
     /// End the agent within `grace`: end of input, then SIGTERM, then force.
     pub fn shutdown(&mut self, grace: Duration, now: Instant, out: &mut Vec<Action>) {
         let begun = self.shared.change(|view| {
-            let begun = !view.state.is_over();
-            if begun {
-                view.state = State::Draining;
-            }
-            begun
+            view.state.go(State::Draining);
+            !view.state.is_over()
         });
         if !begun || self.swept.is_some() {
             return;
@@ -313,10 +319,21 @@ impl Session {
 
     /// The ladder: end of input, SIGTERM after half of `grace`, force after all of it.
     pub(super) fn descend(&mut self, grace: Duration, now: Instant, out: &mut Vec<Action>) {
-        self.grace = grace;
+        if self.is_forced() || self.clocks.is_set(Clock::Kill) {
+            return;
+        }
+        // Whoever asks again may hurry it, never put it off.
+        let asked = self.clocks.is_set(Clock::Terminate);
+        self.grace = if asked { self.grace.min(grace) } else { grace };
+        self.clocks.clear(Clock::Write);
         self.step("shutdown");
         out.push(Action::CloseStdin);
-        self.clocks.set(Clock::Terminate, now + grace / 2);
+        self.clocks.advance(Clock::Terminate, now + grace / 2);
+    }
+
+    /// Force was ordered: nothing that happens later is a rung of the ladder.
+    pub(super) fn is_forced(&self) -> bool {
+        self.shared.view().rung == Some("kill")
     }
 
     /// End the agent at once.
@@ -325,15 +342,20 @@ impl Session {
         let first = self.shared.change(|view| {
             let first = !view.state.is_over() && view.rung != Some("kill");
             if first {
-                view.reason.get_or_insert(reason);
+                view.reason.get_or_insert_with(|| reason.clone());
                 view.rung = Some("kill");
             }
             first
         });
         // The leash goes on until nothing is left: saying it again would only fill its socket.
         if first {
+            crate::metrics::count_rung("kill");
+            diagnostics::agent(Level::Info, &self.shared, || format!("killed: {reason}"));
             out.push(Action::Order(Order::Kill));
             self.forced = true;
+            for clock in [Clock::AfterResult, Clock::Terminate, Clock::Kill] {
+                self.clocks.clear(clock);
+            }
         }
     }
 
@@ -358,26 +380,38 @@ impl Session {
                     self.kill("startup time-out", out);
                 }
                 Clock::Turn => {
-                    let seconds = self.turn_limit.as_secs_f64();
-                    self.time_out("turn", seconds, now, out);
+                    let limit = self.turn.as_ref().and_then(|turn| turn.limit);
+                    self.time_out("turn", limit.unwrap_or_default(), now, out);
                 }
                 Clock::Idle => {
                     let (which, limit) = self.idle();
-                    let seconds = limit.unwrap_or_default().as_secs_f64();
-                    self.time_out(which, seconds, now, out);
+                    self.time_out(which, limit.unwrap_or_default(), now, out);
                 }
                 Clock::Total => {
                     let seconds = self.timeouts.total.unwrap_or_default().as_secs_f64();
-                    self.timed_out.get_or_insert(("total", seconds));
+                    self.expired.get_or_insert(("total", seconds));
                     self.kill("total time-out", out);
+                }
+                Clock::Write => {
+                    let seconds = self.timeouts.write.as_secs_f64();
+                    if self.greeted {
+                        self.expired.get_or_insert(("write", seconds));
+                    } else {
+                        self.shared
+                            .change(|view| view.failure = Some(Failure::Deaf { seconds }));
+                    }
+                    // Half a frame may have arrived: nothing can follow it.
+                    self.kill("it did not take its input", out);
                 }
                 Clock::Interrupted => self.kill("no answer to an interrupt", out),
                 Clock::Quiet => self.finish_run(now, out),
                 Clock::AfterResult | Clock::Terminate => {
+                    self.clocks.clear(Clock::AfterResult);
+                    self.clocks.clear(Clock::Terminate);
                     self.step("terminate");
                     out.push(Action::Order(Order::Signal(15)));
                     let half = (self.grace / 2).max(Duration::from_secs(1));
-                    self.clocks.set(Clock::Kill, now + half);
+                    self.clocks.advance(Clock::Kill, now + half);
                 }
                 Clock::Kill => self.kill("shutdown grace exceeded", out),
                 Clock::Report => self.press_leash(now, out),
@@ -401,7 +435,24 @@ impl Session {
         self.clocks.set(Clock::Report, now + PRESS);
     }
 
+    /// What waits to be written to the agent, after a try: `progress` says that it took some.
+    pub fn wrote(&mut self, waits: bool, progress: bool, now: Instant) {
+        let ends = !waits || *self.shared.view().state == State::Draining;
+        if ends {
+            self.clocks.clear(Clock::Write);
+        } else if progress || !self.clocks.is_set(Clock::Write) {
+            self.clocks.set(Clock::Write, now + self.timeouts.write);
+        }
+    }
+
+    /// Whether a limit of time has passed, so that what the agent said should be read first.
+    pub fn is_due(&self, now: Instant) -> bool {
+        self.clocks.next().is_some_and(|at| at <= now)
+    }
+
     fn step(&self, rung: &'static str) {
+        crate::metrics::count_rung(rung);
+        diagnostics::agent(Level::Debug, &self.shared, || format!("ending: {rung}"));
         self.shared.change_silently(|view| view.rung = Some(rung));
     }
 
@@ -434,6 +485,7 @@ impl Session {
                 survivors: swept.survivors,
                 cpu: swept.cpu,
             });
+            crate::metrics::ORPHANS.add(u64::from(swept.killed));
             view.survivors = std::mem::take(&mut self.survivors);
             if !self.greeted && view.failure.is_none() {
                 view.failure = Some(match self.exit {
@@ -441,20 +493,49 @@ impl Session {
                     None => Failure::GuardianLost,
                 });
             }
-            if let Some((which, seconds)) = self.timed_out {
-                view.turn_end = Some(TurnEnd::TimedOut {
+            let stopped = self.turn.take().and_then(|turn| turn.stopped);
+            let expired = self.expired.or(match stopped {
+                Some(Stop::TimedOut { which, seconds }) => Some((which, seconds)),
+                _ => None,
+            });
+            if let Some((which, seconds)) = expired {
+                view.outcome = Some("timed_out");
+                view.turn_ends.push_back(TurnEnd::TimedOut {
                     which,
                     seconds,
                     alive: false,
                 });
             }
-            view.state = if view.failure.is_some() {
+            view.state.go(if view.failure.is_some() {
                 State::SpawnFailed
             } else {
                 State::Ended
-            };
+            });
         });
+        self.tell_end(swept);
         out.push(Action::Finish);
+    }
+}
+
+impl Session {
+    /// What the log is told of the end.
+    fn tell_end(&self, swept: Swept) {
+        if swept.killed > 0 {
+            diagnostics::agent(Level::Info, &self.shared, || {
+                format!("{} processes that it left behind were ended", swept.killed)
+            });
+        }
+        if swept.survivors > 0 {
+            diagnostics::agent(Level::Error, &self.shared, || {
+                let survivors = self.shared.view().survivors.join(", ");
+                format!("still alive after force: {survivors}")
+            });
+        }
+    }
+
+    /// Seconds since the agent was asked for.
+    pub(super) fn age(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.started)
     }
 }
 

@@ -3,6 +3,8 @@
 use super::queue::{Overflow, Queue};
 use crate::bridge::Bridge;
 use std::borrow::Cow;
+use std::collections::VecDeque;
+use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -11,12 +13,14 @@ use vespera_guardian::{EndedBy, Stage};
 /// How much of an agent's stderr is kept, in bytes.
 const STDERR_KEPT: usize = 64 * 1024;
 
-/// Where a session stands; it only moves downwards, but for `Ready` ⇄ `InTurn`.
+/// Where a session stands; [`State::may_become`] is the whole of its moves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
     Starting,
     Ready,
     InTurn,
+    /// In a turn that waits until the host has decided about a tool.
+    WaitingForPermission,
     Draining,
     Ended,
     SpawnFailed,
@@ -29,6 +33,7 @@ impl State {
             State::Starting => "starting",
             State::Ready => "ready",
             State::InTurn => "in_turn",
+            State::WaitingForPermission => "waiting_for_permission",
             State::Draining => "draining",
             State::Ended => "ended",
             State::SpawnFailed => "spawn_failed",
@@ -38,6 +43,51 @@ impl State {
     /// True when nothing of the agent is left.
     pub const fn is_over(self) -> bool {
         matches!(self, State::Ended | State::SpawnFailed)
+    }
+
+    /// True while a prompt has no result yet.
+    pub const fn is_in_turn(self) -> bool {
+        matches!(self, State::InTurn | State::WaitingForPermission)
+    }
+
+    /// The moves that there are; the Python twin is `backends/python/moves.py`.
+    pub const fn may_become(self, next: State) -> bool {
+        use State::{Draining, Ended, InTurn, Ready, SpawnFailed, Starting, WaitingForPermission};
+        match self {
+            Starting => matches!(next, Ready | InTurn | Draining | Ended | SpawnFailed),
+            Ready => matches!(next, InTurn | Draining | Ended | SpawnFailed),
+            InTurn => matches!(
+                next,
+                Ready | WaitingForPermission | Draining | Ended | SpawnFailed
+            ),
+            WaitingForPermission => matches!(next, InTurn | Ready | Draining | Ended | SpawnFailed),
+            Draining => matches!(next, Ended | SpawnFailed),
+            Ended | SpawnFailed => false,
+        }
+    }
+}
+
+/// The state of one agent. It is read as a [`State`]; only [`Course::go`] changes it, so that no
+/// move happens that is not in the table.
+#[derive(Debug)]
+pub struct Course(State);
+
+impl Course {
+    /// Moves, if that move exists; says whether it did.
+    pub fn go(&mut self, next: State) -> bool {
+        let moves = self.0.may_become(next);
+        if moves {
+            self.0 = next;
+        }
+        moves
+    }
+}
+
+impl Deref for Course {
+    type Target = State;
+
+    fn deref(&self) -> &State {
+        &self.0
     }
 }
 
@@ -50,19 +100,31 @@ pub enum Failure {
     Exited { code: i32, signal: i32 },
     /// It did not answer within this many seconds.
     Silent { seconds: f64 },
+    /// It took none of its input for this many seconds.
+    Deaf { seconds: f64 },
     /// It refused `initialize` with these words.
     Refused { message: String },
     /// The guardian is gone.
     GuardianLost,
 }
 
+/// What the service answers instead of the model: who is to blame, and in which words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// The contract's outcome: `auth_failed`, `rate_limited` or `failed`.
+    pub outcome: &'static str,
+    pub words: String,
+}
+
 /// How a turn ended.
 #[derive(Clone, Debug)]
 pub enum TurnEnd {
-    /// A `result` frame, and the session's cost before it.
+    /// A `result` frame, and the session's cost before it. `refused`: we stopped the turn for
+    /// that reason, so the frame only says that it was stopped.
     Result {
         frame: Vec<u8>,
         cost_before: Option<f64>,
+        refused: Option<Refused>,
     },
     /// A limit of time passed: which one, after how many seconds; the session lives on if `alive`.
     TimedOut {
@@ -130,13 +192,16 @@ impl Cause {
 /// A snapshot under the lock.
 #[derive(Debug)]
 pub struct View {
-    pub state: State,
+    pub state: Course,
     pub pid: i32,
     pub leash: i32,
     pub session_id: String,
     pub failure: Option<Failure>,
     pub turn: u64,
-    pub turn_end: Option<TurnEnd>,
+    /// Ends of turns that nobody has taken: more than one when a run's background task answers.
+    pub turn_ends: VecDeque<TurnEnd>,
+    /// What the service answered last, while it has not answered otherwise.
+    pub refused: Option<Refused>,
     /// The caller of the turn in flight was interrupted: nobody waits for its result.
     pub abandoned: bool,
     pub outcome: Option<&'static str>,
@@ -157,17 +222,21 @@ pub struct View {
     pub transcript_lost: Option<String>,
     /// Asks of the CLI that the host answers, as whole frames.
     pub asks: Vec<Vec<u8>>,
-    /// Answers of the CLI to the host's own requests: id and frame.
+    /// Answers of the CLI to the host's own requests, id and frame; under the id [`NOTICE`] what
+    /// it says of the service unasked.
     pub answers: Vec<(String, Vec<u8>)>,
 }
 
 /// News for the event loop: the view changed; events came.
 const CHANGED: u8 = 1;
 const EVENTS: u8 = 2;
+/// The id of an answer that nobody asked for.
+pub(super) const NOTICE: &str = "";
 
 /// The view and the bell that rings whenever it changed.
 #[derive(Debug)]
 pub struct Shared {
+    agent_id: Box<str>,
     view: Mutex<View>,
     changed: Condvar,
     /// Threads in `wait`: a wake-up that nobody waits for costs a system call all the same.
@@ -198,18 +267,20 @@ impl Shared {
         bridge: Option<(Arc<Bridge>, u64)>,
     ) -> Self {
         Self {
+            agent_id: Box::default(),
             queue: Mutex::new(Queue::new(overflow, limit)),
             listening: AtomicBool::new(false),
             bridge,
             told: AtomicU8::new(0),
             view: Mutex::new(View {
-                state: State::Starting,
+                state: Course(State::Starting),
                 pid: 0,
                 leash: 0,
                 session_id,
                 failure: None,
                 turn: 0,
-                turn_end: None,
+                turn_ends: VecDeque::new(),
+                refused: None,
                 abandoned: false,
                 outcome: None,
                 turns: 0,
@@ -232,6 +303,20 @@ impl Shared {
         }
     }
 
+    /// The same, with the caller's name of the agent.
+    #[must_use]
+    pub fn named(self, agent_id: &str) -> Self {
+        Self {
+            agent_id: agent_id.into(),
+            ..self
+        }
+    }
+
+    /// The caller's name of the agent.
+    pub fn agent_id(&self) -> &str {
+        &self.agent_id
+    }
+
     /// The view, locked: hold it for a few lines only, the reactor waits for it.
     pub fn view(&self) -> MutexGuard<'_, View> {
         self.view.lock().unwrap_or_else(PoisonError::into_inner)
@@ -244,7 +329,7 @@ impl Shared {
         if self.waiting.load(Ordering::Acquire) > 0 {
             self.changed.notify_all();
         }
-        self.tell(CHANGED);
+        self.tell_changed();
         value
     }
 
@@ -261,12 +346,22 @@ impl Shared {
         self.tell(EVENTS);
     }
 
+    /// Tells the event loop that there is more than events.
+    pub fn tell_changed(&self) {
+        self.tell(CHANGED);
+    }
+
     fn tell(&self, what: u8) {
         if let Some((bridge, number)) = &self.bridge
             && self.told.fetch_or(what, Ordering::AcqRel) == 0
         {
             bridge.note(*number);
         }
+    }
+
+    /// Whether an event loop takes the agent's news.
+    pub fn is_bridged(&self) -> bool {
+        self.bridge.is_some()
     }
 
     /// The event loop came for the news; what happens from now on is told again. True when more
@@ -338,5 +433,34 @@ impl Shared {
         kept.extend_from_slice(bytes);
         let surplus = kept.len().saturating_sub(STDERR_KEPT);
         kept.drain(..surplus);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_leads_back_from_the_end() {
+        use State::{Draining, Ended, InTurn, Ready, SpawnFailed, Starting, WaitingForPermission};
+        let all = [
+            Starting,
+            Ready,
+            InTurn,
+            WaitingForPermission,
+            Draining,
+            Ended,
+            SpawnFailed,
+        ];
+        for state in all {
+            assert!(!state.may_become(Starting) && !state.may_become(state));
+            assert_eq!(
+                all.iter().any(|next| state.may_become(*next)),
+                !state.is_over()
+            );
+        }
+        let mut course = Course(Draining);
+        assert!(!course.go(Ready) && course.go(Ended) && !course.go(SpawnFailed));
+        assert_eq!(*course, Ended);
     }
 }

@@ -63,6 +63,8 @@ pub fn timeouts(config: &AgentConfig) -> Timeouts {
     let state = |wanted| {
         let seconds = match &own.idle {
             None => None,
+            // The time of whoever decides about a tool counts only where it is asked for.
+            Some(vespera_config::Idle::All(_)) if wanted == IdleState::Permission => None,
             Some(vespera_config::Idle::All(seconds)) => Some(*seconds),
             Some(vespera_config::Idle::PerState(states)) => states.get(&wanted).copied(),
         };
@@ -80,6 +82,7 @@ pub fn timeouts(config: &AgentConfig) -> Timeouts {
         },
         total: own.total.map(Duration::from_secs_f64),
         after_result: Duration::from_secs_f64(own.after_result),
+        write: Duration::from_secs_f64(own.write),
     }
 }
 

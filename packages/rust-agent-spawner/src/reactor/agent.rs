@@ -6,6 +6,7 @@ use crate::agent::stream::{Framer, Line};
 use crate::agent::transcript::Transcript;
 use crate::agent::{Action, Session, Shared, deliver};
 use crate::descriptor::Descriptor;
+use crate::diagnostics::{self, Level};
 use bytes::Bytes;
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::fd::AsFd;
@@ -31,6 +32,10 @@ enum Read {
     InPlace(usize),
     Buffered(usize),
 }
+
+/// A pipe is read so many times before a limit of time is judged: it holds no more than that
+/// unless the agent goes on talking, which no limit should wait for.
+const CATCH_UP: usize = 16;
 
 /// One agent and its descriptors.
 pub(super) struct Agent {
@@ -178,6 +183,7 @@ impl Agent {
                 }
                 if self.shared.queue().is_full() {
                     self.paused = true;
+                    self.session.hear(false, now);
                     let _ = epoll::delete(poller, stdout);
                 }
                 self.transcribe(|_| ());
@@ -190,11 +196,34 @@ impl Agent {
         }
     }
 
+    /// Reads what is in the pipe already, so that a limit of time is judged by all that was said.
+    pub(super) fn catch_up(
+        &mut self,
+        buffer: &mut [u8],
+        poller: &Descriptor,
+        now: Instant,
+        out: &mut Vec<Action>,
+    ) {
+        for _ in 0..CATCH_UP {
+            let readable = !self.paused
+                && self.stdout.as_ref().is_some_and(|stdout| {
+                    rustix::io::ioctl_fionread(stdout).is_ok_and(|waiting| waiting > 0)
+                });
+            if !readable {
+                return;
+            }
+            self.read_stdout(buffer, poller, now, out);
+        }
+    }
+
     /// Adds to the transcript and writes it out; one that cannot be written is given up.
     pub(super) fn transcribe(&mut self, add: impl FnOnce(&mut Transcript)) {
         if let Some(transcript) = &mut self.transcript {
             add(transcript);
             if let Err(error) = transcript.flush() {
+                diagnostics::agent(Level::Warning, &self.shared, || {
+                    format!("its transcript ends here: {error}")
+                });
                 self.shared.view().transcript_lost = Some(error.to_string());
                 self.transcript = None;
             }
@@ -204,6 +233,7 @@ impl Agent {
     pub(super) fn resume(&mut self, poller: &Descriptor, id: u64) {
         if let (true, Some(stdout)) = (self.paused, &self.stdout) {
             self.paused = false;
+            self.session.hear(true, Instant::now());
             let _ = epoll::add(
                 poller,
                 stdout,
@@ -227,7 +257,20 @@ impl Agent {
 
     /// Writes what the agent takes now; the rest waits for epoll. Never blocks.
     pub(super) fn flush(&mut self, poller: &Descriptor, id: u64) {
-        let Some(stdin) = &self.stdin else { return };
+        let before = self.unwritten.len();
+        self.write_on(poller, id);
+        let left = self.unwritten.len();
+        if before > 0 {
+            self.session.wrote(left > 0, left < before, Instant::now());
+        }
+    }
+
+    fn write_on(&mut self, poller: &Descriptor, id: u64) {
+        let Some(stdin) = &self.stdin else {
+            // Its input has ended: what comes later is for nobody.
+            self.unwritten.clear();
+            return;
+        };
         while !self.unwritten.is_empty() {
             let (front, _) = self.unwritten.as_slices();
             match rustix::net::send(stdin, front, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {

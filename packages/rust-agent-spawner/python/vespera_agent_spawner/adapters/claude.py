@@ -94,12 +94,15 @@ def claude_argv(
 def _session_arguments(config: Mapping[str, Any], session_id: str) -> Iterator[str]:
     resume = config.get("resume")
     fork = bool(config.get("fork_session"))
+    extra = config.get("extra_args") or {}
+    switches = {name.lstrip("-") for name in extra if extra[name] is not False}
     if resume is not None:
         yield f"--resume={resume}"
     if fork:
         yield "--fork-session"
-    # The CLI refuses --session-id beside --resume unless the session is forked.
-    if resume is None or fork:
+    # The CLI refuses --session-id beside a session that goes on, unless that is forked.
+    goes_on = resume is not None or "continue" in switches
+    if not goes_on or fork or "fork-session" in switches:
         yield f"--session-id={session_id}"
 
 

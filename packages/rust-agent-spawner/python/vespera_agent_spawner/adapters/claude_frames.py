@@ -6,17 +6,26 @@ Nothing here touches a process. Unknown kinds and fields are the caller's to pas
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from vespera_agent_spawner.results import Outcome, TurnResult
 
 __all__ = [
     "NO_PERMISSION_HANDLER",
+    "Refused",
+    "Retry",
     "answer_to",
+    "asked",
     "control_request",
     "encode",
+    "is_final",
+    "limit_ends",
+    "limit_reached",
     "outcome_of",
+    "read_retry",
     "turn_result",
     "user_frame",
 ]
@@ -33,6 +42,107 @@ _BY_STATUS = {
     429: Outcome.RATE_LIMITED,
     529: Outcome.RATE_LIMITED,
 }
+_BY_ERROR = {
+    "authentication_failed": Outcome.AUTH_FAILED,
+    "rate_limit": Outcome.RATE_LIMITED,
+    "overloaded": Outcome.RATE_LIMITED,
+}
+
+
+# The twins of these are in src/agent/claude.rs.
+_LONGEST_BACKOFF = 60.0  # a longer wait is no pause between tries but for a limit's end, seconds
+_AUTH_PATIENCE = 3  # so many refusals in a row are no race of two logins any more
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """What the service answers instead of the model: the outcome to blame, and in which words."""
+
+    outcome: Outcome
+    words: str
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """An ``api_retry`` frame: the CLI asks the service again, of its own accord.
+
+    ``hopeless``: the turn is to be stopped. ``limit_ends_in``: seconds, when the CLI waits for the
+    end of a limit.
+    """
+
+    refused: Refused
+    hopeless: bool
+    limit_ends_in: float | None
+
+
+def read_retry(frame: Mapping[str, Any]) -> Retry:
+    """Read an ``api_retry`` frame."""
+    error = frame.get("error")
+    error = error if isinstance(error, str) else "no reason given"
+    status = _whole(frame.get("error_status"))
+    outcome = _BY_STATUS.get(status or 0) or _BY_ERROR.get(error, Outcome.FAILED)
+    attempt = _whole(frame.get("attempt"))
+    attempt = 1 if attempt is None else attempt
+    most = _whole(frame.get("max_retries"))
+    wait = (_number(frame.get("retry_delay_ms")) or 0.0) / 1000
+    waits = outcome is Outcome.RATE_LIMITED and wait > _LONGEST_BACKOFF
+    words = error + (f" (HTTP {status})" if status is not None else "") + f", try {attempt}"
+    words += f" of {most}" if most is not None else ""
+    words += f", the next in {wait:.0f} s" if waits else ""
+    return Retry(
+        Refused(outcome, words),
+        waits or (outcome is Outcome.AUTH_FAILED and attempt >= _AUTH_PATIENCE),
+        wait if waits else None,
+    )
+
+
+def limit_reached(frame: Mapping[str, Any]) -> bool:
+    """Whether the service takes no more work after this ``rate_limit_event``."""
+    info = frame.get("rate_limit_info")
+    return isinstance(info, Mapping) and info.get("status") == "rejected"
+
+
+def limit_ends(frame: Mapping[str, Any], now: float) -> tuple[float, str] | None:
+    """When the service takes work again (Unix seconds) and which limit that is; None when it
+    takes some now, or does not say. ``now``: when the frame was read.
+    """
+    if frame.get("subtype") == "api_retry":
+        wait = read_retry(frame).limit_ends_in
+        return None if wait is None else (now + wait, "rate limit")
+    info = frame.get("rate_limit_info")
+    if not isinstance(info, Mapping) or info.get("status") != "rejected":
+        return None
+    # Over the plan's limit, but paid for beyond it: the service goes on.
+    if info.get("overageStatus") in ("allowed", "allowed_warning"):
+        return None
+    at = _number(info.get("resetsAt"))
+    if at is None or at <= now:
+        return None
+    kind = info.get("rateLimitType")
+    return at, f"{kind} rate limit" if isinstance(kind, str) else "rate limit"
+
+
+def asked(frame: Mapping[str, Any]) -> str:
+    """What a ``control_request`` wants, for the log: the tool, else the kind of request."""
+    request = frame.get("request")
+    if not isinstance(request, Mapping):
+        return ""
+    return str(request.get("tool_name") or request.get("subtype") or "")
+
+
+def _number(value: Any) -> float | None:
+    """A field that should be a number: one that is none costs that field, not its frame."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _whole(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
 
 
 def encode(frame: Mapping[str, Any]) -> bytes:
@@ -117,36 +227,47 @@ def outcome_of(frame: Mapping[str, Any]) -> Outcome:
     return _BY_STATUS.get(status, Outcome.FAILED) if isinstance(status, int) else Outcome.FAILED
 
 
+def is_final(outcome: str) -> bool:
+    """True when the CLI goes on with nothing after it, whatever background tasks there were."""
+    return outcome in (Outcome.BUDGET_EXCEEDED, Outcome.LIMIT_EXCEEDED)
+
+
 def turn_result(
-    frame: Mapping[str, Any], *, session_id: str, backend: str, cost_before: float | None
+    frame: Mapping[str, Any],
+    *,
+    session_id: str,
+    backend: str,
+    cost_before: float | None,
+    refused: Refused | None = None,
 ) -> TurnResult:
-    """Describe a turn by its ``result`` frame.
+    """Describe a turn by its ``result`` frame, and by what we stopped it for (``refused``).
 
     ``total_cost_usd`` is cumulative per process while ``usage`` counts the turn, so the turn's
     own cost is a difference: ``cost_before`` is the total that the turn before it told.
     """
-    outcome = outcome_of(frame)
+    outcome = outcome_of(frame) if refused is None else refused.outcome
     text = frame.get("result")
-    total = frame.get("total_cost_usd")
-    total = float(total) if isinstance(total, (int, float)) else None
+    total = _number(frame.get("total_cost_usd"))
     usage = frame.get("usage")
     return TurnResult(
         outcome=outcome.value,
         result=text if isinstance(text, str) else None,
         session_id=str(frame.get("session_id") or session_id),
         is_error=bool(frame.get("is_error")) or outcome is not Outcome.COMPLETED,
-        num_turns=int(frame.get("num_turns") or 0),
-        duration_ms=int(frame.get("duration_ms") or 0),
+        num_turns=int(_number(frame.get("num_turns")) or 0),
+        duration_ms=int(_number(frame.get("duration_ms")) or 0),
         usage=dict(usage) if isinstance(usage, Mapping) else {},
         total_cost_usd=total,
         cost_usd=None if total is None else max(0.0, total - (cost_before or 0.0)),
         structured_output=frame.get("structured_output"),
         backend=backend,
-        error=None if outcome is Outcome.COMPLETED else _why(frame, outcome),
+        error=_why(frame, outcome) if refused is None else f"the service said: {refused.words}",
     )
 
 
-def _why(frame: Mapping[str, Any], outcome: Outcome) -> str:
+def _why(frame: Mapping[str, Any], outcome: Outcome) -> str | None:
+    if outcome is Outcome.COMPLETED:
+        return None
     if outcome is Outcome.CANCELLED:
         return "the turn was interrupted"
     errors = frame.get("errors")

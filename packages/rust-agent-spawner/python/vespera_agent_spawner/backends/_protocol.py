@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -12,7 +12,10 @@ from vespera_agent_spawner.results import AgentInfo, ExitStatus, State, TurnResu
 if TYPE_CHECKING:
     from vespera_agent_spawner.config import AgentConfig
 
-__all__ = ["Backend", "LiveSession", "Ownership", "Session"]
+__all__ = ["NOTICE", "Backend", "LiveSession", "Ownership", "Session"]
+
+#: The id under which ``take_answers`` gives what the CLI says of the service unasked.
+NOTICE = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +98,10 @@ class LiveSession(Session, Protocol):
     def transcript_lost(self) -> str | None:
         """Why the transcript is not whole; None while it is."""
 
+    @property
+    def refused(self) -> tuple[str, str] | None:
+        """What the service answered last instead of the model: outcome and words."""
+
     def heard(self) -> bool:
         """What happens from now on is told again; False when nothing but events has come."""
 
@@ -111,7 +118,8 @@ class LiveSession(Session, Protocol):
         """Permission asks for the host, as frames."""
 
     def take_answers(self) -> list[tuple[str, bytes]]:
-        """Answers to ``request``: its id and the frame."""
+        """Answers to ``request``: its id and the frame; ``NOTICE`` and a frame for what the CLI
+        says of the service unasked."""
 
     def answer(self, ask: str, frame: Mapping[str, Any]) -> None: ...
 
@@ -173,6 +181,9 @@ class Backend(Protocol):
 
     def forget_in_fork(self) -> None:
         """In a forked child: let go of everything, ending nothing; it is the parent's."""
+
+    def usage_of(self, sessions: Sequence[Session]) -> list[Usage]:
+        """``usage()`` of each, with one look at the system for all."""
 
     def metrics(self) -> dict[str, float]:
         """Counters of this backend, named as Prometheus would print them."""

@@ -14,17 +14,22 @@ import time
 import uuid
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from vespera_agent_spawner import _native
-from vespera_agent_spawner._counters import Counters
-from vespera_agent_spawner.adapters.claude_frames import control_request, encode, turn_result
+from vespera_agent_spawner._counters import Counters, merge
+from vespera_agent_spawner.adapters.claude_frames import (
+    Refused,
+    control_request,
+    encode,
+    turn_result,
+)
 from vespera_agent_spawner.adapters.launch import Launch, prepare
+from vespera_agent_spawner.backends._diagnostics import Diagnostics
 from vespera_agent_spawner.backends._ending import exit_status, exit_status_of
 from vespera_agent_spawner.backends._loop_bridge import LoopBridge
-from vespera_agent_spawner.backends._protocol import Ownership
-from vespera_agent_spawner.errors import AgentTimeout
+from vespera_agent_spawner.backends._protocol import Ownership, Session
 from vespera_agent_spawner.events import Event
 from vespera_agent_spawner.results import (
     AgentInfo,
@@ -48,8 +53,6 @@ _Told = tuple[int | None, int | None, str | None, str | None, str | None, list[s
 
 _STATES = {state.value: state for state in State}
 
-_RUNGS = {"shutdown": "eof", "terminate": "term", "kill": "kill"}
-
 
 class RustBackend:
     """Starts agents through the guardian."""
@@ -59,6 +62,7 @@ class RustBackend:
     def __init__(self) -> None:
         self.build = _native.build_info()
         self._counters = Counters()
+        self._diagnostics = Diagnostics()
         self._sessions: weakref.WeakSet[RustSession] = weakref.WeakSet()
         self._bridges: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, LoopBridge] = (
             weakref.WeakKeyDictionary()
@@ -72,12 +76,20 @@ class RustBackend:
 
     def metrics(self) -> dict[str, float]:
         merged = self._counters.snapshot()
-        for name, value in _native.metrics().items():
-            merged[name] = merged.get(name, 0.0) + value
+        merge(merged, _native.metrics())
+        sessions = tuple(self._sessions)
+        merged["vespera_queue_depth"] = float(sum(one.backlog()[0] for one in sessions))
+        used = self.usage_of(sessions)
+        merged["vespera_tree_rss_bytes"] = float(sum(one.rss for one in used))
         return merged
+
+    def usage_of(self, sessions: Sequence[Session]) -> list[Usage]:
+        leashes = [one.leash if isinstance(one, RustSession) else 0 for one in sessions]
+        return [Usage(*used) for used in _native.usage_of(leashes)]
 
     def spawn(self, config: AgentConfig) -> RustSession:
         launch = prepare(config)
+        self._diagnostics.look()
         try:
             native = _native.Session.spawn(
                 _settings_of(config), _encoded(launch), _identity(launch), _around(launch)
@@ -100,6 +112,7 @@ class RustBackend:
         ownership: Ownership,
     ) -> RustSession:
         launch = prepare(config, (), ownership)
+        self._diagnostics.look()
         bridge = self._bridge()
         prompt = None if config.prompt is None else (config.prompt, str(uuid.uuid4()))
         try:
@@ -145,12 +158,14 @@ class RustBackend:
                 threads.append(thread)
         for thread in threads:
             thread.join(grace + 5)
+        self._diagnostics.close()
 
     def forget_in_fork(self) -> None:
         # The extension has closed its descriptors (pthread_atfork).
         for session in tuple(self._sessions):
             session.forget_in_fork()
         self._sessions = weakref.WeakSet()
+        self._diagnostics.forget_in_fork()
 
 
 def _identity(launch: Launch) -> tuple[str, str, list[bytes], bytes]:
@@ -232,7 +247,6 @@ class RustSession:
         self._counters = counters
         self._started_at = time.time() - native.age()
         self.was_over = False
-        self._turn_began = time.monotonic()
         self._ending = threading.Lock()
         self._containment = _tier() if launch.cgroup is None else "cgroup"
         self._exit: ExitStatus | None = None
@@ -289,21 +303,24 @@ class RustSession:
     def usage(self) -> Usage:
         return Usage(*self._native.usage())
 
+    @property
+    def leash(self) -> int:
+        """The process under which the whole tree is; 0 while there is none."""
+        return self._native.leash
+
     def execute(self, prompt: str, timeout: float | None) -> TurnResult:
-        began = time.monotonic()
-        try:
-            line, cost_before = self._native.execute(prompt, str(uuid.uuid4()), timeout)
-        except AgentTimeout:
-            self._counters.add("vespera_runs_total", outcome="timed_out")
-            raise
-        result = turn_result(
+        return self._result(*self._native.execute(prompt, str(uuid.uuid4()), timeout))
+
+    def _result(
+        self, line: bytes, cost_before: float | None, refused: tuple[str, str] | None
+    ) -> TurnResult:
+        return turn_result(
             json.loads(line),
             session_id=self.session_id,
             backend=RustBackend.name,
             cost_before=cost_before,
+            refused=None if refused is None else Refused(Outcome(refused[0]), refused[1]),
         )
-        self._counters.count_turn(result, time.monotonic() - began)
-        return result
 
     # -- on an event loop ------------------------------------------------------------------
 
@@ -318,6 +335,10 @@ class RustSession:
     @property
     def transcript_lost(self) -> str | None:
         return self._native.transcript_lost()
+
+    @property
+    def refused(self) -> tuple[str, str] | None:
+        return self._native.refused()
 
     def heard(self) -> bool:
         changed, self.was_over = self._native.heard()
@@ -348,25 +369,10 @@ class RustSession:
 
     def begin_turn(self, prompt: str, timeout: float | None) -> None:
         self._native.begin_turn(prompt, str(uuid.uuid4()), timeout)
-        self._turn_began = time.monotonic()
 
     def take_turn(self) -> TurnResult | None:
-        try:
-            taken = self._native.take_turn()
-        except AgentTimeout:
-            self._counters.add("vespera_runs_total", outcome="timed_out")
-            raise
-        if taken is None:
-            return None
-        line, cost_before = taken
-        result = turn_result(
-            json.loads(line),
-            session_id=self.session_id,
-            backend=RustBackend.name,
-            cost_before=cost_before,
-        )
-        self._counters.count_turn(result, time.monotonic() - self._turn_began)
-        return result
+        taken = self._native.take_turn()
+        return None if taken is None else self._result(*taken)
 
     def check_start(self) -> None:
         if self.state is State.SPAWN_FAILED:
@@ -407,9 +413,6 @@ class RustSession:
                 else:
                     why = why if by == "kill" else None
                     self._exit = exit_status(code, number, by, why, survivors)
-                if by in _RUNGS:
-                    self._counters.add("vespera_kills_total", rung=_RUNGS[by])
-                self._counters.add("vespera_orphans_reaped_total", self.orphans_reaped)
                 self._discard()
             return self._exit
 

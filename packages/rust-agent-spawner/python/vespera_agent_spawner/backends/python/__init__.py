@@ -1,29 +1,36 @@
-"""Responsible for the Python backend: its face to other threads, over one reactor per process.
+"""Responsible for the Python backend: where its agents live, and its face to other threads.
 
 It is what a careful engineer writes with asyncio: it drains both pipes, bounds every wait and
-sweeps the tree. It cannot outlive its host, so its containment tier is ``pgroup``.
+sweeps the tree. Agents of a ``Supervisor`` live on their owner's loop; those of the module
+functions, which may be called from any thread, on the loop of one thread of our own. It cannot
+outlive its host, so its containment tier is ``pgroup``.
 """
 
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import itertools
 import os
 import threading
 import weakref
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from vespera_agent_spawner._counters import Counters
 from vespera_agent_spawner.adapters.launch import Launch, prepare
 from vespera_agent_spawner.backends import in_subinterpreter
-from vespera_agent_spawner.backends._protocol import Ownership
+from vespera_agent_spawner.backends._protocol import Ownership, Session
 from vespera_agent_spawner.backends.python import proc
+from vespera_agent_spawner.backends.python.burial import bury
 from vespera_agent_spawner.backends.python.conversation import Conversation
 from vespera_agent_spawner.backends.python.limits import unenforced
 from vespera_agent_spawner.backends.python.live import LivePythonSession
+from vespera_agent_spawner.backends.python.owner_loop import OwnerLoop
 from vespera_agent_spawner.backends.python.process import ChildProcess
 from vespera_agent_spawner.backends.python.reactor import Reactor
+from vespera_agent_spawner.backends.python.roll import Roll, forget_leaders
+from vespera_agent_spawner.config import Timeouts
 from vespera_agent_spawner.errors import AgentFailed, SpawnError
 from vespera_agent_spawner.results import (
     AgentInfo,
@@ -41,8 +48,8 @@ __all__ = ["PythonBackend", "PythonSession"]
 
 _T = TypeVar("_T")
 _TIER = "pgroup"
-_DEFAULT_STARTUP = 60.0
-_DEFAULT_WRITE = 30.0
+# Over the grace: for the sweep, and for a process that is slow to die.
+_CLOSE_DEADLINE = 6.0
 
 
 class PythonBackend:
@@ -56,7 +63,12 @@ class PythonBackend:
         self._slots = itertools.count(1)
         self._counters = Counters()
         self._sessions: set[PythonSession] = set()
-        self._live: weakref.WeakSet[LivePythonSession] = weakref.WeakSet()
+        self._live: weakref.WeakValueDictionary[str, LivePythonSession] = (
+            weakref.WeakValueDictionary()
+        )
+        self._homes: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, OwnerLoop] = (
+            weakref.WeakKeyDictionary()
+        )
         # What a forked child must not collect: see forget_in_fork.
         self._forgotten: list[object] = []
 
@@ -70,7 +82,21 @@ class PythonBackend:
         )
 
     def metrics(self) -> dict[str, float]:
-        return self._counters.snapshot()
+        # A list of references: another thread may start an agent meanwhile.
+        live = [one for ref in self._live.valuerefs() if (one := ref()) is not None]
+        values = self._counters.snapshot()
+        values["vespera_queue_depth"] = float(sum(session.backlog()[0] for session in live))
+        used = self.usage_of([*live, *self._sessions])
+        values["vespera_tree_rss_bytes"] = float(sum(one.rss for one in used))
+        return values
+
+    def usage_of(self, sessions: Sequence[Session]) -> list[Usage]:
+        roll = Roll.of_this_thread()
+        roll.look()
+        return [
+            session.usage_in(roll) if isinstance(session, _OURS) else session.usage()
+            for session in sessions
+        ]
 
     def spawn(self, config: AgentConfig) -> PythonSession:
         _require_posix(config)
@@ -86,8 +112,7 @@ class PythonBackend:
     def _start(self, config: AgentConfig, launch: Launch) -> PythonSession:
         reactor = self._running_reactor()
         tag = (proc.host_tag_name(), str(next(self._slots)))
-        startup = config.timeouts.startup if config.timeouts else None
-        write = config.timeouts.write if config.timeouts else None
+        timeouts = config.timeouts or Timeouts()
 
         async def start() -> PythonSession:
             # Not in a worker: CPython holds its lock until the child has called exec (vfork), so
@@ -98,15 +123,28 @@ class PythonBackend:
                 process,
                 tag,
                 reactor.census,
-                startup=_DEFAULT_STARTUP if startup is None else float(startup),
-                write=_DEFAULT_WRITE if write is None else float(write),
+                startup=timeouts.startup,
+                write=timeouts.write,
                 backend=self.name,
                 counters=self._counters,
                 limits=config.limits,
             )
+            conversation.idle_limits = timeouts.idle
             session = PythonSession(self, reactor, launch, process, conversation)
             self._sessions.add(session)
-            conversation.on_end = lambda: self._sessions.discard(session)
+            watch = None
+            if timeouts.total is not None:
+                loop = asyncio.get_running_loop()
+                watch = loop.call_later(
+                    timeouts.total, conversation.expire, "total", timeouts.total
+                )
+
+            def over() -> None:
+                self._sessions.discard(session)
+                if watch is not None:
+                    watch.cancel()
+
+            conversation.on_end = over
             await conversation.initialize()
             return session
 
@@ -134,11 +172,18 @@ class PythonBackend:
         _require_posix(config)
         # Nothing here outlives the host to keep a grace: see containment_reason().
         launch = prepare(config, unenforced(), ownership)
-        reactor = self._running_reactor()
-        session = LivePythonSession(self, reactor, config, launch, news, listening=listening)
-        self._live.add(session)
-        session.begin((proc.host_tag_name(), str(next(self._slots))))
+        session = LivePythonSession(self, self._home(), config, launch, news, listening=listening)
+        slot = str(next(self._slots))
+        self._live[slot] = session
+        session.begin((proc.host_tag_name(), slot))
         return session
+
+    def _home(self) -> OwnerLoop:
+        loop = asyncio.get_running_loop()
+        home = self._homes.get(loop)
+        if home is None:
+            home = self._homes[loop] = OwnerLoop(loop)
+        return home
 
     def _running_reactor(self) -> Reactor:
         with self._lock:
@@ -159,7 +204,7 @@ class PythonBackend:
         if not in_subinterpreter():
             return
         with self._lock:
-            if self._sessions or self._live:
+            if self._sessions:
                 return
             reactor, self._reactor = self._reactor, None
         if reactor is not None:
@@ -169,34 +214,64 @@ class PythonBackend:
         """End every agent within ``grace`` seconds, by force after it, and stop the thread."""
         with self._lock:
             reactor, self._reactor = self._reactor, None
-        if reactor is None:
-            return
-
-        async def end_all(grace: float) -> None:
-            living = [live for live in self._live if live.pid is not None]
-            work = [session.end(grace) for session in self._sessions]
-            work += [session.end(grace) for session in living]
-            await asyncio.gather(*work, return_exceptions=True)
-
         try:
-            reactor.submit(end_all(grace)).result()
+            self._end_all(reactor, grace)
         except KeyboardInterrupt:
             # Ctrl-C for the second time: now, but not without them.
-            reactor.submit(end_all(0.0)).result()
-        reactor.stop()
+            self._end_all(reactor, 0.0)
+        if reactor is not None:
+            reactor.stop()
+
+    def _end_all(self, reactor: Reactor | None, grace: float) -> None:
+        elsewhere: list[concurrent.futures.Future[None]] = []
+        stopped: list[Conversation] = []
+        for loop, home in tuple(self._homes.items()):
+            if loop.is_running() and not _is_mine(loop):
+                ending = _end(home.living.copy, grace)
+                try:
+                    elsewhere.append(asyncio.run_coroutine_threadsafe(ending, loop))
+                except RuntimeError:  # closed meanwhile, which ended them
+                    ending.close()
+            else:
+                stopped += home.living
+        if reactor is not None:
+            elsewhere.append(reactor.submit(_end(self._conversations, grace)))
+        bury(stopped, grace)
+        concurrent.futures.wait(elsewhere, grace + _CLOSE_DEADLINE)
+
+    def _conversations(self) -> list[Conversation]:
+        return [session.conversation for session in self._sessions]
 
     def forget_in_fork(self) -> None:
         """In a forked child: the agents, the thread and the loop belong to the parent."""
         for session in self._sessions:
             session.forget_in_fork()
-        for live in self._live:
-            live.forget_in_fork()
-        self._forgotten.append((self._reactor, self._sessions, tuple(self._live)))
-        self._live = weakref.WeakSet()
+        for home in self._homes.values():
+            for talk in home.living:
+                talk.forget_in_fork()
+            self._forgotten.append(tuple(home.living))
+            home.forget_in_fork()
+        forget_leaders()
+        self._forgotten.append((self._reactor, self._sessions, tuple(self._homes.items())))
+        self._homes = weakref.WeakKeyDictionary()
+        self._live = weakref.WeakValueDictionary()
         self._lock = threading.Lock()
         self._counters = Counters()
         self._reactor = None
         self._sessions = set()
+
+
+async def _end(talks: Callable[[], Collection[Conversation]], grace: float) -> None:
+    # Asked for on their own thread: one that is starting now is among them then.
+    await asyncio.gather(*(talk.shutdown(grace) for talk in talks()), return_exceptions=True)
+
+
+def _is_mine(loop: asyncio.AbstractEventLoop) -> bool:
+    """Whether this thread runs it now, so that nobody may wait for it here."""
+    try:
+        return asyncio.get_running_loop() is loop
+    except RuntimeError:
+        return False
 
 
 def _require_posix(config: AgentConfig) -> None:
@@ -269,9 +344,13 @@ class PythonSession:
         )
 
     def usage(self) -> Usage:
+        return self.usage_in(None)
+
+    def usage_in(self, roll: Roll | None) -> Usage:
+        """``usage()``, read from a roll that others share and that has looked."""
         if self.state.is_over:
             return Usage(rss=0, cpu_seconds=0.0, processes=0, open_files=0)
-        return proc.tree_usage(self._process.pid, self._conversation.sweeper.tag)
+        return self._conversation.sweeper.usage(roll)
 
     def execute(self, prompt: str, timeout: float | None) -> TurnResult:
         # Cancelling interrupts the turn; the caller does not wait for its answer.
@@ -287,16 +366,20 @@ class PythonSession:
         self._backend.rest()
         return status
 
-    def end(self, grace: float) -> Coroutine[Any, Any, ExitStatus]:
-        """The work of ``shutdown``, for the loop's own thread."""
-        return self._conversation.shutdown(grace)
+    @property
+    def conversation(self) -> Conversation:
+        """For the loop's own thread."""
+        return self._conversation
 
     def kill(self) -> None:
         self._reactor.call_soon(lambda: self._conversation.begin_kill("asked to"))
 
     def forget_in_fork(self) -> None:
-        self._process.forget_in_fork()
+        self._conversation.forget_in_fork()
 
     def _wait(self, work: Coroutine[Any, Any, _T]) -> _T:
         # Who stops waiting does not stop an end that has begun.
         return self._reactor.wait(work, cancel=False)
+
+
+_OURS = (PythonSession, LivePythonSession)

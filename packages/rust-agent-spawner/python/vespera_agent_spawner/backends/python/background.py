@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import time
+import weakref
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -22,11 +22,13 @@ class BackgroundTasks:
     def __init__(self) -> None:
         self._in_flight: set[str] = set()
         self._any = False
-        self._last_frame = time.monotonic()
+        # The loop's clock, which does not count what it was away for.
+        self._now = asyncio.get_running_loop().time
+        self._last_frame = self._now()
 
     def noted(self) -> None:
         """Something was said."""
-        self._last_frame = time.monotonic()
+        self._last_frame = self._now()
 
     def follow(self, frame: Mapping[str, Any]) -> None:
         """Read a ``system`` frame."""
@@ -36,15 +38,13 @@ class BackgroundTasks:
         if subtype == "task_started":
             self._any = True
             self._in_flight.add(task)
-        elif subtype == "task_notification" or (
-            subtype == "task_updated" and (frame.get("patch") or {}).get("status") in _OVER
-        ):
+        elif subtype == "task_notification" or (subtype == "task_updated" and _is_over(frame)):
             self._in_flight.discard(task)
 
     async def quiet(self, ended: asyncio.Future[Any]) -> None:
         """Wait for the end of all tasks and then for silence; at once when none was started."""
         while self._any and not ended.done():
-            left = self._last_frame + QUIET - time.monotonic()
+            left = self._last_frame + QUIET - self._now()
             if left <= 0 and not self._in_flight:
                 return
             await asyncio.wait({ended}, timeout=max(left, 0.05))
@@ -54,10 +54,12 @@ class IdleClock:
     """Ends a turn that is silent for longer than what the CLI waits for explains."""
 
     def __init__(self, conversation: Conversation) -> None:
-        self._conversation = conversation
+        # Weak: an agent that is over should go at once, not when the collector comes.
+        self._conversation: Conversation = weakref.proxy(conversation)
         self._timer: asyncio.TimerHandle | None = None
         self._tools: dict[str, str] = {}
         self._armed = False
+        self._unheard = False
         self.asking: set[str] = set()
 
     def arm(self) -> None:
@@ -71,6 +73,15 @@ class IdleClock:
         self._armed = False
         self._restart()
 
+    def hear(self, hears: bool) -> None:
+        """The host stops or goes on to read: what it does not hear is no silence of the agent."""
+        self._unheard = not hears
+        self._restart()
+
+    def decided(self) -> None:
+        """An ask was answered or withdrawn."""
+        self._restart()
+
     def note(self, frame: Mapping[str, Any]) -> None:
         """A frame came."""
         if not self._armed or self._conversation.idle_limits is None:
@@ -80,18 +91,22 @@ class IdleClock:
                 self._tools[str(block.get("id"))] = str(block.get("name"))
             elif block.get("type") == "tool_result":
                 self._tools.pop(str(block.get("tool_use_id")), None)
-        if frame.get("type") == "control_cancel_request":
-            self.asking.discard(str(frame.get("request_id")))
         self._restart()
 
     def _restart(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        if not self._armed or self._unheard:
+            return
         state = self._state()
         limits = self._conversation.idle_limits
-        limit = limits.get(state) if isinstance(limits, Mapping) else limits
-        if self._armed and limit is not None:
+        if isinstance(limits, Mapping):
+            limit = limits.get(state)
+        else:
+            # The time of whoever decides about a tool counts only where it is asked for.
+            limit = None if state == "permission" else limits
+        if limit is not None:
             loop = asyncio.get_running_loop()
             expire = self._conversation.expire
             self._timer = loop.call_later(limit, expire, f"idle.{state}", limit)
@@ -106,6 +121,12 @@ class IdleClock:
             else:
                 state = "subagent" if name in ("Task", "Agent") else "tool"
         return state
+
+
+def _is_over(frame: Mapping[str, Any]) -> bool:
+    patch = frame.get("patch")
+    status = patch.get("status") if isinstance(patch, Mapping) else None
+    return isinstance(status, str) and status in _OVER
 
 
 def _blocks(frame: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:

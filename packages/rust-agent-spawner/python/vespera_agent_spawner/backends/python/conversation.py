@@ -1,7 +1,7 @@
-"""Responsible for one agent's life on the loop: initialize, turns, the ladder, the end.
+"""Responsible for what host and CLI say to each other: initialize, turns, asks, results.
 
-States move only through ``_move`` and its table. Everything here runs on the reactor's thread;
-``PythonSession`` is the face that other threads see.
+Everything here runs on one loop: the owner's, or the reactor's, whose face to other threads is
+``PythonSession``. How the process lives and ends is in ``life``.
 """
 
 from __future__ import annotations
@@ -10,39 +10,40 @@ import asyncio
 import contextlib
 import itertools
 import json
-import signal
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from vespera_agent_spawner._counters import Counters, kind_label
-from vespera_agent_spawner._logging import logger_for
 from vespera_agent_spawner.adapters import claude_frames as frames
 from vespera_agent_spawner.adapters.launch import Launch
 from vespera_agent_spawner.backends.python.background import BackgroundTasks, IdleClock
 from vespera_agent_spawner.backends.python.census import Census
-from vespera_agent_spawner.backends.python.framing import LineFramer, Oversize
-from vespera_agent_spawner.backends.python.limits import LimitKeeper
-from vespera_agent_spawner.backends.python.listener import Listener
-from vespera_agent_spawner.backends.python.moves import MOVES
+from vespera_agent_spawner.backends.python.framing import Oversize
+from vespera_agent_spawner.backends.python.life import Life
 from vespera_agent_spawner.backends.python.process import ChildProcess
-from vespera_agent_spawner.backends.python.stderr_tail import StderrTail, shown
-from vespera_agent_spawner.backends.python.sweep import Sweeper
+from vespera_agent_spawner.backends.python.stderr_tail import shown
 from vespera_agent_spawner.backends.python.turn import Turn
 from vespera_agent_spawner.config import Limits
 from vespera_agent_spawner.errors import AgentBusy, AgentError, AgentFailed, AgentTimeout
-from vespera_agent_spawner.results import ExitStatus, State, TurnResult
+from vespera_agent_spawner.events import frame_of
+from vespera_agent_spawner.results import State, TurnResult
 
 __all__ = ["Conversation"]
 
 INTERRUPT_GRACE = 5.0  # how long an interrupted turn may take to answer, seconds
 _CLOSED_OUTPUT_GRACE = 2.0  # stdout ended but the process lives
-_SWEEP_DEADLINE = 2.0
-_UNKILLABLE_GRACE = 3.0
+
+# What a line is that is no frame; frames of these names are told apart by nobody.
+_BARE = ("output", "oversize")
+
+# What the model says: the service takes work again.
+_ANSWERS = ("assistant", "stream_event")
 
 
-class Conversation:
+class Conversation(Life):
     """One process and the conversation with it."""
 
     def __init__(
@@ -58,40 +59,24 @@ class Conversation:
         counters: Counters,
         limits: Limits | None = None,
     ) -> None:
-        self._launch = launch
-        self._process = process
+        super().__init__(
+            launch, process, tag, census, backend=backend, counters=counters, limits=limits
+        )
         self._startup = startup
         self._write_deadline = write
-        self._backend = backend
-        self._counters = counters
-        self._log = logger_for("agent_spawner.python", launch.agent_id)
-        self._framer = LineFramer()
         self._numbers = itertools.count(1)
         self._asked: dict[str, asyncio.Future[Mapping[str, Any]]] = {}
         self._turn: Turn | None = None
-        self._tasks: set[asyncio.Task[Any]] = set()
-        self._ladder: asyncio.Task[None] | None = None
-        self._limits = LimitKeeper(limits)
-        self._ended_by: str | None = None
-        self._why: str | None = None
-        self._retrying: str | None = None
-        self._greeted = False
-        self.on_end: Callable[[], None] = lambda: None
-        self.listener: Listener | None = None
+        self.refused: frames.Refused | None = None
         self.idle_limits: float | Mapping[str, float] | None = None
         self._background_tasks = BackgroundTasks()
         self._idle = IdleClock(self)
         self._expired: tuple[str, float] | None = None
-        self.sweeper = Sweeper(process.pid, tag, census)
-        self.stderr = StderrTail()
-        self.state = State.STARTING
-        self.session_id = launch.session_id
-        self.started_at = time.time()
+        # A run's background task may answer after its own result.
+        self.is_run = False
         self.turns = 0
         self.cost_usd: float | None = None
         self.outcome: str | None = None
-        self.exit_status: ExitStatus | None = None
-        self.orphans_reaped = 0
 
     async def initialize(self) -> None:
         """Greet the CLI; raises with its stderr when it ends or stays silent."""
@@ -118,42 +103,36 @@ class Conversation:
         except BaseException:
             await self._end_for("initialize failed")
             raise
-        self._greeted = True
-        self._move(State.READY)
+        self._begin()
 
-    def _attach(self) -> None:
-        loop = asyncio.get_running_loop()
-        self._ended: asyncio.Future[ExitStatus] = loop.create_future()
-        self._process.attach(
-            loop, self._on_stdout, self.stderr.feed, self._on_stdout_end, self._on_exit
-        )
-        self._limits.watch(self._process.pid, self.sweeper.tag, self.begin_kill)
-        self._log.info("started pid %d: %s", self._process.pid, self._launch.program)
+    def _begin(self) -> None:
+        """It runs and has answered whatever it is greeted with."""
+        self._greeted = True
+        self._counters.observe("vespera_spawn_seconds", time.monotonic() - self._born)
+        self._move(State.READY)
 
     # -- turns -----------------------------------------------------------------------------
 
     async def turn(self, prompt: str, timeout: float | None) -> TurnResult:
-        """One prompt to its ``result`` frame."""
-        started = time.monotonic()
+        """One prompt to its ``result``."""
         await self._settled()
         self._require_ready()
         turn = Turn(str(uuid.uuid4()), asyncio.get_running_loop().create_future())
         self._turn = turn
-        self._retrying = None
+        self.refused = None
         self._move(State.IN_TURN)
-        cost_before = self.cost_usd
         self._idle.arm()
         try:
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout(timeout) as turn.clock:
                 await self._send(frames.user_frame(prompt, turn.uuid))
-                frame = await asyncio.shield(turn.answer)
+                result = await asyncio.shield(turn.answer)
         except AgentTimeout:
             raise  # the write's own; it is a TimeoutError too
         except TimeoutError:
             if not turn.answer.done():
                 turn.expired = ("turn", timeout or 0.0)
                 raise await self._turn_timed_out(turn) from None
-            frame = turn.answer.result()
+            result = turn.answer.result()
         except AgentFailed:
             if turn.expired is None and self._expired is None:
                 raise
@@ -165,13 +144,6 @@ class Conversation:
             self._idle.disarm()
         if turn.expired is not None:
             raise await self._turn_timed_out(turn)
-        result = frames.turn_result(
-            frame,
-            session_id=self.session_id,
-            backend=self._backend,
-            cost_before=cost_before,
-        )
-        self._account(result, time.monotonic() - started)
         return result
 
     async def _settled(self) -> None:
@@ -184,7 +156,7 @@ class Conversation:
         if self.state is State.READY:
             return
         name = self._launch.agent_id
-        if self.state is State.IN_TURN:
+        if self.state.is_in_turn:
             raise AgentBusy(
                 f"agent '{name}' is in a turn: wait for its answer or interrupt it",
                 context=self._context(),
@@ -194,15 +166,15 @@ class Conversation:
     async def _turn_timed_out(self, turn: Turn) -> AgentTimeout:
         name = self._launch.agent_id
         which, timeout = turn.expired or self._expired or ("turn", 0.0)
-        self._counters.add("vespera_runs_total", outcome="timed_out")
         self.abandon_turn()
         with contextlib.suppress(AgentError, TimeoutError):
             await asyncio.wait_for(asyncio.shield(turn.answer), INTERRUPT_GRACE)
         if not turn.answer.done():
             await self._end_for("no answer to the interrupt after a turn's time-out")
+        self.outcome = "timed_out"
         alive = self.state is State.READY
         fate = "it was interrupted and lives on" if alive else "it was ended"
-        retrying = f"; the CLI was retrying: {self._retrying}" if self._retrying else ""
+        retrying = f"; the CLI was retrying: {self.refused.words}" if self.refused else ""
         return AgentTimeout(
             f"agent '{name}': no result within {timeout:g} s (timeouts.{which}); {fate}{retrying} "
             f"({shown(self.stderr.text())})",
@@ -211,9 +183,22 @@ class Conversation:
             context=self._context(),
         )
 
+    def timed_out(self) -> AgentTimeout | None:
+        """The limit of time that ended the agent, as its error."""
+        if self._expired is None:
+            return None
+        which, limit = self._expired
+        return AgentTimeout(
+            f"agent '{self._launch.agent_id}': no end within {limit:g} s (timeouts.{which}); its "
+            f"tree was ended ({shown(self.stderr.text())}); raise the limit",
+            which=which,
+            after=limit,
+            context=self._context(),
+        )
+
     def expire(self, which: str, limit: float) -> None:
         """A limit of time passed: the turn is stopped; the whole run's limit ends the agent."""
-        if self.state.is_over:
+        if self.state.is_over or self.said_all:
             return
         if which == "total":
             self._expired = (which, limit)
@@ -222,13 +207,20 @@ class Conversation:
             self._turn.expired = (which, limit)
             self.abandon_turn()
 
-    def _account(self, result: TurnResult, seconds: float) -> None:
+    def _accounted(self, frame: Mapping[str, Any], refused: frames.Refused | None) -> TurnResult:
+        """What a ``result`` frame says, once it counts in the session's sums."""
+        result = frames.turn_result(
+            frame,
+            session_id=self.session_id,
+            backend=self._backend,
+            cost_before=self.cost_usd,
+            refused=refused,
+        )
         self.turns += 1
         self.outcome = result["outcome"]
         if result["total_cost_usd"] is not None:
             self.cost_usd = result["total_cost_usd"]
-        self._counters.count_turn(result, seconds)
-        self._log.info("turn %d: %s in %.3f s", self.turns, result["outcome"], seconds)
+        return result
 
     def abandon_turn(self) -> None:
         """Interrupt the turn in flight; if it does not answer in time, end the agent."""
@@ -246,7 +238,7 @@ class Conversation:
 
     async def interrupt(self) -> None:
         """Ask the CLI to stop its turn; does nothing when there is none."""
-        if self._turn is None or self.state is not State.IN_TURN:
+        if self._turn is None or not self.state.is_in_turn:
             return
         with contextlib.suppress(AgentError, TimeoutError):
             async with asyncio.timeout(INTERRUPT_GRACE):
@@ -256,20 +248,12 @@ class Conversation:
 
     async def _send(self, frame: Mapping[str, Any]) -> None:
         try:
-            async with asyncio.timeout(self._write_deadline) as limit:
-                await self._process.write(frames.encode(frame))
+            await self._process.write(frames.encode(frame), self._write_deadline)
         except TimeoutError:
-            if not limit.expired():
-                raise
             # Half a frame may be on its way: nothing can follow it.
-            await self._end_for("it did not read its stdin")
-            raise AgentTimeout(
-                f"agent '{self._launch.agent_id}': it read nothing for {self._write_deadline:g} s "
-                f"(timeouts.write) and was ended ({shown(self.stderr.text())})",
-                which="write",
-                after=self._write_deadline,
-                context=self._context(),
-            ) from None
+            self._expired = ("write", self._write_deadline)
+            await self._end_for("it did not take its input")
+            raise self._deaf() from None
         except OSError as error:
             # It closed stdin, so it is on its way out: its exit says more than EPIPE.
             with contextlib.suppress(TimeoutError):
@@ -277,6 +261,16 @@ class Conversation:
             if not self._ended.done():
                 await self._end_for(f"it closed its stdin ({error})")
             raise self.ended_error() from None
+
+    def _deaf(self) -> AgentTimeout:
+        return AgentTimeout(
+            f"agent '{self._launch.agent_id}': it took none of its input for "
+            f"{self._write_deadline:g} s (timeouts.write); its tree was ended "
+            f"({shown(self.stderr.text())}); raise the limit",
+            which="write",
+            after=self._write_deadline,
+            context=self._context(),
+        )
 
     async def _ask(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
         request_id = f"vespera-{next(self._numbers)}"
@@ -301,41 +295,56 @@ class Conversation:
         self._counters.add("vespera_event_bytes_total", len(data))
         self._on_lines(self._framer.feed(data))
 
-    def _on_lines(self, lines: Iterator[bytes | Oversize]) -> None:
+    def _on_lines(self, lines: Sequence[bytes | Oversize]) -> None:
+        """All lines of one reading; counters and clocks take them as one."""
+        if not lines:
+            return
+        self._background_tasks.noted()
+        kinds: Counter[str] = Counter()
         for line in lines:
             if self._process.transcript is not None:
                 self._process.transcript.agent(line)
-            self._on_line(line)
+            if not self.buried:
+                kinds[self._on_line(line)] += 1
+        for kind, count in kinds.items():
+            label = kind if kind in _BARE else kind_label(kind)
+            self._counters.add("vespera_events_total", count, kind=label)
 
-    def _on_line(self, line: bytes | Oversize) -> None:
+    def _on_line(self, line: bytes | Oversize) -> str:
+        """One line; returns its kind."""
         if isinstance(line, Oversize):
-            self._counters.add("vespera_events_total", kind="oversize")
             self._publish("oversize", line.head, line.length)
             self._log.warning("a line of %d bytes is over the cap and was skipped", line.length)
-            return
-        try:
-            frame = json.loads(line)
-        except (ValueError, RecursionError):
-            frame = None
-        if not isinstance(frame, dict):
-            self._counters.add("vespera_events_total", kind="output")
+            return "oversize"
+        frame = frame_of(line)
+        if frame is None:
             self._publish("output", line, len(line))
-            self._log.debug("not a frame: %r", line[:200])
-            return
+            return "output"
         kind = frame.get("type")
-        self._counters.add("vespera_events_total", kind=kind_label(kind))
-        self._idle.note(frame)
-        # Kept before the result is told: whoever hears of the end finds all events.
+        told = frame.get("session_id")
+        if isinstance(told, str) and told and kind != "conversation_reset":
+            self.session_id = told
+        if self.idle_limits is not None:
+            self._idle.note(frame)
+        if not isinstance(kind, str):
+            self._publish("output", line, len(line))
+            return "other"
+        if self.refused is not None and kind in _ANSWERS:
+            self.refused = None
+        receive = self._RECEIVERS.get(kind)
+        # Kept before the result is told: whoever hears of the end finds all events. A consumer
+        # may change what it is given, so a frame that is read on is not given.
         if kind != "control_response":
-            self._publish(kind if isinstance(kind, str) else "output", line, len(line))
-        receive = self._RECEIVERS.get(kind) if isinstance(kind, str) else None
+            self._publish(kind, line, len(line), frame if receive is None else None)
         if receive is not None:
             receive(self, frame)
+        return kind
 
-    def _publish(self, kind: str, raw: bytes, length: int) -> None:
-        self._background_tasks.noted()
+    def _publish(
+        self, kind: str, raw: bytes, length: int, frame: dict[str, Any] | None = None
+    ) -> None:
         if self.listener is not None:
-            self.listener.event(kind, bytes(raw), length)
+            self.listener.event(kind, raw, length, frame)
 
     def _on_response(self, frame: Mapping[str, Any]) -> None:
         response = frame.get("response")
@@ -347,12 +356,32 @@ class Conversation:
 
     def _on_request(self, frame: Mapping[str, Any]) -> None:
         request = frame.get("request")
-        if isinstance(request, Mapping) and request.get("subtype") == "can_use_tool":
-            if self.listener is not None and self.listener.ask(json.dumps(frame).encode()):
-                self._idle.asking.add(str(frame.get("request_id")))
-                return
-            self._log.warning("asks for %s: denied", request.get("tool_name"))
+        asks = isinstance(request, Mapping) and request.get("subtype") == "can_use_tool"
+        if asks and self.listener is not None and self.listener.ask(json.dumps(frame).encode()):
+            self._idle.asking.add(str(frame.get("request_id")))
+            if self._turn is not None:
+                self._turn.hold()
+            self._move(State.WAITING_FOR_PERMISSION)
+            self._idle.decided()
+            return
+        self._log.warning("asks for %s: denied", frames.asked(frame))
         self._background(self._reply(frames.answer_to(frame)))
+
+    def _on_withdrawn(self, frame: Mapping[str, Any]) -> None:
+        ask = str(frame.get("request_id"))
+        if ask in self._idle.asking:
+            self._decided(ask)
+
+    def _decided(self, ask: str) -> None:
+        """An ask was answered or withdrawn; after the last one the turn's time goes on."""
+        self._idle.asking.discard(ask)
+        if self._idle.asking:
+            return
+        if self._turn is not None:
+            self._turn.go_on()
+        if self.state is State.WAITING_FOR_PERMISSION:
+            self._move(State.IN_TURN)
+        self._idle.decided()
 
     async def _reply(self, frame: Mapping[str, Any]) -> None:
         # A reply that cannot be written means that the agent is ending; its end is reported.
@@ -365,152 +394,89 @@ class Conversation:
         if turn is None or (isinstance(answered, list) and answered and turn.uuid not in answered):
             # A background task's own result: no turn of ours ends with it.
             self._log.debug("a result outside of the turn")
-            if turn is None and self.listener is not None and self.state is State.READY:
-                self._late_result(frame)
+            if turn is None and self.is_run and self.listener is not None:
+                self.listener.late_result(self._accounted(frame, None))
             return
         self._turn = None
-        if self.state is State.IN_TURN:
+        self._idle.asking.clear()
+        if self.state.is_in_turn:
             self._move(State.READY)
+        result = self._accounted(frame, turn.refused)
         if not turn.answer.done():
-            turn.answer.set_result(frame)
-
-    def _late_result(self, frame: Mapping[str, Any]) -> None:
-        result = frames.turn_result(
-            frame,
-            session_id=self.session_id,
-            backend=self._backend,
-            cost_before=self.cost_usd,
-        )
-        self._account(result, 0.0)
-        if self.listener is not None:
-            self.listener.late_result(result)
+            turn.answer.set_result(result)
 
     def _on_system(self, frame: Mapping[str, Any]) -> None:
         self._background_tasks.follow(frame)
         if frame.get("subtype") == "api_retry":
-            self._retrying = f"{frame.get('error')} (HTTP {frame.get('error_status')})"
-            self._log.warning("the CLI retries: %s", self._retrying)
+            self._on_retry(frame)
+
+    def _on_retry(self, frame: Mapping[str, Any]) -> None:
+        """The CLI asks the service again; where that is hopeless, the turn is stopped."""
+        retry = frames.read_retry(frame)
+        self._log.warning("the CLI retries: %s", retry.refused.words)
+        self.refused = retry.refused
+        if retry.limit_ends_in is not None:
+            self._notice(frame)
+        turn = self._turn
+        if retry.hopeless and turn is not None and not turn.abandoned:
+            turn.refused = retry.refused
+            self.abandon_turn()
+
+    def _on_rate_limit(self, frame: Mapping[str, Any]) -> None:
+        if frames.limit_reached(frame):
+            self._notice(frame)
+
+    def _notice(self, frame: Mapping[str, Any]) -> None:
+        """The service takes no more work: the owner of the fleet is to know."""
+        if self.listener is not None:
+            self.listener.notice(json.dumps(frame).encode())
 
     def _on_reset(self, frame: Mapping[str, Any]) -> None:
-        for key in ("new_conversation_id", "new_session_id", "session_id"):
-            if isinstance(frame.get(key), str):
-                self.session_id = frame[key]
-                return
+        new = frame.get("new_conversation_id")
+        if isinstance(new, str):
+            self.session_id = new
 
     _RECEIVERS: Mapping[str, Callable[[Conversation, Mapping[str, Any]], None]] = {
         "control_response": _on_response,
         "control_request": _on_request,
+        "control_cancel_request": _on_withdrawn,
+        "rate_limit_event": _on_rate_limit,
         "result": _on_result,
         "system": _on_system,
         "conversation_reset": _on_reset,
     }
 
     def _on_stdout_end(self) -> None:
-        self._background(self._end_if_mute())
+        self._mute = self._loop.call_later(_CLOSED_OUTPUT_GRACE, self._end_if_mute)
 
-    async def _end_if_mute(self) -> None:
-        await asyncio.wait({self._ended}, timeout=_CLOSED_OUTPUT_GRACE)
-        if not self._ended.done() and self.state is not State.DRAINING:
-            await self._end_for("it closed its output but did not exit")
-
-    @property
-    def pid(self) -> int:
-        return self._process.pid
+    def _end_if_mute(self) -> None:
+        if self.state is not State.DRAINING:
+            self.begin_kill("it closed its output but did not exit")
 
     def pause_reading(self, pause: bool) -> None:
         """Let the agent wait in its pipe, or read on."""
+        self._idle.hear(not pause)
         self._process.pause_reading(pause)
 
     async def ask(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
         """A control request of the host; the CLI's response, also when it says no."""
         return await self._ask(request)
 
+    def tell_spill(self) -> None:
+        """More events wait than memory may hold."""
+        self._log.info("its undelivered events go to disk from now on")
+
     async def answer(self, ask: str, frame: Mapping[str, Any]) -> None:
         """The host's answer to a permission ask; nothing happens when it was withdrawn."""
         if ask in self._idle.asking:
-            self._idle.asking.discard(ask)
+            self._decided(ask)
             await self._reply(frame)
 
     async def background_quiet(self) -> None:
         """Wait until no background task is in flight and the CLI has been quiet for a while."""
         await self._background_tasks.quiet(self._ended)
 
-    async def leave(self, after_result: float) -> None:
-        """A run has said everything: its input ends and it leaves, or is made to."""
-        if self._ended.done():
-            return
-        self._move(State.DRAINING)
-        self._process.end_input()
-        if not await self._ends_within(after_result):
-            self._step("term", "terminate")
-            self._process.signal_group(signal.SIGTERM)
-            self._process.signal_group(signal.SIGCONT)
-            if not await self._ends_within(1.0):
-                self._force()
-
-    async def ended(self) -> ExitStatus:
-        """Wait until nothing of the agent is left."""
-        return await asyncio.shield(self._ended)
-
-    def begin_shutdown(self, grace: float) -> None:
-        """``shutdown`` without waiting."""
-        if self._ladder is None and not self._ended.done():
-            self._move(State.DRAINING)
-            self._ladder = self._background(self._descend(grace))
-
-    def ended_error(self) -> AgentFailed:
-        """Why the agent takes no more turns."""
-        reason = self.exit_status.reason if self.exit_status else "it is ending"
-        return AgentFailed(
-            f"agent '{self._launch.agent_id}' ended: {reason}; {shown(self.stderr.text())}",
-            context=self._context(),
-        )
-
-    def forget_in_fork(self) -> None:
-        self._process.forget_in_fork()
-
-    # -- the end ---------------------------------------------------------------------------
-
-    async def shutdown(self, grace: float) -> ExitStatus:
-        """End of input, SIGTERM after half of the grace, force after all of it."""
-        self.begin_shutdown(grace)
-        limit = grace + _SWEEP_DEADLINE + _UNKILLABLE_GRACE
-        await asyncio.wait({self._ended}, timeout=limit)
-        if not self._ended.done():
-            raise AgentFailed(
-                f"agent '{self._launch.agent_id}': pid {self._process.pid} did not die within "
-                f"{limit:g} s of SIGKILL (uninterruptible sleep?); look at /proc/<pid>/stack",
-                context=self._context(),
-            )
-        return self._ended.result()
-
-    def begin_kill(self, reason: str) -> None:
-        """Force, at once; idempotent."""
-        if self._ended.done():
-            return
-        self._log.info("killed: %s", reason)
-        self._why = self._why or reason
-        self._move(State.DRAINING)
-        self._force()
-
-    async def _end_for(self, reason: str) -> None:
-        self.begin_kill(reason)
-        await asyncio.wait({self._ended}, timeout=_SWEEP_DEADLINE + 1)
-
-    async def _descend(self, grace: float) -> None:
-        self.sweeper.remember()
-        await self.interrupt_quietly()
-        self._step("eof", "shutdown")
-        self._process.end_input()
-        if await self._ends_within(grace / 2):
-            return
-        self.sweeper.remember()
-        self._step("term", "terminate")
-        # CONT after TERM: a stopped process would keep the signal pending.
-        self._process.signal_group(signal.SIGTERM)
-        self._process.signal_group(signal.SIGCONT)
-        if not await self._ends_within(grace / 2):
-            self._force()
+    # -- what Life asks for ----------------------------------------------------------------
 
     async def interrupt_quietly(self) -> None:
         """A turn in flight is told to stop, so that the transcript ends cleanly; no waiting."""
@@ -520,79 +486,13 @@ class Conversation:
                 async with asyncio.timeout(0.2):
                     await self._process.write(frames.encode(request))
 
-    def _force(self) -> None:
-        self.sweeper.remember()
-        self._step("kill", "kill")
-        self._process.signal_group(signal.SIGKILL)
-
-    def _step(self, rung: str, by: str) -> None:
-        self._ended_by = by
-        self._counters.add("vespera_kills_total", rung=rung)
-
-    async def _ends_within(self, seconds: float) -> bool:
-        await asyncio.wait({self._ended}, timeout=seconds)
-        return self._ended.done()
-
-    def _on_exit(self) -> None:
-        self._background(self._finish())
-
-    async def _finish(self) -> None:
-        """Exited, plus a bounded drain; then the sweep, then the zombie, then the waiters."""
-        self._limits.unwatch()
-        code, number = self._process.peek_exit()
-        if code is None and number is None:
-            self.sweeper.forget_leader()
-        self._process.drain()
-        self._on_lines(self._framer.finish())
-        before = self.sweeper.killed
-        survivors = await self.sweeper.sweep(_SWEEP_DEADLINE)
-        self.orphans_reaped = self.sweeper.killed - before
-        self._counters.add("vespera_orphans_reaped_total", self.orphans_reaped)
-        if survivors:
-            self._log.error("processes that would not die: %s", survivors)
-        self._process.reap()
-        self._launch.discard()
-        self.exit_status = self._limits.exit_status(
-            code, number, self._ended_by, self._why, [str(pid) for pid in survivors]
-        )
-        self._move(State.ENDED if self._greeted else State.SPAWN_FAILED)
-        self._log.info("ended: %s", self.exit_status.reason)
-        self._fail_waiters()
-        self._ended.set_result(self.exit_status)
-        self.on_end()
-
     def _fail_waiters(self) -> None:
         turn, self._turn = self._turn, None
-        waiting = [*self._asked.values(), *([turn.answer] if turn else [])]
+        waiting: list[asyncio.Future[Any]] = [*self._asked.values()]
+        if turn is not None:
+            waiting.append(turn.answer)
         for future in waiting:
             if not future.done():
                 future.set_exception(self.ended_error())
                 # Seen: whoever was interrupted waits no more, and that is no unhandled error.
                 future.exception()
-
-    def _move(self, to: State) -> None:
-        if to is self.state or to not in MOVES[self.state]:
-            return
-        self.state = to
-        if self.listener is not None:
-            self.listener.changed()
-
-    def _context(self) -> dict[str, Any]:
-        status = self.exit_status
-        return {
-            "agent_id": self._launch.agent_id,
-            "session_id": self.session_id,
-            "pid": self._process.pid,
-            "state": self.state.value,
-            "backend": self._backend,
-            "exit_code": status.code if status else None,
-            "signal": status.signal if status else None,
-            "stderr_tail": self.stderr.text(),
-        }
-
-    def _background(self, work: Any) -> asyncio.Task[Any]:
-        # The loop holds tasks weakly; without this set a running task could be collected.
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task

@@ -6,7 +6,6 @@ inside JSON strings, and they decode pieces that end in the middle of a characte
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 __all__ = ["DEFAULT_LINE_CAP", "LineFramer", "Oversize"]
@@ -24,7 +23,7 @@ class Oversize:
 
 
 class LineFramer:
-    """Feed it bytes in any pieces; it yields whole lines without their newline."""
+    """Feed it bytes in any pieces; it returns whole lines without their newline."""
 
     def __init__(self, cap: int = DEFAULT_LINE_CAP) -> None:
         self._cap = cap
@@ -33,19 +32,25 @@ class LineFramer:
         self._length = 0
         self._head = b""
 
-    def feed(self, data: bytes) -> Iterator[bytes | Oversize]:
-        start = 0
-        while (end := data.find(b"\n", start)) != -1:
-            self._add(data[start:end])
-            start = end + 1
-            yield from self._take()
-        if start < len(data):
-            self._add(data[start:])
+    def feed(self, data: bytes) -> list[bytes | Oversize]:
+        first, *rest = data.split(b"\n")
+        self._add(first)
+        if not rest:
+            return []
+        # One call cuts all of them. Only a line that ends here can have begun before.
+        left = rest.pop()
+        lines: list[bytes | Oversize] = [self._take()]
+        if len(data) > self._cap:
+            lines += [line if len(line) <= self._cap else self._over(line) for line in rest]
+        else:
+            lines += rest
+        if left:
+            self._add(left)
+        return lines
 
-    def finish(self) -> Iterator[bytes | Oversize]:
+    def finish(self) -> list[bytes | Oversize]:
         """The last line, when the stream ended without a newline."""
-        if self._length:
-            yield from self._take()
+        return [self._take()] if self._length else []
 
     def _add(self, piece: bytes) -> None:
         self._length += len(piece)
@@ -56,13 +61,13 @@ class LineFramer:
         else:
             self._pieces.clear()
 
-    def _take(self) -> Iterator[bytes | Oversize]:
+    def _take(self) -> bytes | Oversize:
         length, head = self._length, self._head
-        line = b"".join(self._pieces)
+        line = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
         self._pieces.clear()
         self._length = 0
         self._head = b""
-        if length > self._cap:
-            yield Oversize(length, head)
-        else:
-            yield line
+        return Oversize(length, head) if length > self._cap else line
+
+    def _over(self, line: bytes) -> Oversize:
+        return Oversize(len(line), line[:_HEAD])

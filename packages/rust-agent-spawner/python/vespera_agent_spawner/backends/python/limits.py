@@ -8,27 +8,32 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import math
 import os
 import resource
 import signal
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from vespera_agent_spawner._units import format_size
 from vespera_agent_spawner.backends._ending import exit_status, exit_status_of
-from vespera_agent_spawner.backends.python import proc
+from vespera_agent_spawner.backends.python.proc import content
+from vespera_agent_spawner.backends.python.sweep import Sweeper
 from vespera_agent_spawner.config import Limits
 from vespera_agent_spawner.results import ExitStatus
 
 __all__ = ["LimitKeeper", "apply", "oom_kills", "unenforced"]
 
 _PERIOD = 0.2
+_MOMENT = 1.0
 
 # From SIGXCPU, which says why, to SIGKILL.
 _CPU_SLACK = 2
 
 
+@functools.cache
 def unenforced() -> tuple[str, ...]:
     """The limits that cannot be kept on this system."""
     missing = () if hasattr(resource, "prlimit") else ("open_files", "cpu_seconds", "file_size")
@@ -57,10 +62,10 @@ class LimitKeeper:
 
     def __init__(self, limits: Limits | None) -> None:
         self._limits = limits
-        self._oom_before = oom_kills()
+        self._oom_before = _oom_kills_lately()
         self._timer: asyncio.TimerHandle | None = None
 
-    def watch(self, leader: int, tag: bytes, breach: Callable[[str], None]) -> None:
+    def watch(self, sweeper: Sweeper, breach: Callable[[str], None]) -> None:
         """Look at the tree now and then, on the running loop; ``breach`` is told once, in words."""
         limits = self._limits
         if limits is None or (limits.memory, limits.processes, limits.cpu_seconds) == (None,) * 3:
@@ -68,7 +73,7 @@ class LimitKeeper:
         loop = asyncio.get_running_loop()
 
         def look() -> None:
-            words = _breach(limits, leader, tag)
+            words = _breach(limits, sweeper)
             if words is None:
                 self._timer = loop.call_later(_PERIOD, look)
             else:
@@ -96,8 +101,8 @@ class LimitKeeper:
         return exit_status(code, number, by, why, survivors)
 
 
-def _breach(limits: Limits, leader: int, tag: bytes) -> str | None:
-    used = proc.tree_usage(leader, tag, reaped=True, files=False)
+def _breach(limits: Limits, sweeper: Sweeper) -> str | None:
+    used = sweeper.usage(reaped=True, files=False)
     if limits.memory is not None and used.rss > limits.memory:
         most = format_size(limits.memory)
         return f"limits.memory: the tree used {format_size(used.rss)} of {most}"
@@ -126,9 +131,20 @@ def oom_kills() -> int:
 
     Evidence, not proof: another victim in the same moment counts too.
     """
+    global _counted
     with contextlib.suppress(OSError, ValueError):
-        for line in Path("/proc/vmstat").read_text("ascii").splitlines():
-            key, _, value = line.partition(" ")
-            if key == "oom_kill":
-                return int(value)
+        text = content("/proc/vmstat")
+        found = text.find(b"\noom_kill ")
+        if found != -1:
+            _counted = (time.monotonic(), int(text[found:].split(None, 2)[1]))
+            return _counted[1]
     return 0
+
+
+def _oom_kills_lately() -> int:
+    """The same, as of a moment ago: the kernel takes long to write that file."""
+    when, count = _counted
+    return count if time.monotonic() - when < _MOMENT else oom_kills()
+
+
+_counted = (-math.inf, 0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 from vespera_agent_spawner.results import TurnResult
 
@@ -10,16 +10,19 @@ __all__ = ["Listener"]
 
 
 class Listener(Protocol):
-    """Whoever is told what happens; called on the reactor's thread."""
+    """Whoever is told what happens; called on the conversation's loop."""
 
     def changed(self) -> None:
         """State, turn or answers changed."""
 
-    def event(self, kind: str, raw: bytes, length: int) -> None:
-        """One line of output; ``length`` is the whole line's."""
+    def event(self, kind: str, raw: bytes, length: int, frame: dict[str, Any] | None) -> None:
+        """One line of output; ``length`` is the whole line's, ``frame`` what it holds, if known."""
 
     def late_result(self, result: TurnResult) -> None:
-        """A background task's result, after the turn's own."""
+        """A background task's result, after the own one of a run."""
+
+    def notice(self, frame: bytes) -> None:
+        """What the CLI says of the service unasked."""
 
     def ask(self, frame: bytes) -> bool:
         """A permission ask; False when nobody decides and it is to be denied."""

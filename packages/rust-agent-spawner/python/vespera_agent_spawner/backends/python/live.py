@@ -1,26 +1,31 @@
 """Responsible for an agent of the Python backend as an event loop sees it.
 
-The conversation runs on the backend's own thread. What happens there is kept here until the
-owner's loop, which is woken once, comes and asks.
+The conversation runs on the owner's loop too, as a careful engineer would write it. What happens is
+kept here until the owner, who is woken once, comes and asks.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any
 
 from vespera_agent_spawner._description import OUTPUT_LIMIT
+from vespera_agent_spawner.adapters.claude_frames import is_final
 from vespera_agent_spawner.adapters.launch import Launch
-from vespera_agent_spawner.backends.python import proc
+from vespera_agent_spawner.backends._protocol import NOTICE
+from vespera_agent_spawner.backends.python.burial import bury
 from vespera_agent_spawner.backends.python.conversation import Conversation
 from vespera_agent_spawner.backends.python.event_queue import EventQueue
+from vespera_agent_spawner.backends.python.owner_loop import OwnerLoop, begin
 from vespera_agent_spawner.backends.python.process import ChildProcess
 from vespera_agent_spawner.backends.python.program import Program
-from vespera_agent_spawner.backends.python.reactor import Reactor
+from vespera_agent_spawner.backends.python.roll import Roll
 from vespera_agent_spawner.config import AgentConfig, Limits, Timeouts
 from vespera_agent_spawner.errors import AgentBusy, AgentError, AgentFailed, SpawnError
 from vespera_agent_spawner.events import Event
@@ -47,7 +52,7 @@ class LivePythonSession:
     def __init__(
         self,
         backend: PythonBackend,
-        reactor: Reactor,
+        home: OwnerLoop,
         config: AgentConfig,
         launch: Launch,
         news: Callable[[], bool],
@@ -55,14 +60,17 @@ class LivePythonSession:
         listening: bool,
     ) -> None:
         self._backend = backend
-        self._reactor = reactor
+        self._home = home
         self._config = config
         self._launch = launch
         self._news = news
         self._loop = asyncio.get_running_loop()
-        self._told = False
+        # Whoever starts an agent asks at once.
+        self._told = self._more = True
         self._timeouts = config.timeouts or Timeouts()
-        self._queue = EventQueue(config.overflow, (config.limits or Limits()).output)
+        self._queue = EventQueue(
+            config.overflow, (config.limits or Limits()).output, backend.counters
+        )
         self._queue.listen(listening)
         self._process: ChildProcess | None = None
         self._conversation: Conversation | None = None
@@ -70,74 +78,113 @@ class LivePythonSession:
         self._talks = launch.initialize is not None
         self._failure: AgentError | None = None
         self._in_turn = False
-        self._turn_end: TurnResult | AgentError | None = None
+        # Ends that nobody has taken; those of background tasks that came before the turn's own.
+        self._turn_ends: deque[TurnResult | AgentError] = deque()
+        self._early: list[TurnResult] | None = None
         self._asks: list[bytes] = []
         self._answers: list[tuple[str, bytes]] = []
         self._paused = False
         self._began = time.monotonic()
         self._started_at = time.time()
         self._first_output: float | None = None
-        self._ending: tuple[str, float] | None = None
+        self._watch: asyncio.TimerHandle | None = None
         self._ready = False
         self._over = False
-
-    # -- the reactor's thread --------------------------------------------------------------
+        self._tasks: set[asyncio.Task[Any]] = set()
 
     def begin(self, tag: tuple[str, str]) -> None:
         """Start the process; ``news`` tells how it went."""
-        self._reactor.submit(self._live(tag))
-
-    async def _live(self, tag: tuple[str, str]) -> None:
-        total = self._timeouts.total
-        watch = None
         try:
-            loop = asyncio.get_running_loop()
-            process = ChildProcess(self._launch, tag, self._config.limits)
-            self._process = process
-            kind = Conversation if self._talks else Program
-            conversation = kind(
+            process = self._process = ChildProcess(
                 self._launch,
-                process,
                 tag,
-                self._reactor.census,
-                startup=self._timeouts.startup,
-                write=self._timeouts.write,
-                backend=self._backend.name,
-                counters=self._backend.counters,
-                limits=self._config.limits,
+                self._config.limits,
+                fed=self._talks or bool(self._config.prompt),
             )
-            conversation.listener = self
-            conversation.idle_limits = self._timeouts.idle
-            self._conversation = conversation
-            if self._ending is not None:
-                self._carry_out(*self._ending)
-            if total is not None:
-                watch = loop.call_later(total, conversation.expire, "total", total)
-            await conversation.initialize()
+        except AgentError as error:
+            self._fail(error)
+            return
+        kind = Conversation if self._talks else Program
+        talk = self._conversation = kind(
+            self._launch,
+            process,
+            tag,
+            self._home.census,
+            startup=self._timeouts.startup,
+            write=self._timeouts.write,
+            backend=self._backend.name,
+            counters=self._backend.counters,
+            limits=self._config.limits,
+        )
+        talk.listener = self
+        talk.is_run = self._config.prompt is not None
+        talk.idle_limits = self._timeouts.idle
+        talk.on_end = self._on_end
+        self._home.living.add(talk)
+        total = self._timeouts.total
+        if total is not None:
+            self._watch = self._loop.call_later(total, talk.expire, "total", total)
+        if isinstance(talk, Program):
+            talk.run(self._config.prompt or "", self._timeouts.turn)
+            talk.when_ended(lambda: self._program_over(talk))
             self._ready = True
+        else:
+            self._begin(self._live(talk))
+
+    def _program_over(self, talk: Program) -> None:
+        late = talk.timed_out()
+        if late is not None:
+            self._turn_ends.append(late)
+        self._close()
+
+    async def _live(self, talk: Conversation) -> None:
+        try:
+            await talk.initialize()
+        except asyncio.CancelledError:
+            await self._cancelled(talk)
+            self._fail(self._start_error(talk.ended_error()))
+            raise
         except AgentFailed as error:
-            self._fail(
-                SpawnError(
-                    str(error),
-                    program=self._launch.program,
-                    stage="initialize",
-                    context=error.context,
-                )
-            )
+            self._fail(self._start_error(error))
             return
         except AgentError as error:
             self._fail(error)
             return
+        self._ready = True
         self.changed()
-        if isinstance(conversation, Program):
-            await self._turn(conversation, self._config.prompt or "", self._timeouts.turn)
-        elif self._config.prompt is not None:
-            await self._run(conversation, self._config.prompt)
-        await conversation.ended()
-        if watch is not None:
-            watch.cancel()
+        try:
+            if self._config.prompt is not None:
+                await self._run(talk, self._config.prompt)
+        finally:
+            talk.when_ended(self._close)
+
+    async def _cancelled(self, talk: Conversation) -> None:
+        """Only whoever ends all tasks of the loop cancels ours: the agent ends with them."""
+        talk.begin_kill("its event loop ends")
+        await talk.ended()
+        await talk.tasks_done()
+
+    def _start_error(self, error: AgentFailed) -> SpawnError:
+        program = self._launch.program
+        return SpawnError(str(error), program=program, stage="initialize", context=error.context)
+
+    def _on_end(self) -> None:
+        self._home.living.discard(self._talk)
+        if self._watch is not None:
+            self._watch.cancel()
+        if self._talk.buried:
+            self._in_turn = False
+            self._close()
+
+    def _close(self) -> None:
+        if self._in_turn:
+            # What the turn says about its end comes first.
+            return
         self._over = True
         self.changed()
+
+    def _begin(self, work: Coroutine[Any, Any, Any]) -> None:
+        begin(self._loop, self._tasks, work)
 
     def _fail(self, error: AgentError) -> None:
         self._failure = error
@@ -146,52 +193,83 @@ class LivePythonSession:
 
     async def _run(self, conversation: Conversation, prompt: str) -> None:
         end = await self._turn(conversation, prompt, self._timeouts.turn)
-        if not isinstance(end, AgentError):
+        if not isinstance(end, AgentError) and not is_final(end["outcome"]):
             await conversation.background_quiet()
+            late = conversation.timed_out()
+            if late is not None:
+                self._turn_ends.append(late)
+                self.changed()
         await conversation.leave(self._timeouts.after_result)
 
     async def _turn(
         self, conversation: Conversation, prompt: str, limit: float | None
     ) -> TurnResult | AgentError:
+        early = self._early = []
         try:
             end: TurnResult | AgentError = await conversation.turn(prompt, limit)
+        except asyncio.CancelledError:
+            self._in_turn = False
+            await self._cancelled(conversation)
+            raise
         except AgentError as error:
             end = error
-        self._turn_end = end
+        self._early = None
+        self._turn_ends += [end, *early]
         self._in_turn = False
-        self.changed()
+        if conversation.is_ended and self._config.prompt is None:
+            self._close()
+        else:
+            self.changed()
         return end
 
     def changed(self) -> None:
-        """Wake the owner's loop, once until it has come."""
+        """More than an event came: wake the owner, once until it has come."""
+        self._more = True
         if self._told:
             return
-        self._told = True
-        try:
-            self._loop.call_soon_threadsafe(self._news)
-        except RuntimeError:
-            # The owner's loop is closed: nobody is left to own the agent.
-            if self._conversation is not None:
-                self._conversation.begin_kill("its event loop is closed")
+        talk = self._conversation
+        if talk is not None and talk.state.is_over and not self._over and self._failure is None:
+            # Its last words come with its end.
+            return
+        self._wake()
 
-    def event(self, kind: str, raw: bytes, length: int) -> None:
+    def _wake(self) -> None:
+        self._told = True
+        # A loop that is closed over its agent has nobody to be woken.
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon(self._news)
+
+    def event(self, kind: str, raw: bytes, length: int, frame: dict[str, Any] | None) -> None:
         """One line of output."""
         if self._first_output is None and (
             kind in ("assistant", "stream_event") or not self._talks
         ):
             self._first_output = time.monotonic() - self._began
-        if not self._queue.listening:
+        queue = self._queue
+        if not queue.listening:
             return
-        if not self._queue.put(kind, raw, length) and self._conversation is not None:
-            self._conversation.begin_kill(OUTPUT_LIMIT)
-        if self._queue.is_full and not self._paused and self._conversation is not None:
+        spilled = queue.spilled
+        if not queue.put(kind, raw, length, frame):
+            self._talk.begin_kill(OUTPUT_LIMIT)
+        if not spilled and queue.spilled:
+            self._talk.tell_spill()
+        if not self._paused and queue.is_full:
             self._paused = True
-            self._conversation.pause_reading(True)
-        self.changed()
+            self._talk.pause_reading(True)
+        if not self._told:
+            self._wake()
 
     def late_result(self, result: TurnResult) -> None:
         """A run's background task answered after the turn: its result is the run's."""
-        self._turn_end = result
+        if self._early is not None:
+            self._early.append(result)
+            return
+        self._turn_ends.append(result)
+        self.changed()
+
+    def notice(self, frame: bytes) -> None:
+        """What the CLI says of the service unasked."""
+        self._answers.append((NOTICE, frame))
         self.changed()
 
     def ask(self, frame: bytes) -> bool:
@@ -227,6 +305,9 @@ class LivePythonSession:
         if state.is_over and not self._over:
             # The process is gone, but what it said last is still on its way.
             return State.DRAINING if self._ready else State.STARTING
+        if state is State.DRAINING and not self._ready:
+            # It is being ended before it was ready: how its start went is not known yet.
+            return State.STARTING
         if state is State.READY and (
             self._in_turn or not self._talks or self._config.prompt is not None
         ):
@@ -264,6 +345,13 @@ class LivePythonSession:
     def transcript_lost(self) -> str | None:
         return self._process.transcript_lost if self._process is not None else None
 
+    @property
+    def refused(self) -> tuple[str, str] | None:
+        talk = self._conversation
+        if talk is None or talk.refused is None:
+            return None
+        return talk.refused.outcome, talk.refused.words
+
     def info(self) -> AgentInfo:
         talk = self._conversation
         return AgentInfo(
@@ -280,14 +368,18 @@ class LivePythonSession:
         )
 
     def usage(self) -> Usage:
+        return self.usage_in(None)
+
+    def usage_in(self, roll: Roll | None) -> Usage:
+        """``usage()``, read from a roll that others share and that has looked."""
         talk = self._conversation
         if talk is None or self.state.is_over:
             return Usage(rss=0, cpu_seconds=0.0, processes=0, open_files=0)
-        return proc.tree_usage(talk.pid, talk.sweeper.tag)
+        return talk.sweeper.usage(roll)
 
     def heard(self) -> bool:
-        self._told = False
-        return True
+        more, self._more, self._told = self._more, False, False
+        return more
 
     def listen(self, listening: bool) -> None:
         self._queue.listen(listening)
@@ -302,7 +394,7 @@ class LivePythonSession:
         talk = self._conversation
         if self._paused and not self._queue.is_full and talk is not None:
             self._paused = False
-            self._reactor.call_soon(lambda: talk.pause_reading(False))
+            talk.pause_reading(False)
 
     def backlog(self) -> tuple[int, int, int]:
         return len(self._queue), self._queue.dropped, self._queue.spilled
@@ -316,11 +408,11 @@ class LivePythonSession:
         return answers
 
     def answer(self, ask: str, frame: Mapping[str, Any]) -> None:
-        self._reactor.submit(self._talk.answer(ask, frame))
+        self._begin(self._talk.answer(ask, frame))
 
     def request(self, request: Mapping[str, Any]) -> str:
         request_id = f"vespera-{uuid.uuid4()}"
-        self._reactor.submit(self._request(request_id, request))
+        self._begin(self._request(request_id, request))
         return request_id
 
     async def _request(self, request_id: str, request: Mapping[str, Any]) -> None:
@@ -334,7 +426,7 @@ class LivePythonSession:
 
     def begin_turn(self, prompt: str, timeout: float | None) -> None:
         talk = self._talk
-        if self._in_turn or talk.state is State.IN_TURN:
+        if self._in_turn or talk.state.is_in_turn:
             raise AgentBusy(
                 f"agent '{self.agent_id}' is in a turn: wait for its answer or interrupt it",
                 context={"agent_id": self.agent_id},
@@ -342,11 +434,11 @@ class LivePythonSession:
         if talk.state is not State.READY:
             raise talk.ended_error()
         self._in_turn = True
-        self._turn_end = None
-        self._reactor.submit(self._turn(talk, prompt, timeout))
+        self._turn_ends.clear()
+        self._begin(self._turn(talk, prompt, timeout))
 
     def take_turn(self) -> TurnResult | None:
-        end, self._turn_end = self._turn_end, None
+        end = self._turn_ends.popleft() if self._turn_ends else None
         if isinstance(end, AgentError):
             raise end
         return end
@@ -358,44 +450,43 @@ class LivePythonSession:
             raise self._failure
 
     def interrupt(self) -> None:
-        if self._conversation is not None:
-            self._reactor.submit(self._conversation.interrupt())
+        talk = self._conversation
+        if talk is not None and talk.state is State.IN_TURN:
+            self._begin(talk.interrupt())
 
     def abandon(self) -> None:
         if self._conversation is not None:
-            self._reactor.call_soon(self._conversation.abandon_turn)
+            # A task, as the turn is one: a call would overtake a turn that is only asked for.
+            self._begin(self._abandon(self._conversation))
 
-    def kill(self) -> None:
-        self._end("kill", 0.0)
+    async def _abandon(self, talk: Conversation) -> None:
+        talk.abandon_turn()
 
     def begin_shutdown(self, grace: float) -> None:
-        self._end("shutdown", grace)
-
-    def _end(self, how: str, grace: float) -> None:
         if self._conversation is None:
-            # The process is being started by a worker that cannot be stopped: end it then.
-            self._ending = (how, grace)
+            return
+        if grace <= 0:
+            self.kill()
         else:
-            self._reactor.call_soon(lambda: self._carry_out(how, grace))
+            self._conversation.begin_shutdown(grace)
 
-    def _carry_out(self, how: str, grace: float) -> None:
-        talk = self._talk
-        if how == "kill" or grace <= 0:
-            talk.begin_kill("asked to")
+    def kill(self) -> None:
+        talk = self._conversation
+        if talk is None or talk.state.is_over:
+            return
+        if self._loop.is_running():
+            # Later even on its own thread: an agent that is dropped is killed out of the middle
+            # of anything.
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(talk.begin_kill, "asked to")
         else:
-            talk.begin_shutdown(grace)
+            bury([talk], 0.0)
 
     @property
     def _talk(self) -> Conversation:
         if self._conversation is None:
             raise AgentFailed(f"agent '{self.agent_id}' has not started")
         return self._conversation
-
-    # -- for the backend's close -----------------------------------------------------------
-
-    def end(self, grace: float) -> Any:
-        """The work of ``shutdown``, for the reactor's own thread."""
-        return self._talk.shutdown(grace)
 
     def execute(self, prompt: str, timeout: float | None) -> TurnResult:
         raise AgentFailed("an agent of a Supervisor is driven by its event loop")

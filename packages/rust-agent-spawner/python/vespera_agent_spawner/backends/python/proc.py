@@ -1,7 +1,7 @@
-"""Responsible for reading process trees out of /proc. Where there is none, it finds nothing.
+"""Responsible for reading processes out of /proc. Where there is none, it finds nothing.
 
-Written with ``os`` calls alone: every process of the machine is read when an agent ends, and
-``pathlib`` takes four times as long as the kernel.
+Written with ``os`` calls alone: somebody is read whenever an agent ends, and ``pathlib`` takes
+four times as long as the kernel.
 """
 
 # ruff: noqa: PTH208 - os.listdir, for the reason above
@@ -9,17 +9,26 @@ from __future__ import annotations
 
 import functools
 import os
-from dataclasses import dataclass
+import time
+from typing import NamedTuple
 
-from vespera_agent_spawner.results import Usage
-
-__all__ = ["Process", "Table", "descendants", "host_tag_name", "start_time", "tree_usage"]
+__all__ = [
+    "Process",
+    "content",
+    "descendants",
+    "host_tag_name",
+    "last_number",
+    "look_at",
+    "start_clock",
+    "start_time",
+    "started",
+]
 
 _READ = 4096
+_KERNEL_THREAD = 0x00200000
 
 
-@dataclass(frozen=True, slots=True)
-class Process:
+class Process(NamedTuple):
     """One line of /proc/<pid>/stat. A pid means something only together with ``start_time``."""
 
     pid: int
@@ -31,6 +40,7 @@ class Process:
     cpu_ticks: int
     reaped_ticks: int
     resident_pages: int
+    of_kernel: bool
 
 
 def host_tag_name() -> str:
@@ -45,11 +55,43 @@ def _tag_name_of(host: int) -> str:
 
 def start_time(pid: int) -> int | None:
     """Clock ticks since boot at which the process started; None if it is gone."""
-    found = _read(pid)
+    found = look_at(pid)
     return None if found is None else found.start_time
 
 
-def _content(path: str) -> bytes:
+def start_clock() -> int:
+    """What the start time of a process would be that starts now; 0 where nobody knows."""
+    try:
+        now = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+    except (AttributeError, OSError):
+        return 0
+    return now * _ticks() // 1_000_000_000
+
+
+def started(pid: int, not_before: int) -> int:
+    """The start time of a child of ours, or a tick before it.
+
+    ``not_before`` is what ``start_clock`` said then. It saves a look at each child where that
+    clock is the one of /proc, which sandboxes need not keep; so the first child is looked at.
+    """
+    global _one_clock
+    if not_before and _one_clock:
+        return not_before
+    found = start_time(pid)
+    if found is not None and _one_clock is None:
+        _one_clock = 0 <= found - not_before <= 10 * _ticks()
+    return found or 0
+
+
+_one_clock: bool | None = None
+
+
+@functools.cache
+def _ticks() -> int:
+    return os.sysconf("SC_CLK_TCK")
+
+
+def content(path: str) -> bytes:
     """A file of /proc; raises ``OSError``. It knows no length, so it is read until it ends."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -61,9 +103,18 @@ def _content(path: str) -> bytes:
     return text
 
 
-def _read(pid: int) -> Process | None:
+def last_number() -> int | None:
+    """The number that was given last to a process or thread; None where nobody tells."""
     try:
-        text = _content(f"/proc/{pid}/stat")
+        return int(content("/proc/loadavg").rsplit(None, 1)[-1])
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def look_at(pid: int) -> Process | None:
+    """One process; None if it is gone."""
+    try:
+        text = content(f"/proc/{pid}/stat")
     except OSError:
         return None
     # The name may hold spaces and parentheses: fields start after the last ')'.
@@ -79,63 +130,10 @@ def _read(pid: int) -> Process | None:
             cpu_ticks=int(fields[11]) + int(fields[12]),
             reaped_ticks=int(fields[13]) + int(fields[14]),
             resident_pages=int(fields[21]),
+            of_kernel=bool(int(fields[6]) & _KERNEL_THREAD),
         )
     except (IndexError, ValueError):
         return None
-
-
-class Table:
-    """All processes at one moment; whose environment they have is read when it is asked."""
-
-    def __init__(self) -> None:
-        self._environments: dict[int, bytes] = {}
-        try:
-            names = os.listdir("/proc")
-        except OSError:
-            names = []
-        found = (_read(int(name)) for name in names if name.isdigit())
-        self.processes = {process.pid: process for process in found if process is not None}
-
-    def members(
-        self, leader: int, born: int, tag: bytes, known: frozenset[tuple[int, int]]
-    ) -> list[Process]:
-        """Living processes of an agent's tree, the leader excepted.
-
-        Four nets, since each has a hole: descent (a double fork escapes it), group and session
-        (setsid escapes them), the tag in the environment (a scrubbed environment escapes it), and
-        what was seen in the tree before (``known``: pid and start time). Nobody who was there
-        before the leader was ``born`` is asked for the tag.
-        """
-        inside = {leader}
-        grown = True
-        while grown:
-            grown = False
-            for process in self.processes.values():
-                if process.pid not in inside and process.parent in inside:
-                    inside.add(process.pid)
-                    grown = True
-        own = os.getpid()
-        return [
-            process
-            for process in self.processes.values()
-            if process.pid not in (leader, own)
-            and process.state not in "ZX"
-            and (
-                process.pid in inside
-                or leader in (process.group, process.session)
-                or (process.pid, process.start_time) in known
-                or (process.start_time >= born and self._carries(process.pid, tag))
-            )
-        ]
-
-    def _carries(self, pid: int, tag: bytes) -> bool:
-        if pid not in self._environments:
-            try:
-                self._environments[pid] = b"\0" + _content(f"/proc/{pid}/environ")
-            except OSError:
-                # Another user's process, or gone.
-                self._environments[pid] = b""
-        return b"\0" + tag + b"\0" in self._environments[pid]
 
 
 def descendants(leader: int) -> list[Process] | None:
@@ -150,7 +148,7 @@ def descendants(leader: int) -> list[Process] | None:
         except OSError:
             continue
         pending += children
-        found += [process for child in children if (process := _read(child)) is not None]
+        found += [process for child in children if (process := look_at(child)) is not None]
     return found
 
 
@@ -162,34 +160,5 @@ def _children(pid: int) -> list[int]:
     return [
         int(child)
         for task in tasks
-        for child in _content(f"/proc/{pid}/task/{task}/children").split()
+        for child in content(f"/proc/{pid}/task/{task}/children").split()
     ]
-
-
-def tree_usage(leader: int, tag: bytes, *, reaped: bool = False, files: bool = True) -> Usage:
-    """Sum over the tree; shared pages are counted once per process that maps them.
-
-    ``reaped`` adds the CPU time of the children that were waited for; without ``files`` no open
-    file is counted, which is cheaper.
-    """
-    top = _read(leader)
-    found = Table().members(leader, 0 if top is None else top.start_time, tag, frozenset())
-    if top is not None and top.state not in "ZX":
-        found.append(top)
-    page, ticks = os.sysconf("SC_PAGE_SIZE"), os.sysconf("SC_CLK_TCK")
-    return Usage(
-        rss=sum(process.resident_pages for process in found) * page,
-        cpu_seconds=sum(
-            process.cpu_ticks + (process.reaped_ticks if reaped else 0) for process in found
-        )
-        / ticks,
-        processes=len(found),
-        open_files=sum(_open_files(process.pid) for process in found) if files else 0,
-    )
-
-
-def _open_files(pid: int) -> int:
-    try:
-        return len(os.listdir(f"/proc/{pid}/fd"))
-    except OSError:
-        return 0

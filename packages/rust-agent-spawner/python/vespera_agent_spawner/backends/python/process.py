@@ -18,62 +18,88 @@ import signal
 import socket
 import subprocess
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from vespera_agent_spawner.adapters.launch import Launch
 from vespera_agent_spawner.backends.python.limits import apply
+from vespera_agent_spawner.backends.python.proc import start_clock, started
 from vespera_agent_spawner.backends.python.transcript import Transcript
 from vespera_agent_spawner.config import Limits
 from vespera_agent_spawner.errors import ProgramNotFound, SpawnError
 
 __all__ = ["ChildProcess"]
 
-_READ_SIZE = 256 * 1024
+# What a pipe holds; a larger buffer would be mapped and unmapped by each read.
+_READ_SIZE = 64 * 1024
+_WRITE_SIZE = 64 * 1024
 _DRAIN_LIMIT = 256 * 1024 * 1024
 
 
 class ChildProcess:
-    """A started program; callbacks run on the loop. ``start`` is the only blocking part."""
+    """A started program; callbacks run on the loop. Its start is the only blocking part.
 
-    def __init__(self, launch: Launch, tag: tuple[str, str], limits: Limits | None) -> None:
-        with contextlib.ExitStack() as on_failure, contextlib.ExitStack() as after:
-            try:
-                # A socket, not a pipe, for stdin: shutdown() ends it even where a forked worker
-                # of the host has inherited our end.
-                ours, theirs = socket.socketpair()
-                on_failure.callback(ours.close)
-                after.callback(theirs.close)
-                out_read, out_write = _pipe(on_failure, after)
-                err_read, err_write = _pipe(on_failure, after)
-                self.transcript = None
-                if launch.transcript is not None:
-                    self.transcript = Transcript(launch.transcript)
-                    on_failure.callback(self.transcript.close)
-                self._popen = subprocess.Popen(
-                    launch.argv,
-                    executable=launch.program,
-                    stdin=theirs.fileno(),
-                    stdout=out_write,
-                    stderr=err_write,
-                    cwd=launch.working_directory,
-                    env={**launch.environment, tag[0]: tag[1]},
-                    start_new_session=True,
-                )
-            except OSError as error:
-                raise _spawn_error(launch, error) from error
-            self.pid = self._popen.pid
-            if limits is not None:
-                self._limit(launch, limits)
-            on_failure.pop_all()
-        ours.setblocking(False)
-        os.set_blocking(out_read, False)
-        os.set_blocking(err_read, False)
-        self._stdin: socket.socket | None = ours
-        self._stdout: int | None = out_read
-        self._stderr: int | None = err_read
+    Who is not ``fed`` has an empty stdin.
+    """
+
+    def __init__(
+        self, launch: Launch, tag: tuple[str, str], limits: Limits | None, *, fed: bool = True
+    ) -> None:
+        self._stdin: socket.socket | None = None
+        self._stdout: int | None = None
+        self._stderr: int | None = None
         self._pidfd: int | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._write_lock = asyncio.Lock()
+        self._forgotten = False
+        self._on_stdout: Callable[[bytes], None] = _told_nobody
+        self._on_stderr: Callable[[bytes], None] = _told_nobody
+        self._on_stdout_end: Callable[[], None] = _nothing
+        self.transcript: Transcript | None = None
+        try:
+            self._start(launch, tag, fed)
+            if limits is not None:
+                self._limit(launch, limits)
+        except BaseException as error:
+            self._close()
+            if isinstance(error, OSError) and not isinstance(error, SpawnError):
+                raise _spawn_error(launch, error) from error
+            raise
+
+    def _start(self, launch: Launch, tag: tuple[str, str], fed: bool) -> None:
+        stdin = subprocess.DEVNULL
+        theirs: list[int] = []
+        try:
+            self._stdout, stdout = os.pipe()
+            theirs.append(stdout)
+            self._stderr, stderr = os.pipe()
+            theirs.append(stderr)
+            if fed:
+                # A socket, not a pipe, for stdin: shutdown() ends it even where a forked worker
+                # of the host has inherited our end.
+                self._stdin, end = socket.socketpair()
+                self._stdin.setblocking(False)
+                stdin = end.detach()
+                theirs.append(stdin)
+            if launch.transcript is not None:
+                self.transcript = Transcript(launch.transcript, launch.agent_id)
+            now = start_clock()
+            self._popen = subprocess.Popen(
+                launch.argv,
+                executable=launch.program,
+                stdin=stdin,
+                stdout=stdout,
+                stderr=stderr,
+                cwd=launch.working_directory,
+                env=_tagged(launch.environment, tag),
+                start_new_session=True,
+            )
+        finally:
+            for descriptor in theirs:
+                os.close(descriptor)
+        self.pid = self._popen.pid
+        self.born = started(self.pid, now)
+        os.set_blocking(self._stdout, False)
+        os.set_blocking(self._stderr, False)
 
     def _limit(self, launch: Launch, limits: Limits) -> None:
         try:
@@ -114,16 +140,25 @@ class ChildProcess:
 
     # -- writing ---------------------------------------------------------------------------
 
-    async def write(self, data: bytes) -> None:
-        """Send all of the bytes; raises ``OSError`` when the other end is closed."""
+    async def write(self, data: bytes, patience: float | None = None) -> None:
+        """Send all of the bytes; raises ``OSError`` when the other end is closed, ``TimeoutError``
+        when it takes none for ``patience`` seconds."""
         async with self._write_lock:
             if self._stdin is None or self._loop is None:
                 raise BrokenPipeError(errno.EPIPE, "stdin is closed")
             if self.transcript is not None:
                 self.transcript.host(data)
             try:
-                await self._loop.sock_sendall(self._stdin, data)
-            except asyncio.CancelledError:
+                sent = self._stdin.send(data)
+            except (BlockingIOError, InterruptedError):
+                sent = 0
+            left = memoryview(data)[sent:]
+            try:
+                for start in range(0, len(left), _WRITE_SIZE):
+                    async with asyncio.timeout(patience):
+                        piece = left[start : start + _WRITE_SIZE]
+                        await self._loop.sock_sendall(self._stdin, piece)
+            except (asyncio.CancelledError, TimeoutError):
                 # Half a line may be sent: whatever followed would be read as its other half.
                 self.end_input()
                 raise
@@ -191,17 +226,19 @@ class ChildProcess:
 
     def _close_stdout(self) -> None:
         descriptor, self._stdout = self._stdout, None
-        if descriptor is not None:
-            if self._loop is not None:
-                self._loop.remove_reader(descriptor)
-            os.close(descriptor)
+        self._close_watched(descriptor)
 
     def _close_stderr(self) -> None:
         descriptor, self._stderr = self._stderr, None
-        if descriptor is not None:
-            if self._loop is not None:
-                self._loop.remove_reader(descriptor)
-            os.close(descriptor)
+        self._close_watched(descriptor)
+
+    def _close_watched(self, descriptor: int | None) -> None:
+        if descriptor is None:
+            return
+        # A closed loop has let go of its readers itself.
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.remove_reader(descriptor)
+        os.close(descriptor)
 
     # -- exit ------------------------------------------------------------------------------
 
@@ -214,8 +251,9 @@ class ChildProcess:
             return
 
         def readable() -> None:
-            self._close_pidfd()
-            on_exit()
+            if self._pidfd is not None:
+                self._close_pidfd()
+                on_exit()
 
         loop.add_reader(self._pidfd, readable)
 
@@ -231,6 +269,14 @@ class ChildProcess:
 
         threading.Thread(target=wait, name=f"vespera-wait-{self.pid}", daemon=True).start()
 
+    def has_exited(self) -> bool:
+        """Whether it is dead, reaped or not."""
+        try:
+            found = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            return True
+        return found is not None
+
     def peek_exit(self) -> tuple[int | None, int | None]:
         """Exit code and signal of the zombie, which stays; (None, None) if the host reaped it."""
         try:
@@ -245,6 +291,8 @@ class ChildProcess:
 
     def signal_group(self, number: int) -> None:
         """Signal the process group; only while the leader is not reaped."""
+        if self._forgotten:
+            return
         # ESRCH: empty group. EPERM: a group of zombies only (macOS), or a changed uid.
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, number)
@@ -256,6 +304,12 @@ class ChildProcess:
             self._popen.returncode = os.waitstatus_to_exitcode(status)
         except ChildProcessError:
             self._popen.returncode = -signal.SIGKILL
+        self._close()
+
+    def _close(self) -> None:
+        # Whom they tell holds us: without this only the collector would let go of both.
+        self._on_stdout = self._on_stderr = _told_nobody
+        self._on_stdout_end = _nothing
         self._close_stdout()
         self._close_stderr()
         self._close_pidfd()
@@ -265,19 +319,9 @@ class ChildProcess:
             self._stdin.close()
             self._stdin = None
 
-    def abort(self) -> None:
-        """End a process that was started for nobody; blocks for the moment that it takes."""
-        self.signal_group(signal.SIGKILL)
-        with contextlib.suppress(ChildProcessError):
-            os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
-        self.reap()
-
     def _close_pidfd(self) -> None:
         descriptor, self._pidfd = self._pidfd, None
-        if descriptor is not None:
-            if self._loop is not None:
-                self._loop.remove_reader(descriptor)
-            os.close(descriptor)
+        self._close_watched(descriptor)
 
     def forget_in_fork(self) -> None:
         """In a forked child: close our copies of the descriptors and touch nothing else.
@@ -292,16 +336,31 @@ class ChildProcess:
                 with contextlib.suppress(OSError):
                     os.close(descriptor)
         self._stdout = self._stderr = self._pidfd = None
+        self._forgotten = True
         # The parent's child is not ours: no ResourceWarning, no waitpid from Popen.__del__.
         self._popen.returncode = 0
 
 
-def _pipe(on_failure: contextlib.ExitStack, after: contextlib.ExitStack) -> tuple[int, int]:
-    """A pipe whose read end is ours and whose write end is closed once the child has it."""
-    read_end, write_end = os.pipe()
-    on_failure.callback(os.close, read_end)
-    after.callback(os.close, write_end)
-    return read_end, write_end
+def _told_nobody(data: bytes) -> None:
+    """Before it is watched, and after its end."""
+
+
+def _nothing() -> None:
+    """The same."""
+
+
+# Agents share their environment, which nobody changes, so it is encoded once.
+_encoded: tuple[Mapping[str, str], dict[bytes, bytes]] = ({}, {})
+
+
+def _tagged(environment: Mapping[str, str], tag: tuple[str, str]) -> dict[bytes, bytes]:
+    """What the child gets: an agent's environment, and whose it is."""
+    global _encoded
+    last, encoded = _encoded
+    if last is not environment:
+        encoded = {os.fsencode(name): os.fsencode(environment[name]) for name in environment}
+        _encoded = (environment, encoded)
+    return {**encoded, os.fsencode(tag[0]): os.fsencode(tag[1])}
 
 
 def _read_some(descriptor: int) -> bytes | None:

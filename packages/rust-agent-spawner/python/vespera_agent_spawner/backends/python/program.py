@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import signal
 
 from vespera_agent_spawner.backends.python.conversation import INTERRUPT_GRACE, Conversation
 from vespera_agent_spawner.backends.python.framing import Oversize
 from vespera_agent_spawner.errors import AgentTimeout
-from vespera_agent_spawner.results import State, TurnResult
+from vespera_agent_spawner.results import State
 
 __all__ = ["Program"]
 
@@ -19,57 +18,69 @@ _LAST_LINE = 64 * 1024
 class Program(Conversation):
     """One process without a protocol."""
 
-    last_line = ""
+    _last = b""
 
-    async def initialize(self) -> None:
-        """Begin to read; it is ready as soon as it runs."""
+    @property
+    def last_line(self) -> str:
+        return self._last[:_LAST_LINE].decode("utf-8", "replace")
+
+    def run(self, prompt: str, timeout: float | None) -> None:
+        """Begin its whole life. No task waits for its end: most programs need none."""
         self._attach()
-        self._greeted = True
-        self._move(State.READY)
-
-    async def turn(self, prompt: str, timeout: float | None) -> TurnResult:
-        """Its whole life. Never returns: the exit raises ``AgentFailed`` as a turn without a
-        result does, a limit of time ``AgentTimeout``."""
+        self._begin()
         self._move(State.IN_TURN)
         self._idle.arm()
+        watch = None
         if timeout is not None:
-            watch = asyncio.get_running_loop().call_later(timeout, self.expire, "turn", timeout)
-        try:
+            watch = self._loop.call_later(timeout, self.expire, "turn", timeout)
+        if prompt:
             # While it reads its input it may be done with it, or be ended.
             feeding = self._background(self._feed(prompt))
-            await self.ended()
-            feeding.cancel()
-        finally:
-            self._idle.disarm()
-            if timeout is not None:
-                watch.cancel()
-        if self._expired is not None:
-            which, limit = self._expired
-            self._counters.add("vespera_runs_total", outcome="timed_out")
-            raise AgentTimeout(
-                f"agent '{self._launch.agent_id}': not done within {limit:g} s "
-                f"(timeouts.{which}); it was ended",
-                which=which,
-                after=limit,
-                context=self._context(),
-            )
-        raise self.ended_error()
+            self.when_ended(feeding.cancel)
+        else:
+            self._process.end_input()
+        self.when_ended(lambda: self._stop_clocks(watch))
+
+    def _stop_clocks(self, watch: asyncio.TimerHandle | None) -> None:
+        self._idle.disarm()
+        if watch is not None:
+            watch.cancel()
+
+    def timed_out(self) -> AgentTimeout | None:
+        """Once it has ended: the limit of time that it was ended for. Its exit says the rest."""
+        if self._expired is None:
+            return None
+        which, limit = self._expired
+        if which == "write":
+            return self._deaf()
+        return AgentTimeout(
+            f"agent '{self._launch.agent_id}': not done within {limit:g} s "
+            f"(timeouts.{which}); it was ended",
+            which=which,
+            after=limit,
+            context=self._context(),
+        )
 
     async def _feed(self, prompt: str) -> None:
-        with contextlib.suppress(OSError):
-            if prompt:
-                await self._process.write(prompt.encode("utf-8", "surrogateescape"))
+        try:
+            text = prompt.encode("utf-8", "surrogateescape")
+            await self._process.write(text, self._write_deadline)
+        except TimeoutError:
+            self._expired = ("write", self._write_deadline)
+            self.begin_kill("it did not take its input")
+        except OSError:
+            # It closed its input; its exit tells the rest.
+            pass
         self._process.end_input()
 
-    def _on_line(self, line: bytes | Oversize) -> None:
+    def _on_line(self, line: bytes | Oversize) -> str:
         if isinstance(line, Oversize):
-            super()._on_line(line)
-            return
-        self._counters.add("vespera_events_total", kind="output")
+            return super()._on_line(line)
         if line:
-            self.last_line = line[:_LAST_LINE].decode("utf-8", "replace")
+            self._last = line
         self._idle.note({})
         self._publish("output", line, len(line))
+        return "output"
 
     def _on_stdout_end(self) -> None:
         """It may close its output and work on."""

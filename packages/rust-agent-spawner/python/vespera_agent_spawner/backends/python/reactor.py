@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import selectors
 import threading
+import time
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
+from vespera_agent_spawner._logging import logger_for
 from vespera_agent_spawner.backends.python.census import Census
 
 __all__ = ["Reactor"]
@@ -19,12 +22,54 @@ __all__ = ["Reactor"]
 _T = TypeVar("_T")
 _SLICE = 0.05
 
+_GAP = 1.0  # who is this late was stopped, and heard nobody meanwhile; seconds
+_HEARTBEAT = 1.0  # so often the clock is looked at while any limit of time runs; seconds
+_log = logger_for("agent_spawner.reactor")
+
+
+class _Selector(selectors.DefaultSelector):
+    """A selector that notices when its thread was away; ``lost`` is the sum of such gaps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lost = 0.0
+        self._woke = time.monotonic()
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        asleep = time.monotonic()
+        self._forgive(asleep - self._woke)
+        wait = None if timeout is None else min(timeout, _HEARTBEAT)
+        # A wait that a signal interrupts ends without a look once its time has passed (PEP 475),
+        # but what was said meanwhile is to be heard before any limit of time is judged.
+        found = super().select(wait) or super().select(0)
+        self._woke = time.monotonic()
+        if wait is not None:
+            self._forgive(self._woke - asleep - max(wait, 0.0))
+        return found
+
+    def _forgive(self, late: float) -> None:
+        if late >= _GAP:
+            self.lost += late
+            _log.warning("was away for %.1f s: every limit of time waits as long", late)
+
+
+class _Loop(asyncio.SelectorEventLoop):
+    """A loop whose clock does not count the time during which it was away (SIGSTOP, a starved
+    thread): every timer waits as long."""
+
+    def __init__(self) -> None:
+        self._patience = _Selector()
+        super().__init__(self._patience)
+
+    def time(self) -> float:
+        return super().time() - self._patience.lost
+
 
 class Reactor:
     """An event loop in a daemon thread, started by the first use."""
 
     def __init__(self) -> None:
-        self.loop = asyncio.SelectorEventLoop()
+        self.loop = _Loop()
         self.census = Census()
         self._thread = threading.Thread(target=self._run, name="vespera-reactor", daemon=True)
         self._thread.start()

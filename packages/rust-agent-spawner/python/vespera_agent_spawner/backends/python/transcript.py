@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 
+from vespera_agent_spawner._logging import logger_for
 from vespera_agent_spawner.backends.python.framing import Oversize
 from vespera_agent_spawner.transcripts import opened
 
@@ -14,7 +15,8 @@ __all__ = ["Transcript"]
 class Transcript:
     """An open transcript; ``lost`` says why it is not whole."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, agent_id: str) -> None:
+        self._log = logger_for("agent_spawner.agent", agent_id)
         self._descriptor = opened(path)
         self.lost: str | None = None
 
@@ -39,7 +41,8 @@ class Transcript:
                 record = record[os.write(self._descriptor, record) :]
         except OSError as error:
             # The agent matters more than what is written about it.
-            self.lost = str(error)
+            self.lost = error.strerror or str(error)
+            self._log.warning("its transcript ends here: %s", self.lost)
             self.close()
 
     def close(self) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+
+from vespera_agent_spawner.adapters.claude_frames import Refused
+from vespera_agent_spawner.results import TurnResult
 
 __all__ = ["Turn"]
 
@@ -15,7 +16,24 @@ class Turn:
     """A prompt on its way to a ``result``. Abandoned: nobody waits for it any more."""
 
     uuid: str
-    answer: asyncio.Future[Mapping[str, Any]]
+    answer: asyncio.Future[TurnResult]
     abandoned: bool = False
     #: Which limit of time passed, and its seconds.
     expired: tuple[str, float] | None = None
+    #: What the service answered instead of the model, when we stopped the turn for it.
+    refused: Refused | None = None
+    clock: asyncio.Timeout | None = None
+    _left: float | None = None
+
+    def hold(self) -> None:
+        """The host decides about a tool: a person's time is not the agent's."""
+        when = None if self.clock is None else self.clock.when()
+        if self.clock is not None and when is not None:
+            self._left = when - asyncio.get_running_loop().time()
+            self.clock.reschedule(None)
+
+    def go_on(self) -> None:
+        """It has decided: what was left of the turn's time runs on."""
+        left, self._left = self._left, None
+        if self.clock is not None and left is not None:
+            self.clock.reschedule(asyncio.get_running_loop().time() + left)

@@ -1,0 +1,71 @@
+"""P11: what it costs to know what 200 agents use, once a second.
+
+`python -m benchmarks.sampling` prints the share of one core per backend, its tree walks beside it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import time
+from collections.abc import Callable
+
+from vespera_agent_spawner import AgentConfig, Supervisor, SupervisorConfig
+
+AGENTS = 200
+ROUNDS = 9
+# An agent CLI that thinks is one process; one that runs a tool has a shell and more beside it.
+TREES = {1: "exec sleep 600", 3: "sleep 600 & sleep 600 & wait"}
+
+__all__ = ["Sampling"]
+
+
+async def _share(backend: str, size: int, look: Callable[[Supervisor], object]) -> float:
+    """CPU seconds of this thread for one look at all agents: at 1 Hz the share of a core."""
+    config = SupervisorConfig(
+        max_agents=AGENTS, max_starting=32, memory_reserve=0, backend=backend, host_death_grace=0
+    )
+    async with Supervisor(config) as sup:
+        agent = AgentConfig(adapter="raw", program="sh", args=("-c", TREES[size]))
+        owned = [await sup.spawn(agent) for _ in range(AGENTS)]
+        await asyncio.sleep(0.5)
+        took = []
+        for _ in range(ROUNDS):
+            began = time.thread_time()
+            look(sup)
+            took.append(time.thread_time() - began)
+            await asyncio.sleep(0.05)
+        assert sum(one.processes for one in sup.usage().values()) >= size * AGENTS
+        for agent_ in owned:
+            agent_.kill()
+    return statistics.median(took)
+
+
+def one_pass(sup: Supervisor) -> object:
+    """All trees from one reading of /proc."""
+    return sup.usage()
+
+
+def walks(sup: Supervisor) -> object:
+    """Each tree by itself."""
+    return [agent.usage() for agent in sup.agents()]
+
+
+class Sampling:
+    """asv: the share of a core at 1 Hz; the target of the Rust backend is 0.01."""
+
+    params = (("rust", "python"), tuple(TREES))
+    param_names = ("backend", "processes")
+    unit = "share of a core"
+
+    def track_share(self, backend: str, processes: int) -> float:
+        """One look per second at 200 trees of so many processes, leashes beside them."""
+        return asyncio.run(_share(backend, processes, one_pass))
+
+
+if __name__ == "__main__":
+    for name, kind in (("rust", one_pass), ("rust", walks), ("python", one_pass)):
+        for processes in TREES:
+            share = asyncio.run(_share(name, processes, kind))
+            title = f"{name} {kind.__name__}, {processes} per tree"
+            print(f"{title:28} {share * 100:6.2f} % of a core at 1 Hz")

@@ -1,0 +1,135 @@
+"""Responsible for what is left for one more agent: memory, file descriptors, processes.
+
+The limits of the host's own cgroup and of those above it count as the machine's do: a host in a
+container has what its container has. Everything here is None where the system does not tell.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import resource
+from collections.abc import Iterator
+from pathlib import Path
+
+__all__ = ["free_descriptors", "free_memory", "free_processes"]
+
+
+def free_memory() -> int | None:
+    """Bytes that can be had without swapping."""
+    known = [free for free in (_available(), *_free_in_cgroups()) if free is not None]
+    return min(known, default=None)
+
+
+def free_descriptors() -> int | None:
+    """Descriptors that this process may still open."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        return soft - len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - pathlib is slower
+    except OSError:
+        return None
+
+
+def free_processes() -> tuple[int, str] | None:
+    """Processes and threads that may still be started, and the limit that says so."""
+    found = [limit for limit in (_free_by_rlimit(), *_free_by_pids()) if limit is not None]
+    return min(found, default=None)
+
+
+def _available() -> int | None:
+    try:
+        for line in Path("/proc/meminfo").read_text("ascii").splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except (OSError, ValueError, IndexError):
+        pass
+    return None
+
+
+def _free_in_cgroups() -> Iterator[int | None]:
+    for group in _cgroups(os.getpid()):
+        limits = [_number(group / name) for name in ("memory.max", "memory.high")]
+        limit = min((limit for limit in limits if limit is not None), default=None)
+        used = _number(group / "memory.current")
+        if limit is not None and used is not None:
+            # Cached files are given up before anybody is killed.
+            yield max(0, limit - used + _cached(group))
+
+
+def _cached(group: Path) -> int:
+    try:
+        for line in (group / "memory.stat").read_text("ascii").splitlines():
+            if line.startswith("inactive_file "):
+                return int(line.split()[1])
+    except (OSError, ValueError):
+        pass
+    return 0
+
+
+def _free_by_pids() -> Iterator[tuple[int, str] | None]:
+    for group in _cgroups(os.getpid()):
+        limit, used = _number(group / "pids.max"), _number(group / "pids.current")
+        if limit is not None and used is not None:
+            yield limit - used, f"pids.max={limit} of {group}"
+
+
+def _free_by_rlimit() -> tuple[int, str] | None:
+    soft, _ = resource.getrlimit(resource.RLIMIT_NPROC)
+    # The kernel asks nothing of root.
+    if soft == resource.RLIM_INFINITY or os.getuid() == 0:
+        return None
+    try:
+        # All of the machine: where that is little, nobody needs to be counted.
+        everybody = int(Path("/proc/loadavg").read_text("ascii").split()[3].partition("/")[2])
+    except (OSError, ValueError, IndexError):
+        return None
+    used = everybody if everybody < soft // 2 else _threads_of(os.getuid())
+    return soft - used, f"ulimit -u {soft}"
+
+
+def _threads_of(user: int) -> int:
+    count = 0
+    for name in os.listdir("/proc"):  # noqa: PTH208 - pathlib is slower
+        if not name.isdigit():
+            continue
+        try:
+            process = Path("/proc", name)
+            if process.stat().st_uid == user:
+                text = (process / "stat").read_bytes()
+                # Threads are field 20; the name in field 2 may hold spaces and parentheses.
+                count += int(text[text.rfind(b")") + 2 :].split()[17])
+        except (OSError, ValueError, IndexError):
+            continue
+    return count
+
+
+def _number(file: Path) -> int | None:
+    """A file that holds a number; None for "max" and for one that is not there."""
+    try:
+        return int(file.read_text("ascii"))
+    except (OSError, ValueError):
+        return None
+
+
+@functools.cache
+def _cgroups(process: int) -> tuple[Path, ...]:
+    """The cgroup2 of a process and those above it, as far as they can be seen (cgroups(7))."""
+    try:
+        mounts = Path(f"/proc/{process}/mountinfo").read_text().splitlines()
+        groups = Path(f"/proc/{process}/cgroup").read_text().splitlines()
+    except OSError:
+        return ()
+    mount = next(
+        (
+            line.split(" - ")[0].split(" ")[4]
+            for line in mounts
+            if line.partition(" - ")[2].startswith("cgroup2 ")
+        ),
+        None,
+    )
+    own = next((line.removeprefix("0::") for line in groups if line.startswith("0::")), None)
+    if mount is None or own is None:
+        return ()
+    root = Path(mount)
+    group = Path(os.path.normpath(root / own.lstrip("/")))
+    return tuple(place for place in (group, *group.parents) if place.is_relative_to(root))

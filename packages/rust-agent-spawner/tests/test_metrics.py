@@ -1,0 +1,190 @@
+"""The process's metrics: the contract's names, exact figures, both backends alike."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import vespera_agent_spawner as spawner
+from fake_agents import Agents
+from fleets import Fleet
+from hosts import Host
+
+# The names that exist so far; those of the pool, of retries and of budgets come with them.
+CONTRACT = {
+    "vespera_agents",
+    "vespera_spawn_seconds",
+    "vespera_spawns_total",
+    "vespera_events_total",
+    "vespera_event_bytes_total",
+    "vespera_event_lag_seconds",
+    "vespera_queue_depth",
+    "vespera_dropped_events_total",
+    "vespera_spilled_bytes_total",
+    "vespera_runs_total",
+    "vespera_run_seconds",
+    "vespera_tree_rss_bytes",
+    "vespera_orphans_reaped_total",
+    "vespera_kills_total",
+    "vespera_cost_usd_total",
+    "vespera_tokens_total",
+}
+
+CODE = """
+import asyncio
+from vespera_agent_spawner import AgentConfig, Supervisor, SupervisorConfig
+
+def config(prompt=None, how="", **fields):
+    return AgentConfig(program=sys.executable, args=(FAKE,), prompt=prompt,
+        environment={"FAKE_CLAUDE": how, "FAKE_TRACE": TRACE}, **fields)
+
+async def main():
+    fleet = SupervisorConfig(memory_reserve=0, backend=BACKEND, on_auth_failure="continue")
+    async with Supervisor(fleet) as sup:
+"""
+
+
+def told_by(agents: Agents, folder: Path, body: str) -> dict[str, Any]:
+    """What a fresh process counts: the counters of this one know the other tests."""
+    code = CODE + textwrap.indent(textwrap.dedent(body), "        ") + "\nasyncio.run(main())\n"
+    with Host(agents.backend, agents.trace, code, folder) as host:
+        told = host.news()
+        host.ends()
+    return told
+
+
+def test_every_end_of_a_run_is_counted_once_by_its_outcome(agents: Agents, tmp_path: Path) -> None:
+    told = told_by(
+        agents,
+        tmp_path,
+        """
+        prompts = ["echo a", "task", "die", "midline", "fail", "crash", "leave"]
+        results = await sup.run([config(prompt) for prompt in prompts])
+        results += await sup.run([config("hang", timeouts={"turn": 0.2})])
+        results += await sup.run([config("x", how="exit")])
+        chat = await sup.spawn(config())
+        await chat.run("echo b")
+        await chat.run("hang", timeout=0.2)
+        await chat.shutdown()
+        tell(outcomes=[result.outcome for result in results], metrics=spawner.metrics())
+        """,
+    )
+    counted = told["metrics"]
+    outcomes = [*told["outcomes"], "completed", "timed_out"]
+    for outcome in set(outcomes):
+        series = f'vespera_runs_total{{outcome="{outcome}"}}'
+        assert counted[series] == outcomes.count(outcome), outcome
+    assert counted["vespera_run_seconds_count"] == len(outcomes)
+    assert counted['vespera_run_seconds_bucket{le="+Inf"}'] == len(outcomes)
+    assert counted['vespera_spawns_total{outcome="completed"}'] == 9
+    assert counted['vespera_spawns_total{outcome="spawn_failed"}'] == 1
+    assert counted["vespera_spawn_seconds_count"] == 9
+    assert counted["vespera_orphans_reaped_total"] == 1
+    # echo, task twice, fail, leave, hang and, in the session, echo; its hang has a result too,
+    # whose cost nobody was told of.
+    assert counted["vespera_cost_usd_total"] == 0.25 * 6
+    assert counted['vespera_tokens_total{direction="output"}'] == 5 * 6
+
+
+def test_all_names_of_the_contract_are_there_and_no_others(agents: Agents, tmp_path: Path) -> None:
+    told = told_by(
+        agents,
+        tmp_path,
+        """
+        await sup.run([config("echo a")])
+        chat = await sup.spawn(config(overflow="drop_oldest"))
+        events, quiet = aiter(chat), await sup.spawn(config())
+        await chat.run("burst 192 65536")
+        waiting = spawner.metrics()
+        seen = 0
+        while chat._live.backlog()[0]:
+            await anext(events)
+            seen += 1
+        reader, spilled = await sup.spawn(config()), None
+        kept = aiter(reader)
+        await reader.run("burst 192 65536")
+        spilled = spawner.metrics()
+        reader.kill()
+        await reader.result()
+        tell(waiting=waiting, seen=seen, after=spawner.metrics(), spilled=spilled)
+        """,
+    )
+    after, waiting = told["after"], told["waiting"]
+    names = {name.partition("{")[0] for name in after}
+    for part in ("_bucket", "_count", "_sum"):
+        names = {name.removesuffix(part) for name in names}
+    others = {"vespera_guardian_spawn_requests_total", "vespera_guardian_restarts_total"}
+    assert names - others == CONTRACT
+    assert waiting["vespera_queue_depth"] > 0
+    assert waiting["vespera_dropped_events_total"] > 0
+    assert waiting["vespera_tree_rss_bytes"] > 1 << 20
+    assert waiting['vespera_agents{state="ready"}'] == 2
+    assert told["spilled"]["vespera_spilled_bytes_total"] > 4 << 20
+    assert after["vespera_event_lag_seconds_count"] >= told["seen"]
+    assert after["vespera_event_lag_seconds_sum"] > 0
+    assert 'vespera_events_total{kind="assistant"}' in after
+    assert not any("agent_id" in name for name in after)
+
+
+def test_each_rung_is_counted_once(agents: Agents, tmp_path: Path) -> None:
+    told = told_by(
+        agents,
+        tmp_path,
+        """
+        for how, grace in (("", 5), ("term", 0.4), ("stubborn", 0.4), ("", 0)):
+            agent = await sup.spawn(config(how=how))
+            await agent.shutdown(grace)
+        tell(metrics=spawner.metrics())
+        """,
+    )
+    rungs = {
+        rung: told["metrics"][f'vespera_kills_total{{rung="{rung}"}}']
+        for rung in ("eof", "term", "kill")
+    }
+    assert rungs == {"eof": 3, "term": 2, "kill": 2}
+
+
+def test_a_dead_guardian_is_counted(agents: Agents, tmp_path: Path) -> None:
+    if agents.backend != "rust":
+        pytest.skip("the Python backend has no guardian")
+    told = told_by(
+        agents,
+        tmp_path,
+        """
+        chat = await sup.spawn(config())
+        [guardian] = open(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read().split()
+        os.kill(int(guardian), signal.SIGKILL)
+        await chat.result()
+        await sup.run([config("echo a")])
+        tell(metrics=spawner.metrics())
+        """,
+    )
+    assert told["metrics"]["vespera_guardian_restarts_total"] == 1
+
+
+def test_the_usage_of_a_fleet_is_one_look(fleet: Fleet) -> None:
+    async def main() -> None:
+        async with fleet.supervisor() as sup:
+            one = await sup.spawn(fleet.config(agent_id="one"))
+            two = await sup.spawn(fleet.config(agent_id="two"))
+            await two.run("leave")
+            used = sup.usage()
+            assert {name: usage.processes for name, usage in used.items()} == {"one": 1, "two": 2}
+            for agent in (one, two):
+                mine, alone = used[agent.agent_id], agent.usage()
+                assert mine.rss > 1 << 20
+                assert mine.open_files > 0
+                assert (alone.processes, alone.open_files) == (mine.processes, mine.open_files)
+            await one.shutdown()
+            assert set(sup.usage()) == {"two"}
+
+    asyncio.run(main())
+
+
+def test_metrics_are_plain_numbers() -> None:
+    json.dumps(spawner.metrics())
