@@ -50,12 +50,13 @@ import resource, sys, time
 from pathlib import Path
 from vespera_file_ops.backends import python, rust
 backend = {"rust": rust, "python": python}[sys.argv[2]]
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before = resource.getrusage(resource.RUSAGE_SELF)
 began = time.perf_counter()
 number = sum(1 for _ in backend.walk(sys.argv[1], gitignore=True))
 wall = time.perf_counter() - began
-usage = resource.getrusage(resource.RUSAGE_SELF)
-print(number, wall, usage.ru_utime + usage.ru_stime, (usage.ru_maxrss - before) / 1024)
+after = resource.getrusage(resource.RUSAGE_SELF)
+cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+print(number, wall, cpu, (after.ru_maxrss - before.ru_maxrss) / 1024)
 """
 
 

@@ -147,6 +147,7 @@ class EncodingError(FileOpError, ValueError):
 
 
 class PatternError(FileOpError, ValueError):
-    """A glob pattern that means nothing. ``context`` has ``pattern`` and ``reason``."""
+    """A glob or search pattern that means nothing. ``context`` has ``pattern`` and ``reason``, and
+    for a search pattern ``position``, the character where it goes wrong."""
 
     default_code = "pattern"
