@@ -451,9 +451,9 @@ class LivePythonSession:
             raise self._failure
 
     def interrupt(self) -> None:
-        talk = self._conversation
-        if talk is not None and talk.state is State.IN_TURN:
-            self._begin(talk.interrupt())
+        if self._conversation is not None:
+            # Behind a turn that is only asked for, as abandon() is.
+            self._begin(self._conversation.interrupt())
 
     def abandon(self) -> None:
         if self._conversation is not None:
