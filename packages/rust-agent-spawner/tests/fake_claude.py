@@ -77,6 +77,7 @@ def frames() -> Frames:
 
 def turn(word: str) -> Callable[[Turn], Turn]:
     def register(function: Turn) -> Turn:
+        assert word not in TURNS, f"two turns are called {word!r}"
         TURNS[word] = function
         return function
 
@@ -375,15 +376,6 @@ def _(text: str, prompt: Frame, inbox: Frames) -> None:
     result("moved", prompt, session_id="moved")
 
 
-@turn("withdraw")
-def _(text: str, prompt: Frame, inbox: Frames) -> None:
-    """Asks for a tool, takes the ask back and says no more."""
-    ask = {"subtype": "can_use_tool", "tool_name": "Bash", "input": {}}
-    say({"type": "control_request", "request_id": "ask-1", "request": ask})
-    say({"type": "control_cancel_request", "request_id": "ask-1"})
-    TURNS["hang"](text, prompt, inbox)
-
-
 @turn("pester")
 def _(text: str, prompt: Frame, inbox: Frames) -> None:
     """Many asks, one after the other, behind as many big events: pester COUNT BYTES."""
@@ -396,17 +388,7 @@ def _(text: str, prompt: Frame, inbox: Frames) -> None:
     result("all answered", prompt)
 
 
-@turn("retry")
-def _(text: str, prompt: Frame, inbox: Frames) -> None:
-    """The service says no and the CLI tries again for ever: retry STATUS."""
-    status = int(text.split()[1])
-    for attempt in range(3):
-        retry = {"attempt": attempt, "error_status": status, "error": "told by the service"}
-        say({"type": "system", "subtype": "api_retry", **retry})
-    TURNS["hang"](text, prompt, inbox)
-
-
-@turn("endless")
+@turn("over-and-over")
 def _(text: str, prompt: Frame, inbox: Frames) -> None:
     """Says its result again and again, and does not leave."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)

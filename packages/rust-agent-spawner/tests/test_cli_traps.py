@@ -56,7 +56,7 @@ def test_stdin_stays_open_for_the_asks_of_a_background_task(fleet: Fleet) -> Non
     assert (allowed.outcome, allowed.result) == (Outcome.COMPLETED, "allow")
 
 
-@pytest.mark.parametrize("prompt", ["stay", "endless"])
+@pytest.mark.parametrize("prompt", ["stay", "over-and-over"])
 def test_a_process_that_stays_after_its_result_is_ended(fleet: Fleet, prompt: str) -> None:
     [result] = run(fleet, fleet.config(prompt, timeouts={"after_result": 0.2}))
     assert result.outcome is Outcome.COMPLETED
@@ -85,7 +85,7 @@ def test_a_budget_that_trips_in_a_subagent_hangs_nobody(fleet: Fleet) -> None:
 def test_endless_retries_end_at_the_turns_limit_and_say_why(
     fleet: Fleet, status: int, outcome: Outcome
 ) -> None:
-    config = fleet.config(f"retry {status}", timeouts={"turn": 0.3})
+    config = fleet.config(f"retry {status} 2 500", timeouts={"turn": 0.3})
     [result] = run(fleet, config, on_auth_failure="continue")
     assert result.outcome is outcome
     assert f"HTTP {status}" in str(result.error)

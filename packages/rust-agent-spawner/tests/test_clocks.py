@@ -209,6 +209,31 @@ except spawner.AgentTimeout as error:
         host.ends()
 
 
+@pytest.mark.parametrize("limit", ["turn", "idle", "total"])
+def test_it_does_not_count_for_a_fleet_on_the_hosts_loop_either(
+    agents: Agents, tmp_path: Path, limit: str
+) -> None:
+    code = f"""
+import asyncio
+
+async def main():
+    async with spawner.Supervisor({{"memory_reserve": 0, "backend": BACKEND}}) as fleet:
+        agent = await fleet.spawn(spawner.AgentConfig(
+            program=sys.executable, args=(FAKE,), prompt="later 3.2",
+            environment={{"FAKE_TRACE": TRACE}}, timeouts={{"startup": 20, "{limit}": 2.4}}))
+        threading.Timer(0.2, lambda: tell(now=True)).start()
+        result = await agent.result()
+        tell(said=result.result, outcome=result.outcome)
+
+asyncio.run(main())
+"""
+    with Host(agents.backend, agents.trace, code, tmp_path) as host:
+        host.news()
+        stopped_for(host, 2.5)
+        assert host.news() == {"said": "later", "outcome": "completed"}
+        host.ends()
+
+
 def test_what_was_said_in_time_is_read_before_the_limit_is_judged(
     agents: Agents, tmp_path: Path
 ) -> None:

@@ -27,6 +27,7 @@ from vespera_agent_spawner.backends.python.conversation import Conversation
 from vespera_agent_spawner.backends.python.limits import unenforced
 from vespera_agent_spawner.backends.python.live import LivePythonSession
 from vespera_agent_spawner.backends.python.owner_loop import OwnerLoop
+from vespera_agent_spawner.backends.python.patience import Limit
 from vespera_agent_spawner.backends.python.process import ChildProcess
 from vespera_agent_spawner.backends.python.reactor import Reactor
 from vespera_agent_spawner.backends.python.roll import Roll, forget_leaders
@@ -134,10 +135,7 @@ class PythonBackend:
             self._sessions.add(session)
             watch = None
             if timeouts.total is not None:
-                loop = asyncio.get_running_loop()
-                watch = loop.call_later(
-                    timeouts.total, conversation.expire, "total", timeouts.total
-                )
+                watch = Limit(timeouts.total, conversation.expire, "total", timeouts.total)
 
             def over() -> None:
                 self._sessions.discard(session)

@@ -7,6 +7,8 @@ import weakref
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from vespera_agent_spawner.backends.python.patience import Limit
+
 if TYPE_CHECKING:
     from vespera_agent_spawner.backends.python.conversation import Conversation
 
@@ -56,7 +58,7 @@ class IdleClock:
     def __init__(self, conversation: Conversation) -> None:
         # Weak: an agent that is over should go at once, not when the collector comes.
         self._conversation: Conversation = weakref.proxy(conversation)
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: Limit | None = None
         self._tools: dict[str, str] = {}
         self._armed = False
         self._unheard = False
@@ -107,9 +109,7 @@ class IdleClock:
             # The time of whoever decides about a tool counts only where it is asked for.
             limit = None if state == "permission" else limits
         if limit is not None:
-            loop = asyncio.get_running_loop()
-            expire = self._conversation.expire
-            self._timer = loop.call_later(limit, expire, f"idle.{state}", limit)
+            self._timer = Limit(limit, self._conversation.expire, f"idle.{state}", limit)
 
     def _state(self) -> str:
         if self.asking:

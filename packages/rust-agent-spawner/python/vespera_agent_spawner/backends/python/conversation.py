@@ -23,6 +23,7 @@ from vespera_agent_spawner.backends.python.background import BackgroundTasks, Id
 from vespera_agent_spawner.backends.python.census import Census
 from vespera_agent_spawner.backends.python.framing import Oversize
 from vespera_agent_spawner.backends.python.life import Life
+from vespera_agent_spawner.backends.python.patience import Deadline
 from vespera_agent_spawner.backends.python.process import ChildProcess
 from vespera_agent_spawner.backends.python.stderr_tail import shown
 from vespera_agent_spawner.backends.python.turn import Turn
@@ -82,7 +83,7 @@ class Conversation(Life):
         """Greet the CLI; raises with its stderr when it ends or stays silent."""
         self._attach()
         try:
-            async with asyncio.timeout(self._startup):
+            async with Deadline(self._startup):
                 await self._ask(self._launch.initialize or {})
         except AgentTimeout:
             raise
@@ -123,7 +124,7 @@ class Conversation(Life):
         self._move(State.IN_TURN)
         self._idle.arm()
         try:
-            async with asyncio.timeout(timeout) as turn.clock:
+            async with Deadline(timeout) as turn.clock:
                 await self._send(frames.user_frame(prompt, turn.uuid))
                 result = await asyncio.shield(turn.answer)
         except AgentTimeout:

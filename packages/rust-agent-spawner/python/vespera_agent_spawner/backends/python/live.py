@@ -23,6 +23,7 @@ from vespera_agent_spawner.backends.python.burial import bury
 from vespera_agent_spawner.backends.python.conversation import Conversation
 from vespera_agent_spawner.backends.python.event_queue import EventQueue
 from vespera_agent_spawner.backends.python.owner_loop import OwnerLoop, begin
+from vespera_agent_spawner.backends.python.patience import Limit
 from vespera_agent_spawner.backends.python.process import ChildProcess
 from vespera_agent_spawner.backends.python.program import Program
 from vespera_agent_spawner.backends.python.roll import Roll
@@ -87,7 +88,7 @@ class LivePythonSession:
         self._began = time.monotonic()
         self._started_at = time.time()
         self._first_output: float | None = None
-        self._watch: asyncio.TimerHandle | None = None
+        self._watch: Limit | None = None
         self._ready = False
         self._over = False
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -123,7 +124,7 @@ class LivePythonSession:
         self._home.living.add(talk)
         total = self._timeouts.total
         if total is not None:
-            self._watch = self._loop.call_later(total, talk.expire, "total", total)
+            self._watch = Limit(total, talk.expire, "total", total)
         if isinstance(talk, Program):
             talk.run(self._config.prompt or "", self._timeouts.turn)
             talk.when_ended(lambda: self._program_over(talk))
@@ -450,9 +451,9 @@ class LivePythonSession:
             raise self._failure
 
     def interrupt(self) -> None:
-        talk = self._conversation
-        if talk is not None and talk.state is State.IN_TURN:
-            self._begin(talk.interrupt())
+        if self._conversation is not None:
+            # Behind a turn that is only asked for, as abandon() is.
+            self._begin(self._conversation.interrupt())
 
     def abandon(self) -> None:
         if self._conversation is not None:

@@ -22,6 +22,7 @@ from collections.abc import Callable, Mapping
 
 from vespera_agent_spawner.adapters.launch import Launch
 from vespera_agent_spawner.backends.python.limits import apply
+from vespera_agent_spawner.backends.python.patience import Deadline
 from vespera_agent_spawner.backends.python.proc import start_clock, started
 from vespera_agent_spawner.backends.python.transcript import Transcript
 from vespera_agent_spawner.config import Limits
@@ -155,7 +156,7 @@ class ChildProcess:
             left = memoryview(data)[sent:]
             try:
                 for start in range(0, len(left), _WRITE_SIZE):
-                    async with asyncio.timeout(patience):
+                    async with Deadline(patience):
                         piece = left[start : start + _WRITE_SIZE]
                         await self._loop.sock_sendall(self._stdin, piece)
             except (asyncio.CancelledError, TimeoutError):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import signal
 
 from vespera_agent_spawner.backends.python.conversation import INTERRUPT_GRACE, Conversation
 from vespera_agent_spawner.backends.python.framing import Oversize
+from vespera_agent_spawner.backends.python.patience import Limit
 from vespera_agent_spawner.errors import AgentTimeout
 from vespera_agent_spawner.results import State
 
@@ -32,7 +32,7 @@ class Program(Conversation):
         self._idle.arm()
         watch = None
         if timeout is not None:
-            watch = self._loop.call_later(timeout, self.expire, "turn", timeout)
+            watch = Limit(timeout, self.expire, "turn", timeout)
         if prompt:
             # While it reads its input it may be done with it, or be ended.
             feeding = self._background(self._feed(prompt))
@@ -41,7 +41,7 @@ class Program(Conversation):
             self._process.end_input()
         self.when_ended(lambda: self._stop_clocks(watch))
 
-    def _stop_clocks(self, watch: asyncio.TimerHandle | None) -> None:
+    def _stop_clocks(self, watch: Limit | None) -> None:
         self._idle.disarm()
         if watch is not None:
             watch.cancel()

@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import dataclass
 
 from vespera_agent_spawner.adapters.claude_frames import Refused
+from vespera_agent_spawner.backends.python.patience import Deadline
 from vespera_agent_spawner.results import TurnResult
 
 __all__ = ["Turn"]
@@ -22,18 +23,14 @@ class Turn:
     expired: tuple[str, float] | None = None
     #: What the service answered instead of the model, when we stopped the turn for it.
     refused: Refused | None = None
-    clock: asyncio.Timeout | None = None
-    _left: float | None = None
+    clock: Deadline | None = None
 
     def hold(self) -> None:
         """The host decides about a tool: a person's time is not the agent's."""
-        when = None if self.clock is None else self.clock.when()
-        if self.clock is not None and when is not None:
-            self._left = when - asyncio.get_running_loop().time()
-            self.clock.reschedule(None)
+        if self.clock is not None:
+            self.clock.hold()
 
     def go_on(self) -> None:
         """It has decided: what was left of the turn's time runs on."""
-        left, self._left = self._left, None
-        if self.clock is not None and left is not None:
-            self.clock.reschedule(asyncio.get_running_loop().time() + left)
+        if self.clock is not None:
+            self.clock.go_on()
