@@ -2,7 +2,7 @@
 
 Makes `.venv` with nox, runs the sessions that a reviewer wants to see, ends with the README's own
 test command, and prints the seconds of every stage. Fails at the first failing stage, or when the
-whole took longer than an hour.
+whole took longer than `LIMIT_SECONDS`.
 """
 
 from __future__ import annotations
