@@ -153,9 +153,7 @@ async def lag_of_one(sup: spawner.Supervisor) -> float:
         adapter="raw", program=str(compiled("ticker")), args=("500", "2000")
     )
     agent = await sup.spawn(ticker)
-    lags = []
-    async for event in agent:
-        lags.append(time.time() - int((event.text or "0").split()[0]) / 1e9)
+    lags = [time.time() - int((event.text or "0").split()[0]) / 1e9 async for event in agent]
     return statistics.median(lags)
 
 
@@ -266,7 +264,7 @@ def main() -> None:
     parser.add_argument("--measure", action="store_true", help="one measurement and its numbers")
     arguments = parser.parse_args()
     if arguments.measure:
-        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         name, *words = arguments.keys
         numbers = [word if word.isalpha() or "_" in word else float(word) for word in words]
