@@ -51,6 +51,8 @@ pub enum Failure {
     Exited { code: i32, signal: i32 },
     /// It did not answer within this many seconds.
     Silent { seconds: f64 },
+    /// Its time was over before it was ready: `timeouts.total`, in seconds.
+    Late { seconds: f64 },
     /// It refused `initialize` with these words.
     Refused { message: String },
     /// The guardian is gone.

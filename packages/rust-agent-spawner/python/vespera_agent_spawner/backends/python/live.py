@@ -22,8 +22,15 @@ from vespera_agent_spawner.backends.python.event_queue import EventQueue
 from vespera_agent_spawner.backends.python.process import ChildProcess
 from vespera_agent_spawner.backends.python.program import Program
 from vespera_agent_spawner.backends.python.reactor import Reactor
+from vespera_agent_spawner.backends.python.stderr_tail import shown
 from vespera_agent_spawner.config import AgentConfig, Limits, Timeouts
-from vespera_agent_spawner.errors import AgentBusy, AgentError, AgentFailed, SpawnError
+from vespera_agent_spawner.errors import (
+    AgentBusy,
+    AgentError,
+    AgentFailed,
+    AgentTimeout,
+    SpawnError,
+)
 from vespera_agent_spawner.events import Event
 from vespera_agent_spawner.results import (
     AgentInfo,
@@ -80,6 +87,7 @@ class LivePythonSession:
         self._first_output: float | None = None
         self._ending: tuple[str, float] | None = None
         self._ready = False
+        self._late: AgentTimeout | None = None
         self._over = False
 
     # -- the reactor's thread --------------------------------------------------------------
@@ -113,12 +121,13 @@ class LivePythonSession:
             if self._ending is not None:
                 self._carry_out(*self._ending)
             if total is not None:
-                watch = loop.call_later(total, conversation.expire, "total", total)
+                watch = loop.call_later(total, self._expire, conversation, total)
             await conversation.initialize()
             self._ready = True
         except AgentFailed as error:
             self._fail(
-                SpawnError(
+                self._late
+                or SpawnError(
                     str(error),
                     program=self._launch.program,
                     stage="initialize",
@@ -139,6 +148,17 @@ class LivePythonSession:
             watch.cancel()
         self._over = True
         self.changed()
+
+    def _expire(self, conversation: Conversation, total: float) -> None:
+        if not self._ready:
+            self._late = AgentTimeout(
+                f"agent '{self.agent_id}': not ready within {total:g} s (timeouts.total; pid "
+                f"{self.pid}, {shown(self.stderr_tail)}); raise the limit",
+                which="total",
+                after=total,
+                context={"agent_id": self.agent_id, "stderr_tail": self.stderr_tail},
+            )
+        conversation.expire("total", total)
 
     def _fail(self, error: AgentError) -> None:
         self._failure = error
@@ -223,12 +243,13 @@ class LivePythonSession:
     def state(self) -> State:
         if self._failure is not None:
             return State.SPAWN_FAILED
-        if self._conversation is None:
+        if self._conversation is None or not self._ready:
+            # An end that comes before it was ready is told as the failure that it is.
             return State.STARTING
         state = self._conversation.state
         if state.is_over and not self._over:
             # The process is gone, but what it said last is still on its way.
-            return State.DRAINING if self._ready else State.STARTING
+            return State.DRAINING
         if state is State.READY and (
             self._in_turn or not self._talks or self._config.prompt is not None
         ):
