@@ -153,10 +153,7 @@ async def lag_of_one(sup: spawner.Supervisor) -> float:
         adapter="raw", program=str(compiled("ticker")), args=("500", "2000")
     )
     agent = await sup.spawn(ticker)
-    lags = [
-        time.time() - int((event.text or "0").split()[0]) / 1e9  # each when it comes
-        async for event in agent
-    ]
+    lags = [time.time() - int((event.text or "0").split()[0]) / 1e9 async for event in agent]
     return statistics.median(lags)
 
 

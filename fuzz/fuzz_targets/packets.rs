@@ -3,7 +3,9 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use vespera_guardian::{INHERIT, Limits, Order, REPORT, Report, SPAWN_HEADER, Spawn, read_hello};
+use vespera_guardian::{
+    Environment, INHERIT, Limits, Order, REPORT, Report, SPAWN_HEADER, Spawn, read_hello,
+};
 
 fuzz_target!(|bytes: &[u8]| {
     if let Some(report) = Report::decode(bytes) {
@@ -29,7 +31,14 @@ fn same(spawn: &Spawn<'_>) {
     let all: Vec<&[u8]> = spawn.strings.split(|byte| *byte == 0).collect();
     let (argc, envc) = (spawn.argc as usize, spawn.envc as usize);
     assert_eq!(all.len(), argc + envc + 1);
-    let (header, strings) = spawn.encode(&all[..argc], &all[argc..argc + envc]);
+    // What we encode always has a mark, and an equals sign in each entry behind it.
+    let [mark, entries @ ..] = &all[argc..argc + envc] else {
+        return;
+    };
+    if !entries.iter().all(|entry| entry.contains(&b'=')) {
+        return;
+    }
+    let (header, strings) = spawn.encode(&all[..argc], &environment_of(entries), mark);
     let again = Spawn::decode(&header, &strings).expect("our own packet");
     assert_eq!(again.strings, spawn.strings);
     assert_eq!(
@@ -37,6 +46,18 @@ fn same(spawn: &Spawn<'_>) {
         (spawn.program, spawn.directory)
     );
     assert_eq!((again.cgroup, again.limits), (spawn.cgroup, spawn.limits));
+}
+
+fn environment_of(entries: &[&[u8]]) -> Environment {
+    let mut environment = Environment::default();
+    for entry in entries {
+        let mut parts = entry.splitn(2, |byte| *byte == b'=');
+        environment.push(
+            parts.next().unwrap_or_default(),
+            parts.next().unwrap_or_default(),
+        );
+    }
+    environment
 }
 
 /// A request made from the bytes arrives, unless a text of it holds what no text may.
@@ -60,7 +81,7 @@ fn made(bytes: &[u8]) {
         strings: b"",
     };
     let (argv, environment) = argv.split_at(argv.len().div_ceil(2));
-    let (header, strings) = spawn.encode(argv, environment);
+    let (header, strings) = spawn.encode(argv, &environment_of(environment), b"MARK=1");
     let rooted = |path: &[u8]| path.first() == Some(&b'/');
     let legal = !bytes.contains(&0)
         && !argv.is_empty()
@@ -76,7 +97,7 @@ fn made(bytes: &[u8]) {
         );
         assert_eq!(
             (read.argc as usize, read.envc as usize),
-            (argv.len(), environment.len())
+            (argv.len(), environment.len() + 1)
         );
     } else if let Some(read) = read {
         // A NUL in a text shifts the others; whatever comes out still has its whole shape.

@@ -86,6 +86,14 @@ impl Subject<'_> {
                 "write",
                 *seconds,
             ),
+            Failure::Late { seconds } => Error::timeout(
+                format!(
+                    "agent '{agent_id}': not ready within {seconds} s (timeouts.total; pid {pid}, {words}); \
+                     raise the limit"
+                ),
+                "total",
+                *seconds,
+            ),
             Failure::GuardianLost => Error::new(
                 ErrorCode::AgentFailed,
                 format!(

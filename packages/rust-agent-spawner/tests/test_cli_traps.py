@@ -340,6 +340,12 @@ def test_a_limit_of_a_turn_ends_the_tree_and_not_just_its_first_process(fleet: F
     asyncio.run(main())
 
 
+def test_a_total_limit_that_passes_while_it_starts_is_told_as_that(fleet: Fleet) -> None:
+    [result] = run(fleet, fleet.config("echo", how="silent", timeouts={"total": 0.1}))
+    assert result.outcome is Outcome.TIMED_OUT
+    assert "timeouts.total" in str(result.error)
+
+
 def test_a_session_knows_where_it_moved(fleet: Fleet) -> None:
     async def main() -> None:
         async with fleet.supervisor() as sup:

@@ -66,8 +66,11 @@ def never_started(error: BaseException, backend: str, containment: str) -> RunRe
     """The result of an agent whose process never was, or never was ready."""
     tail = error.stderr_tail if isinstance(error, AgentError) else ""
     auth = isinstance(error, AgentError) and error.code == "auth_failed"
+    outcome = Outcome.AUTH_FAILED if auth else Outcome.SPAWN_FAILED
+    if isinstance(error, AgentTimeout) and error.which == "total":
+        outcome = Outcome.TIMED_OUT
     return RunResult(
-        outcome=Outcome.AUTH_FAILED if auth else Outcome.SPAWN_FAILED,
+        outcome=outcome,
         result=None,
         session_id="",
         exit=None,

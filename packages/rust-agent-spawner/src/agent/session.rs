@@ -390,6 +390,10 @@ impl Session {
                 Clock::Total => {
                     let seconds = self.timeouts.total.unwrap_or_default().as_secs_f64();
                     self.expired.get_or_insert(("total", seconds));
+                    if !self.greeted {
+                        self.shared
+                            .change(|view| view.failure = Some(Failure::Late { seconds }));
+                    }
                     self.kill("total time-out", out);
                 }
                 Clock::Write => {

@@ -102,6 +102,8 @@ pub enum Failure {
     Silent { seconds: f64 },
     /// It took none of its input for this many seconds.
     Deaf { seconds: f64 },
+    /// Its time was over before it was ready: `timeouts.total`, in seconds.
+    Late { seconds: f64 },
     /// It refused `initialize` with these words.
     Refused { message: String },
     /// The guardian is gone.

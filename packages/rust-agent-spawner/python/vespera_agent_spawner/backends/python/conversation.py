@@ -103,6 +103,9 @@ class Conversation(Life):
             raise
         except BaseException:
             await self._end_for("initialize failed")
+            late = self.timed_out()
+            if late is not None:
+                raise late from None
             raise
         self._begin()
 

@@ -1,0 +1,88 @@
+//! What an agent is started with, as Python gives it: settings and environments that serve many
+//! agents, and what is each one's own.
+
+use super::seconds;
+use crate::agent::{Plan, adapter};
+use crate::config::{self, AgentConfig};
+use crate::handle::Launch;
+use pyo3::prelude::*;
+use serde_json::Value;
+use std::sync::Arc;
+use vespera_guardian::Environment;
+
+/// What of a configuration the engine decides by, read and checked once for many agents.
+#[pyclass(frozen, name = "Settings", module = "vespera_agent_spawner._native")]
+pub(super) struct PySettings {
+    config: AgentConfig,
+}
+
+#[pymethods]
+impl PySettings {
+    #[new]
+    fn new(config_json: &str) -> PyResult<Self> {
+        Ok(Self {
+            config: config::read(config_json)?,
+        })
+    }
+}
+
+/// An environment, encoded once for many agents.
+#[pyclass(frozen, name = "Environment", module = "vespera_agent_spawner._native")]
+pub(super) struct PyEnvironment {
+    inner: Arc<Environment>,
+}
+
+#[pymethods]
+impl PyEnvironment {
+    #[new]
+    fn new(entries: Vec<(Vec<u8>, Vec<u8>)>) -> Self {
+        let mut environment = Environment::default();
+        for (name, value) in entries {
+            environment.push(&name, &value);
+        }
+        Self {
+            inner: environment.into(),
+        }
+    }
+}
+
+/// Who the agent is (its id, its session's), its argv and its directory.
+pub(super) type Identity = (String, String, Vec<Vec<u8>>, Vec<u8>);
+
+/// What the agent's own configuration does not say: seconds that the host's death leaves it, the
+/// delegated cgroup in which it gets one of its own, and the path of its transcript.
+pub(super) type Around = (f64, Option<Vec<u8>>, Option<Vec<u8>>);
+
+/// What to start, in the terms of the engine.
+pub(super) fn launch_of(
+    settings: &PySettings,
+    environment: &PyEnvironment,
+    identity: Identity,
+    around: Around,
+) -> PyResult<(Launch, Plan)> {
+    let config = &settings.config;
+    let (agent_id, session_id, argv, directory) = identity;
+    let (grace, cgroup, transcript) = around;
+    let grace = seconds(grace, "host_death_grace")?.as_millis();
+    let launch = Launch {
+        agent_id,
+        session_id,
+        argv,
+        environment: Arc::clone(&environment.inner),
+        directory,
+        timeouts: config::timeouts(config),
+        limits: config::kernel_limits(config),
+        host_death_grace_ms: u32::try_from(grace).unwrap_or(u32::MAX),
+        cgroup,
+        ceilings: config::ceilings(config),
+        overflow: config::overflow(config),
+        output_limit: config::output_limit(config),
+        transcript,
+    };
+    let plan = Plan {
+        adapter: adapter::named(config.adapter),
+        agents: config.agents.clone().map(Value::Object),
+        ..Plan::default()
+    };
+    Ok((launch, plan))
+}
