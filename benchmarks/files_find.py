@@ -32,16 +32,25 @@ def report(task: str, found: dict[str, list[Sample]]) -> None:
         )
 
 
+def here(works: dict[str, finding.Work]) -> dict[str, finding.Work]:
+    """The works of those who are installed."""
+    return {
+        name: work
+        for name, work in works.items()
+        if name not in finding.PEERS or finding.installed(finding.PEERS[name])
+    }
+
+
 def table(rounds: int, small: bool) -> None:
-    """Every work by everybody."""
+    """Every work by everybody who is there."""
     head = f"{'work':<22}{'who':<9}{'results':>9}{'ms':>10}{'wall x':>8}{'spread':>14}{'CPU x':>8}"
     print(f"{head}\n{'-' * len(head)}")
     sources = trees.sources(500 if small else 5000)
     for task, works in finding.SEARCHES.items():
-        report(task, finding.ratios(works, sources, rounds))
+        report(task, finding.ratios(here(works), sources, rounds))
     names = trees.names(5000 if small else 100_000)
     for task, works in finding.WALKS.items():
-        report(task, finding.ratios(works, names, rounds))
+        report(task, finding.ratios(here(works), names, rounds))
 
 
 # Peak memory is that of a process, so each size has its own.
@@ -102,10 +111,11 @@ def main() -> None:
     if arguments.growth:
         growth(3, (10_000, 1_000_000))
         return
-    try:
-        print(f"{finding.version('rg')} · {finding.version('fd')}")
-    except FileNotFoundError as error:
-        sys.exit(str(error))
+    for name in finding.PEERS.values():
+        try:
+            print(finding.version(name))
+        except FileNotFoundError as error:
+            print(error)
     table(2 if arguments.smoke else arguments.rounds, arguments.smoke)
 
 

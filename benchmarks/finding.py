@@ -28,6 +28,8 @@ Work = Callable[[Path], int]
 # Debian calls the program by another name, as `fd` was taken.
 PROGRAMS = {"rg": ("rg",), "fd": ("fd", "fdfind")}
 INSTALL = {"rg": "ripgrep", "fd": "fd-find"}
+# Their names in the table.
+PEERS = {"ripgrep": "rg", "fd": "fd"}
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,11 @@ class Sample:
     wall: float
     cpu: float
     results: int
+
+
+def installed(name: str) -> bool:
+    """Whether a peer is there."""
+    return any(shutil.which(candidate) for candidate in PROGRAMS[name])
 
 
 def program(name: str) -> str:

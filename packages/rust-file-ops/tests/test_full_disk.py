@@ -117,11 +117,14 @@ def test_a_full_disk_leaves_the_old_content_and_no_new_file(
     assert caught.value.filename == str(small_disk / "old")
     items = [(small_disk / name, b"n" * too_much) for name in ("old", "new")]
     for atomic in (True, False):
-        for one in ops.write_files([*items, (small_disk / "small", b"s")], atomic=atomic)[:2]:
+        done = ops.write_files([*items, (small_disk / "small", b"s")], atomic=atomic)
+        for one in done[:2]:
             assert isinstance(one.error, OSError)
             assert one.error.errno == errno.ENOSPC
-        assert sorted(os.listdir(small_disk)) == ["old", "small"]
-        (small_disk / "small").unlink()
+        # Written at the same time, the small one may find that the others hold the last room.
+        small = ["small"] if done[2].ok else []
+        assert sorted(os.listdir(small_disk)) == ["old", *small]
+        (small_disk / "small").unlink(missing_ok=True)
     assert (small_disk / "old").read_bytes() == b"o" * 1000
 
 

@@ -44,7 +44,10 @@ CALLS: dict[str, tuple[Any, ...]] = {
     "multi_edit_file": ([("secret", "x")],),
 }
 # These take something else than one path, and have tests of their own.
-OTHERS = {"chunk_text", "glob_files", "hash_files", "list_directory", "read_files", "write_files"}
+OTHERS = {
+    *("chunk_text", "count_matches", "glob_files", "hash_files", "list_directory", "read_files"),
+    *("search_files", "search_text", "walk", "write_files"),
+}
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -49,12 +50,20 @@ def serve(flags: Flags, log_level: str) -> int:
         # No file of the project: callers may write there, and would limit themselves.
         server = VesperaServer(server_options(flags, load_settings(project=False).values.serve))
         _log_to_stderr(log_level, server.policy.redactor)
-        work = server.run_stdio() if server.options.http is None else server.run_http()
-        return asyncio.run(work)
+        return asyncio.run(_until_the_end(server))
     except (AgentError, OSError) as error:
         remedy = f"; {error.remedy}" if isinstance(error, ConfigError) else ""
         print(f"vespera serve: {Redactor().text(f'{error}{remedy}')}", file=sys.stderr)
         return 2
+
+
+async def _until_the_end(server: VesperaServer) -> int:
+    code = await (server.run_stdio() if server.options.http is None else server.run_http())
+    if code:
+        # Asked once more while the last threads end: the exit code stays what it is.
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
+    return code
 
 
 def server_options(flags: Flags, settings: Mapping[str, Any]) -> ServerOptions:
