@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import nox
@@ -25,6 +26,7 @@ nox.options.sessions = ["lint", "typecheck", "test"]
 ROOT = Path(__file__).parent
 RUST_PACKAGES = ("rust-agent-spawner", "rust-file-ops")
 PACKAGES = (*RUST_PACKAGES, "vespera-server")
+BENCH_TABLES = ("agents", "files", "files_find")
 MATRIX = ("3.11", "3.12", "3.13", "3.14", "3.15", "3.14t", "3.15t")
 
 
@@ -161,7 +163,10 @@ def typecheck(session: nox.Session) -> None:
     install_editable(session)
     config = f"--config-file={ROOT / 'pyproject.toml'}"
     session.run("mypy", config, "noxfile.py")
-    for folder in (ROOT / "packaging", ROOT / "benchmarks", ROOT / "fuzz", ROOT / "tests"):
+    # One run per folder of tests: each has a conftest of its own.
+    tests = sorted(folder for folder in (ROOT / "tests").iterdir() if folder.is_dir())
+    others = [ROOT / name for name in ("packaging", "benchmarks", "examples", "fuzz")]
+    for folder in (*others, *tests):
         if any(folder.rglob("*.py")):
             session.run("mypy", config, str(folder))
     for folder in packages():
@@ -194,13 +199,21 @@ def build(session: nox.Session) -> None:
     session.run("python", "packaging/prove_sdists.py", str(dist), env=env)
 
 
+def bench_tables(words: Sequence[str]) -> list[tuple[str, Sequence[str]]]:
+    """The tables and what each is told: all words to the one that the first names, else to all."""
+    if words and words[0] in BENCH_TABLES:
+        return [(words[0], words[1:])]
+    return [(table, words) for table in BENCH_TABLES]
+
+
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Release build; asv's suites once, then one table of both backends and the peers."""
+    """Release build, then the tables of both backends and the peers, or the one that is named."""
     install_pins(session, "bench")
     install_editable(session, profile="release")
     session.run("asv", "check", "--environment=existing:python")
-    session.run("python", "-m", "benchmarks.agents", *session.posargs)
+    for table, options in bench_tables(session.posargs):
+        session.run("python", "-m", f"benchmarks.{table}", *options)
 
 
 @nox.session
@@ -214,7 +227,8 @@ def bench_smoke(session: nox.Session) -> None:
     session.run(
         "asv", "run", "--environment=existing:python", "--quick", "--dry-run", "--show-stderr"
     )
-    session.run("python", "-m", "benchmarks.agents", "--smoke")
+    for table, options in bench_tables(["--smoke"]):
+        session.run("python", "-m", f"benchmarks.{table}", *options)
 
 
 @nox.session
@@ -228,6 +242,17 @@ def chaos(session: nox.Session) -> None:
     install_editable(session)
     cargo(session, "build", "--release", "--quiet", "--package", "vespera-chaos")
     session.run("python", "chaos/report.py", *(session.posargs or ["--minutes", "1"]))
+
+
+@nox.session
+def run_kills(session: nox.Session) -> None:
+    """Kill `vespera run` at random moments and resume it; adds to chaos/run_ledger.jsonl.
+
+    `--kills N --jobs J`, `--real` for the real CLI, `--report` only reads the ledger.
+    """
+    install_pins(session, "test")
+    install_editable(session)
+    session.run("python", "chaos/run_kills.py", *session.posargs)
 
 
 @nox.session
@@ -260,10 +285,16 @@ def demo(session: nox.Session) -> None:
 
 @nox.session
 def docs(session: nox.Session) -> None:
-    """Run what the documents show: the snippets and commands of docs/architecture-map.md."""
+    """Run what the documents show: snippets and commands of every page and README."""
     install_pins(session, "test")
     install_editable(session)
-    session.run("python", "-m", "pytest", "tests/repo/test_architecture_map.py", *session.posargs)
+    shown = (
+        "repo/test_architecture_map.py",
+        "real_cli/test_how_tos.py",
+        "real_cli/test_readmes.py",
+    )
+    pages = (*(f"tests/{name}" for name in shown), "tests/docs")
+    session.run("python", "-m", "pytest", *pages, *session.posargs)
 
 
 @nox.session

@@ -2,7 +2,7 @@
 
 Makes `.venv` with nox, runs the sessions that a reviewer wants to see, ends with the README's own
 test command, and prints the seconds of every stage. Fails at the first failing stage, or when the
-whole took longer than an hour.
+whole took longer than `LIMIT_SECONDS`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ NOX = ".venv/bin/nox"
 SESSIONS = ("lint", "typecheck", "test_pure", "build", "bench_smoke")
 CHAOS = [NOX, "-s", "chaos", "--", "--smoke"]
 SOAK = [NOX, "-s", "soak", "--", "--smoke"]
-LIMIT_SECONDS = 3600.0
+LIMIT_SECONDS = 5000.0
 
 
 def readme_test_command() -> list[str]:

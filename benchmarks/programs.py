@@ -15,10 +15,14 @@ FLAGS = {"noop": ["-static"]}
 PEERS = Path(__file__).resolve().parent / "peers"
 
 
-def compiled(name: str) -> Path:
-    """Path of the program made from `peers/NAME.c`; raises FileNotFoundError without a compiler."""
+def compiled(name: str, *options: str) -> Path:
+    """Path of the program made from `peers/NAME.c`; raises FileNotFoundError without a compiler.
+
+    With the options `-shared -fPIC` it is a library.
+    """
     source = PEERS / f"{name}.c"
-    digest = hashlib.sha256(source.read_bytes()).hexdigest()[:16]
+    flags = (*FLAGS.get(name, ()), *options)
+    digest = hashlib.sha256(source.read_bytes() + repr(flags).encode()).hexdigest()[:16]
     folder = Path(tempfile.gettempdir()) / f"vespera-bench-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
     program = folder / f"{name}-{digest}"
@@ -27,8 +31,6 @@ def compiled(name: str) -> Path:
         if compiler is None:
             raise FileNotFoundError("no C compiler (cc, gcc, clang) on PATH; the floor needs one")
         making = program.with_suffix(f".{os.getpid()}")
-        subprocess.run(
-            [compiler, "-O2", *FLAGS.get(name, ()), "-o", str(making), str(source)], check=True
-        )
+        subprocess.run([compiler, "-O2", *flags, "-o", str(making), str(source)], check=True)
         making.rename(program)
     return program

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
+import subprocess
+import sys
 import tempfile
+import threading
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
+from mcp import Client, StdioServerParameters
+from mcp.client.streamable_http import streamable_http_client
 
 import vespera_agent_spawner as spawner
 from vespera_agent_spawner import AgentConfig
@@ -127,3 +135,109 @@ def configure(claude: str, model: ScriptedModel, place: Surroundings) -> Callabl
         )
 
     return make
+
+
+class Serving:
+    """`vespera serve` in a process of its own, reached as the test's transport says."""
+
+    def __init__(
+        self, transport: str, claude: str, backend: str, model: ScriptedModel, place: Surroundings
+    ) -> None:
+        self.transport = transport
+        self.place = place
+        self.environment = place.environment(model.base_url) | {
+            "PYTHONPATH": os.environ.get("PYTHONPATH", "")
+        }
+        self.command = [
+            *(sys.executable, "-m", "vespera_server", "serve", "--claude", claude),
+            *("--root", str(place.work), "--backend", backend),
+            # What the agents need besides the usual groups, so that they stay on loopback.
+            *("--pass-env", "DISABLE_AUTOUPDATER"),
+        ]
+        self.token_file = place.root / "token"
+        self.stderr = ""
+        self.process: subprocess.Popen[str] | None = None
+
+    @contextlib.asynccontextmanager
+    async def client(
+        self, *flags: str, mode: str = "auto", **settings: Any
+    ) -> AsyncIterator[Client]:
+        """A client of a new server; both end with the block."""
+        if self.transport == "stdio":
+            with (self.place.root / "stderr").open("w+") as log:
+                async with Client(self.stdio(*flags, log=log), mode=mode, **settings) as client:
+                    yield client
+                log.seek(0)
+                self.stderr = log.read()
+            return
+        with self.http(*flags) as url:
+            async with self.client_of(url, mode=mode, **settings) as client:
+                yield client
+
+    def stdio(self, *flags: str, log: Any = sys.stderr) -> Any:
+        """The SDK's stdio transport to a new server."""
+        from mcp import stdio_client
+
+        command, *arguments = self.command
+        parameters = StdioServerParameters(
+            command=command, args=[*arguments, *flags], env=self.environment, cwd=self.place.root
+        )
+        return stdio_client(parameters, errlog=log)
+
+    @contextlib.contextmanager
+    def http(self, *flags: str) -> Iterator[str]:
+        """A server on a free port; its address."""
+        command = [*self.command, "--http", "127.0.0.1:0", "--token-file", str(self.token_file)]
+        with subprocess.Popen(
+            [*command, *flags],
+            env=self.environment,
+            cwd=self.place.root,
+            stdin=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process:
+            self.process = process
+            assert process.stderr is not None
+            lines: list[str] = []
+            try:
+                for line in process.stderr:
+                    lines.append(line)
+                    if found := re.search(r"http://\S+/mcp", line):
+                        break
+                else:
+                    pytest.fail("".join(lines))
+                rest = threading.Thread(target=lambda: lines.extend(process.stderr or ()))
+                rest.start()
+                yield found[0]
+            finally:
+                process.terminate()
+                process.wait(30)
+                rest.join()
+                self.stderr = "".join(lines)
+
+    @contextlib.asynccontextmanager
+    async def client_of(
+        self, url: str, *, token: str | None = None, mode: str = "auto", **settings: Any
+    ) -> AsyncIterator[Client]:
+        """A client of a server that runs."""
+        token = self.token_file.read_text().strip() if token is None else token
+        headers = {"Authorization": f"Bearer {token}"}
+        async with (
+            httpx2.AsyncClient(headers=headers, timeout=60, trust_env=False) as web,
+            Client(streamable_http_client(url, http_client=web), mode=mode, **settings) as client,
+        ):
+            yield client
+
+
+@pytest.fixture(params=["stdio", "http"])
+def transport(request: pytest.FixtureRequest) -> str:
+    """Each transport in turn."""
+    return str(request.param)
+
+
+@pytest.fixture
+def serving(
+    transport: str, claude: str, backend: str, model: ScriptedModel, place: Surroundings
+) -> Serving:
+    """`vespera serve`, not yet started."""
+    return Serving(transport, claude, backend, model, place)

@@ -17,7 +17,10 @@ pytestmark = pytest.mark.claude
 ROOT = Path(__file__).resolve().parent.parent.parent
 SNIPPETS = [
     pytest.param(snippet, id=f"{readme}-{number}")
-    for readme in ("README.md", "packages/rust-agent-spawner/README.md")
+    for readme in (
+        *("README.md", "packages/rust-agent-spawner/README.md"),
+        "packages/vespera-server/README.md",
+    )
     for number, snippet in enumerate(
         re.findall(r"^```python\n(.*?)^```", (ROOT / readme).read_text("utf-8"), re.M | re.S)
     )
@@ -46,4 +49,5 @@ def test_a_snippet_runs(
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert "completed" in done.stdout
+    if "print(" in snippet:
+        assert "completed" in done.stdout

@@ -15,6 +15,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
+use rustix::buffer::spare_capacity;
 use rustix::fs::{
     AtFlags, CWD, Mode, OFlags, XattrFlags, fgetxattr, flistxattr, fsetxattr, openat, readlinkat,
     renameat, unlinkat,
@@ -85,6 +86,23 @@ type Attribute = (CString, Vec<u8>);
 
 /// Linux allows neither a list of names nor a value to be longer.
 const MAX_ATTRIBUTES: usize = 1 << 16;
+const FEW_ATTRIBUTES: usize = 1 << 8;
+
+/// Ask with little room, which nearly always does, then with all that there can be: the system
+/// makes room for as much as it is asked for, each time.
+fn grown(
+    room: &mut Vec<u8>,
+    ask: impl Fn(&mut Vec<u8>) -> rustix::io::Result<usize>,
+) -> rustix::io::Result<usize> {
+    room.reserve_exact(FEW_ATTRIBUTES);
+    match ask(room) {
+        Err(Errno::RANGE) => {
+            room.reserve_exact(MAX_ATTRIBUTES);
+            ask(room)
+        }
+        outcome => outcome,
+    }
+}
 
 /// The directory of the file to replace, open, and its name there.
 struct Target {
@@ -118,19 +136,22 @@ impl Target {
         let Ok(file) = openat(&self.directory, self.name.as_os_str(), flags, Mode::empty()) else {
             return Vec::new();
         };
-        let mut names = vec![0; MAX_ATTRIBUTES];
-        let length = flistxattr(&file, &mut names).unwrap_or(0);
-        let mut found = Vec::new();
-        if length == 0 {
-            return found;
+        let mut names = Vec::new();
+        if grown(&mut names, |room| flistxattr(&file, spare_capacity(room))).is_err() {
+            return Vec::new();
         }
-        let mut value = vec![0; MAX_ATTRIBUTES];
-        for name in names[..length].split_inclusive(|&byte| byte == 0) {
+        let mut found = Vec::new();
+        for name in names.split_inclusive(|&byte| byte == 0) {
             let Ok(name) = CStr::from_bytes_with_nul(name) else {
                 continue;
             };
-            if let Ok(size) = fgetxattr(&file, name, &mut value) {
-                found.push((name.to_owned(), value[..size].to_vec()));
+            let mut value = Vec::new();
+            if grown(&mut value, |room| {
+                fgetxattr(&file, name, spare_capacity(room))
+            })
+            .is_ok()
+            {
+                found.push((name.to_owned(), value));
             }
         }
         found

@@ -6,6 +6,8 @@ use std::path::Path;
 
 use vespera_error::{Error, ErrorCode};
 
+use crate::text::Encoding;
+
 /// Attach verb and path to a failure of the system: the number alone helps nobody.
 pub(crate) fn failed<'a>(
     operation: &'static str,
@@ -28,6 +30,35 @@ pub(crate) fn not_utf8(path: &Path, offset: usize) -> Error {
     Error::new(ErrorCode::Encoding, message)
         .with("path", path.to_string_lossy())
         .with("offset", offset)
+}
+
+/// The content stops being text in that encoding at byte `offset`.
+pub(crate) fn not_text(path: &Path, encoding: Encoding, offset: usize) -> Error {
+    match encoding {
+        Encoding::Utf16Le | Encoding::Utf16Be => {
+            let message = format!(
+                "{}: not valid UTF-16 at byte {offset}; read it as bytes with read_file",
+                path.display()
+            );
+            Error::new(ErrorCode::Encoding, message)
+                .with("path", path.to_string_lossy())
+                .with("encoding", encoding.name())
+                .with("offset", offset)
+        }
+        _ => not_utf8(path, offset),
+    }
+}
+
+/// The file, of `size` bytes if that is known, is over the limit of the call.
+pub(crate) fn over_limit(path: &Path, size: Option<u64>, limit: u64) -> Error {
+    let message = format!(
+        "{}: more than max_bytes={limit} would be read; raise it, or read a part with read_lines",
+        path.display()
+    );
+    Error::new(ErrorCode::FileTooLarge, message)
+        .with("path", path.to_string_lossy())
+        .with("size", size)
+        .with("limit", limit)
 }
 
 /// The file says it has `size` bytes, and no room can be had for them.

@@ -19,16 +19,25 @@
 //! ```
 
 pub mod atomic;
+pub mod batch;
+pub mod chunk;
 pub mod edit;
 mod error;
 pub mod glob;
 pub mod hash;
+mod ignore;
 pub mod info;
+pub mod lines;
 mod open;
 pub mod place;
 pub mod read;
+pub mod rewrite;
 pub mod root;
+pub mod search;
 mod temporary;
+pub mod text;
+pub mod turns;
+pub mod walk;
 pub mod write;
 
 #[cfg(feature = "python")]
@@ -42,9 +51,15 @@ pub use vespera_error::{Error, Result};
 #[pyo3::pymodule(gil_used = false)]
 mod _native {
     #[pymodule_export]
+    use crate::python::batch::{hash_files, read_files, write_files};
+    #[pymodule_export]
+    use crate::python::find::{Finding, search_files, search_text, walk};
+    #[pymodule_export]
+    use crate::python::text::{chunk_text, read_lines, read_text, replace_file, write_text};
+    #[pymodule_export]
     use crate::python::{
-        Root, append_file, build_info, count_replacements, edit, get_file_info, glob_files,
-        hash_file, list_directory, read_file, read_file_lines, read_file_string, write_file,
-        write_file_atomic, write_file_string,
+        Root, append_file, build_info, count_replacements, edit, file_info, get_file_info,
+        glob_files, hash_file, list_directory, read_file, read_file_lines, read_file_string,
+        write_file, write_file_atomic, write_file_string,
     };
 }

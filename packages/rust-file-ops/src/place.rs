@@ -93,6 +93,14 @@ impl<'a> Place<'a> {
         }
     }
 
+    /// What stands at the path itself, a symlink at its end not followed.
+    pub(crate) fn metadata_of_link(&self) -> Result<Metadata> {
+        match self.root {
+            None => std::fs::symlink_metadata(self.path).map_err(failed("stat", self.path)),
+            Some(root) => root.metadata_of_link(self.path),
+        }
+    }
+
     /// The names in this directory. One whose kind cannot be told has vanished and is left out.
     pub(crate) fn list(&self) -> Result<Vec<(OsString, Kind)>> {
         use rustix::fs::FileType;

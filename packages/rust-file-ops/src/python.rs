@@ -18,39 +18,50 @@ use pyo3::types::{PyBytes, PyDict};
 use vespera_error::Error;
 
 use crate::NotRegular;
-use crate::edit::{Edit, Expect, Position};
+use crate::edit::{Edit, Position};
 use crate::hash::Algorithm;
 use crate::place::Place;
 
+pub(crate) mod batch;
+mod content;
+pub(crate) mod find;
+pub(crate) mod text;
+
 #[pyfunction]
-#[pyo3(signature = (path, root=None))]
+#[pyo3(signature = (path, root=None, max_bytes=None))]
 pub(crate) fn read_file<'py>(
     py: Python<'py>,
     path: PathBuf,
     root: Option<&Root>,
+    max_bytes: Option<u64>,
 ) -> PyResult<Bound<'py, PyBytes>> {
-    let content = run(py, || crate::read::read_file(at(root, &path)))?;
-    Ok(PyBytes::new(py, &content))
+    content::read(py, at(root, &path), max_bytes)
 }
 
 #[pyfunction]
-#[pyo3(signature = (path, root=None))]
+#[pyo3(signature = (path, root=None, max_bytes=None))]
 pub(crate) fn read_file_string(
     py: Python<'_>,
     path: PathBuf,
     root: Option<&Root>,
+    max_bytes: Option<u64>,
 ) -> PyResult<String> {
-    run(py, || crate::read::read_file_string(at(root, &path)))
+    run(py, || {
+        crate::read::read_file_string_up_to(at(root, &path), max_bytes)
+    })
 }
 
 #[pyfunction]
-#[pyo3(signature = (path, root=None))]
+#[pyo3(signature = (path, root=None, max_bytes=None))]
 pub(crate) fn read_file_lines(
     py: Python<'_>,
     path: PathBuf,
     root: Option<&Root>,
+    max_bytes: Option<u64>,
 ) -> PyResult<Vec<String>> {
-    run(py, || crate::read::read_file_lines(at(root, &path)))
+    run(py, || {
+        crate::read::read_file_lines_up_to(at(root, &path), max_bytes)
+    })
 }
 
 #[pyfunction]
@@ -104,15 +115,17 @@ pub(crate) fn write_file_atomic(
 }
 
 #[pyfunction]
-#[pyo3(signature = (directory, pattern, root=None))]
+#[pyo3(signature = (directory, pattern, gitignore, root=None))]
 pub(crate) fn glob_files(
     py: Python<'_>,
     directory: PathBuf,
     pattern: OsString,
+    gitignore: bool,
     root: Option<&Root>,
 ) -> PyResult<Vec<OsString>> {
     run(py, || {
-        let found = crate::glob::glob_files(at(root, &directory), &pattern)?;
+        let found =
+            crate::glob::glob_files(root.map(|root| &root.0), &directory, &pattern, gitignore)?;
         Ok(found.into_iter().map(PathBuf::into_os_string).collect())
     })
 }
@@ -128,12 +141,45 @@ pub(crate) fn get_file_info(
     Ok((info.size, info.is_file, info.is_dir))
 }
 
+/// What a path is: size, kind, mode, time of change, whether it is a symlink, links, inode, device,
+/// owner and group.
+#[pyfunction]
+#[pyo3(signature = (path, follow_symlinks, root=None))]
+pub(crate) fn file_info(
+    py: Python<'_>,
+    path: PathBuf,
+    follow_symlinks: bool,
+    root: Option<&Root>,
+) -> PyResult<InfoOutcome> {
+    let info = run(py, || {
+        crate::info::file_info(at(root, &path), follow_symlinks)
+    })?;
+    Ok((
+        info.size,
+        info.kind,
+        info.mode,
+        info.modified_ns,
+        info.is_symlink,
+        info.links,
+        info.inode,
+        info.device,
+        info.uid,
+        info.gid,
+    ))
+}
+
+type InfoOutcome = (u64, &'static str, u32, i128, bool, u64, u64, u64, u32, u32);
+
 /// Whether these edits can be made, and what they do; `write` makes them.
 ///
-/// Gives the places of each edit (byte, character, line), the diff, the size afterwards and the
-/// time of change in nanoseconds.
+/// Gives the places of each edit (byte, character, line), the diff, the size afterwards, the time of
+/// change in nanoseconds, and whether the diff is all there.
 #[pyfunction]
-#[pyo3(signature = (path, edits, modified_ns, sha256, write, root=None))]
+#[pyo3(signature = (path, edits, modified_ns, sha256, write, root=None, encoding=None))]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "what an edit is asked, one by one"
+)]
 pub(crate) fn edit(
     py: Python<'_>,
     path: PathBuf,
@@ -142,6 +188,7 @@ pub(crate) fn edit(
     sha256: Option<String>,
     write: bool,
     root: Option<&Root>,
+    encoding: Option<&str>,
 ) -> PyResult<EditOutcome> {
     let edits: Vec<Edit> = edits
         .into_iter()
@@ -151,13 +198,10 @@ pub(crate) fn edit(
             replace_all,
         })
         .collect();
-    let expect = match (modified_ns, sha256) {
-        (Some(time), _) => Expect::ModifiedNs(time),
-        (None, Some(hash)) => Expect::Sha256(hash),
-        (None, None) => Expect::Anything,
-    };
+    let expect = text::expect_of(modified_ns, sha256);
+    let encoding = text::encoding_of(encoding)?;
     let done = run(py, || {
-        crate::edit::edit(at(root, &path), &edits, &expect, write)
+        crate::edit::edit(at(root, &path), &edits, &expect, encoding, write)
     })?;
     let places = |each: Vec<Position>| {
         each.into_iter()
@@ -169,30 +213,36 @@ pub(crate) fn edit(
         done.diff,
         done.size,
         done.modified_ns,
+        done.diff_complete,
     ))
 }
 
-type EditOutcome = (Vec<Vec<(usize, usize, usize)>>, String, usize, i128);
+type EditOutcome = (Vec<Vec<(usize, usize, usize)>>, String, usize, i128, bool);
 
 #[pyfunction]
-#[pyo3(signature = (path, old, root=None))]
+#[pyo3(signature = (path, old, root=None, encoding=None))]
 pub(crate) fn count_replacements(
     py: Python<'_>,
     path: PathBuf,
     old: &str,
     root: Option<&Root>,
+    encoding: Option<&str>,
 ) -> PyResult<usize> {
-    run(py, || crate::edit::count(at(root, &path), old))
+    let encoding = text::encoding_of(encoding)?;
+    run(py, || crate::edit::count(at(root, &path), old, encoding))
 }
 
 #[pyfunction]
-#[pyo3(signature = (path, root=None))]
+#[pyo3(signature = (path, gitignore, root=None))]
 pub(crate) fn list_directory(
     py: Python<'_>,
     path: PathBuf,
+    gitignore: bool,
     root: Option<&Root>,
 ) -> PyResult<Vec<(OsString, &'static str)>> {
-    run(py, || crate::info::list_directory(at(root, &path)))
+    run(py, || {
+        crate::info::list_directory(root.map(|root| &root.0), &path, gitignore)
+    })
 }
 
 /// The hexadecimal hash; `algorithm` is "blake3" or "sha256", checked by the Python half.
@@ -204,28 +254,24 @@ pub(crate) fn hash_file(
     algorithm: &str,
     root: Option<&Root>,
 ) -> PyResult<String> {
-    let algorithm = if algorithm == "blake3" {
-        Algorithm::Blake3
-    } else {
-        Algorithm::Sha256
-    };
+    let algorithm = Algorithm::named(algorithm);
     run(py, || crate::hash::hash_file(at(root, &path), algorithm))
 }
 
 /// An open directory; every path given together with it stays beneath it.
 #[pyclass(frozen, module = "vespera_file_ops._native")]
-pub(crate) struct Root(crate::root::Root);
+pub(crate) struct Root(std::sync::Arc<crate::root::Root>);
 
 #[pymethods]
 impl Root {
     #[new]
     fn new(py: Python<'_>, path: PathBuf) -> PyResult<Self> {
-        run(py, || crate::root::Root::open(&path)).map(Self)
+        run(py, || crate::root::Root::open(&path)).map(|root| Self(root.into()))
     }
 }
 
 fn at<'a>(root: Option<&'a Root>, path: &'a Path) -> Place<'a> {
-    Place::new(root.map(|root| &root.0), path)
+    Place::new(root.map(|root| root.0.as_ref()), path)
 }
 
 /// What was built: a debug build must be able to say so, and a stale one its version.

@@ -48,6 +48,18 @@ impl Root {
         })
     }
 
+    /// A directory that is open already, known to the caller by `path`.
+    pub(crate) fn from_directory(directory: OwnedFd, path: &Path) -> Self {
+        Self {
+            directory,
+            path: path.to_path_buf(),
+        }
+    }
+
+    pub(crate) fn directory(&self) -> BorrowedFd<'_> {
+        self.directory.as_fd()
+    }
+
     /// The path it was opened by.
     pub fn path(&self) -> &Path {
         &self.path
@@ -56,6 +68,12 @@ impl Root {
     /// What `path` leads to, symlinks followed.
     pub(crate) fn metadata(&self, path: &Path) -> Result<Metadata> {
         let opened = self.open_at(path, LOOK, Mode::empty())?;
+        File::from(opened).metadata().map_err(failed("stat", path))
+    }
+
+    /// What stands at `path` itself, a symlink at its end not followed.
+    pub(crate) fn metadata_of_link(&self, path: &Path) -> Result<Metadata> {
+        let opened = self.open_at(path, LOOK | OFlags::NOFOLLOW, Mode::empty())?;
         File::from(opened).metadata().map_err(failed("stat", path))
     }
 
@@ -131,8 +149,14 @@ impl Root {
             .map_err(|errno| self.refused(errno, "open", path))
     }
 
+    /// Open `path`, which stays beneath; `XDEV` if it would not.
     #[cfg(target_os = "linux")]
-    fn resolve(&self, path: &Path, flags: OFlags, mode: Mode) -> rustix::io::Result<OwnedFd> {
+    pub(crate) fn resolve(
+        &self,
+        path: &Path,
+        flags: OFlags,
+        mode: Mode,
+    ) -> rustix::io::Result<OwnedFd> {
         use rustix::fs::{ResolveFlags, openat2};
 
         let beneath = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
@@ -150,7 +174,12 @@ impl Root {
     }
 
     #[cfg(not(target_os = "linux"))]
-    fn resolve(&self, path: &Path, flags: OFlags, mode: Mode) -> rustix::io::Result<OwnedFd> {
+    pub(crate) fn resolve(
+        &self,
+        path: &Path,
+        flags: OFlags,
+        mode: Mode,
+    ) -> rustix::io::Result<OwnedFd> {
         walk(self.directory.as_fd(), path, flags, mode)
     }
 
@@ -207,7 +236,7 @@ fn walk(
         if name == "." {
             continue;
         }
-        let keep_link = last && flags.contains(OFlags::EXCL);
+        let keep_link = last && flags.intersects(OFlags::EXCL | OFlags::NOFOLLOW);
         if !keep_link && let Ok(link) = readlinkat(here, name.as_os_str(), Vec::new()) {
             links += 1;
             if links > MAX_SYMLINKS {

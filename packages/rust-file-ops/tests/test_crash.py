@@ -13,17 +13,35 @@ from types import ModuleType
 import pytest
 
 # The calls that a replace makes; each is a place to die at, every time it is made.
-CALLS = ("openat", "write", "fchmod", "fsync", "flock", "rename", "renameat", "renameat2", "close")
-OLD, NEW = "old\n" * 1000, "new\n" * 2000
+CALLS = (
+    "openat",
+    "read",
+    "write",
+    "fchmod",
+    "fsync",
+    "flock",
+    "rename",
+    "renameat",
+    "renameat2",
+    "close",
+)
+OLD, NEW = "old\n" * 1000, "newer\n" * 1000
 
-# The first write brings every import and cache to rest; the second is the one that is killed.
+# The first work brings every import and cache to rest; the second is the one that is killed.
 CHILD = """
 import importlib, os, sys
 ops = importlib.import_module(sys.argv[1])
-ops.write_file_atomic(sys.argv[3], "x")
-os.unlink(sys.argv[3])
-ops.write_file_atomic(sys.argv[2], "new\\n" * 2000)
+for path in (sys.argv[3], sys.argv[2]):
+    if path == sys.argv[3]:
+        with open(path, "w") as file:
+            file.write("old\\n" * 1000)
+    WORK
 """
+WORK = {
+    "write_file_atomic": 'ops.write_file_atomic(path, "newer\\n" * 1000)',
+    "edit_file": 'ops.edit_file(path, "old", "newer", replace_all=True)',
+    "write_text": 'ops.write_text(path, "newer\\n" * 1000, expect=os.stat(path).st_mtime_ns)',
+}
 
 
 def traces() -> bool:
@@ -34,9 +52,10 @@ def traces() -> bool:
     return done.returncode == 0
 
 
-def strace(ops: ModuleType, path: Path, log: Path, *options: str) -> int:
+def strace(ops: ModuleType, work: str, path: Path, log: Path, *options: str) -> int:
     command = ["strace", "-f", "-o", str(log), *options]
-    child = [sys.executable, "-S", "-c", CHILD, ops.__name__, str(path), f"{log}.warm"]
+    code = CHILD.replace("WORK", WORK[work])
+    child = [sys.executable, "-S", "-c", code, ops.__name__, str(path), f"{log}.warm"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     done = subprocess.run(
         [*command, *child], capture_output=True, timeout=60, check=False, env=environment
@@ -46,18 +65,24 @@ def strace(ops: ModuleType, path: Path, log: Path, *options: str) -> int:
 
 @pytest.mark.skipif(not traces(), reason="needs strace and the right to trace")
 @pytest.mark.timeout(300)
-def test_a_kill_at_every_system_call_leaves_old_or_new(ops: ModuleType, tmp_path: Path) -> None:
+@pytest.mark.slow
+@pytest.mark.parametrize("work", WORK)
+def test_a_kill_at_every_system_call_leaves_old_or_new(
+    ops: ModuleType, tmp_path: Path, work: str
+) -> None:
     directory = tmp_path / "work"
     directory.mkdir()
     path = directory / "f"
     path.write_text(OLD)
     log = tmp_path / "log"
-    assert strace(ops, path, log, "-e", f"trace={','.join(f'?{call}' for call in CALLS)}") == 0
+    assert (
+        strace(ops, work, path, log, "-e", f"trace={','.join(f'?{call}' for call in CALLS)}") == 0
+    )
     assert path.read_text() == NEW
     lines = [line.split(maxsplit=1)[1] for line in log.read_text().splitlines() if "(" in line]
     names = [line.partition("(")[0] for line in lines]
-    # Only the calls from the opening of the directory for the real write on.
-    start = min(n for n, line in enumerate(lines) if f'"{directory}"' in line)
+    # Only the calls from the first one that is about the real file or its directory on.
+    start = min(n for n, line in enumerate(lines) if f'"{directory}' in line)
     seen = {"old": 0, "new": 0}
     for number in range(start, len(names)):
         name = names[number]
@@ -65,7 +90,7 @@ def test_a_kill_at_every_system_call_leaves_old_or_new(ops: ModuleType, tmp_path
             continue
         when = names[: number + 1].count(name)
         path.write_text(OLD)
-        strace(ops, path, log, "-e", f"inject={name}:signal=KILL:when={when}")
+        strace(ops, work, path, log, "-e", f"inject={name}:signal=KILL:when={when}")
         content = path.read_text()
         assert content in (OLD, NEW), f"mixed after a kill at {name} {when}"
         seen["old" if content == OLD else "new"] += 1

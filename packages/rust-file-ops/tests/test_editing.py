@@ -106,6 +106,23 @@ def test_edits_that_mean_nothing(ops: ModuleType, file: Path) -> None:
         ops.multi_edit_file(file, [("a",)])
 
 
+def test_a_very_long_diff_is_cut(ops: ModuleType, file: Path) -> None:
+    file.write_text("ä" * 700_000 + "needle" + "\n")
+    result = ops.edit_file(file, "needle", "x")
+    assert not result.diff_complete
+    head = f"--- {file}\n+++ {file}\n@@ -1 +1 @@\n-"
+    assert result.diff.startswith(head)
+    assert set(result.diff[len(head) :]) == {"ä"}
+    assert (1 << 20) - 1 <= len(result.diff.encode()) <= 1 << 20
+    file.write_text("".join(f"{number}\n" for number in range(200_000)))
+    edits = [("0\n", "!\n", True), ("5\n", "?\n", True)]
+    wanted = python.preview_multi_edit(file, edits)
+    many = ops.multi_edit_file(file, edits)
+    assert (many.diff, many.diff_complete) == (wanted.diff, False)
+    assert len(many.diff) == 1 << 20
+    assert ops.edit_file(file, "\n123\n", "\nnew\n").diff_complete
+
+
 def test_line_endings_are_kept(ops: ModuleType, file: Path) -> None:
     file.write_bytes(b"a\r\nb\r\nc\r\n")
     ops.edit_file(file, "a\nb\n", "x\ny\n")
@@ -177,42 +194,71 @@ def patched(old: str, diff: str) -> str:
     return "".join(out + source[at:])
 
 
-TEXT = st.text(alphabet="ab\nä", max_size=60)
+def meant(text: str, old: str, new: str) -> tuple[str, str]:
+    """What an edit means in a text with the line endings of Windows."""
+
+    def crlf(part: str) -> str:
+        return part.replace("\r\n", "\n").replace("\n", "\r\n")
+
+    def lone(part: str) -> bool:
+        return "\n" in part.replace("\r\n", "")
+
+    if old not in text and "\r\n" in text and "\r" not in old and "\n" in old:
+        return crlf(old), crlf(new)
+    if "\n" not in old and lone(new) and "\r\n" in text and not lone(text):
+        return old, crlf(new)
+    return old, new
+
+
+ENCODED = {"utf-8": "", "utf-8-sig": "\ufeff", "utf-16-be": "\ufeff", "utf-16-le": "\ufeff"}
+LINES = ["a", "b", "\n", "\r\n", "ä", "𝄞"]
+TEXT = st.lists(st.sampled_from(LINES), max_size=60).map("".join)
 EDIT = st.tuples(
-    st.text(alphabet="ab\nä", min_size=1, max_size=3),
-    st.text(alphabet="ab\nxé", max_size=3),
+    st.lists(st.sampled_from(LINES), min_size=1, max_size=3).map("".join),
+    st.lists(st.sampled_from([*LINES, "x", "\r"]), max_size=3).map("".join),
     st.booleans(),
 )
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(text=TEXT, edits=st.lists(EDIT, min_size=1, max_size=4))
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    text=TEXT,
+    edits=st.lists(EDIT, min_size=1, max_size=4),
+    encoding=st.sampled_from(sorted(ENCODED)),
+)
 def test_edits_are_those_of_a_plain_model(
-    tmp_path_factory: pytest.TempPathFactory, text: str, edits: list[tuple[str, str, bool]]
+    tmp_path_factory: pytest.TempPathFactory,
+    text: str,
+    edits: list[tuple[str, str, bool]],
+    encoding: str,
 ) -> None:
     """Both backends against `str.replace`, and against each other where they refuse."""
     rust = pytest.importorskip("vespera_file_ops.backends.rust", exc_type=ImportError)
 
+    text = ENCODED[encoding] + text
+    codec = encoding.removesuffix("-sig")
     edits = [edit for edit in edits if edit[0] != edit[1]]
     model: str | None = text
     for old, new, everywhere in edits:
-        count = model.count(old) if model is not None else 0
-        if model is None or count == 0 or (count > 1 and not everywhere):
+        assert model is not None
+        old, new = meant(model, old, new)
+        count = model.count(old)
+        if count == 0 or (count > 1 and not everywhere):
             model = None
             break
         model = model.replace(old, new)
     path = tmp_path_factory.mktemp("model") / "f"
     answers = []
     for ops in (python, rust):
-        path.write_bytes(text.encode())
+        path.write_bytes(text.encode(codec))
         try:
             result = ops.multi_edit_file(path, edits)
         except EditError as error:
             assert model is None or not edits
-            assert path.read_bytes() == text.encode()
+            assert path.read_bytes() == text.encode(codec)
             answers.append((type(error), str(error), error.context))
         else:
-            assert path.read_bytes() == (model or "").encode()
+            assert path.read_bytes() == (model or "").encode(codec)
             assert patched(text, result.diff) == model
             answers.append((result.positions, result.diff, result.size))
     assert answers[0] == answers[1]

@@ -63,6 +63,15 @@ def test_a_size_limit_leaves_the_old_content_and_no_new_file(
             assert outcome("write_file_string", name, "n" * 200_000) == "EFBIG"
             assert outcome("write_file_atomic", name, "n" * 200_000) == "EFBIG"
             assert outcome("append_file", name, "n" * 200_000) == "EFBIG", name
+            assert outcome("write_text", name, "n" * 200_000) == "EFBIG", name
+        grown = ops.write_files([(os.path.join(directory, "new"), b"n" * 200_000)])
+        assert grown[0].error.errno == errno.EFBIG
+        try:
+            ops.edit_file(os.path.join(directory, "old"), "o", "oo" * 100, replace_all=True)
+        except OSError as error:
+            assert error.errno == errno.EFBIG
+        else:
+            raise AssertionError("written")
         assert outcome("append_file", "log", "n" * 20_000) == "EFBIG"
         assert files() == {"old": 1000, "log": 90_000}, files()
         assert outcome("write_file", "old", b"n" * 100_000) == "written"
@@ -96,13 +105,24 @@ def test_a_full_disk_leaves_the_old_content_and_no_new_file(
     (small_disk / "old").write_bytes(b"o" * 1000)
     too_much = 2 << 20
     for name in ("old", "new"):
-        for function in ("write_file_string", "write_file_atomic", "append_file"):
+        for function in ("write_file_string", "write_file_atomic", "append_file", "write_text"):
             with pytest.raises(OSError, match="No space") as caught:
                 getattr(ops, function)(small_disk / name, "n" * too_much)
             assert caught.value.errno == errno.ENOSPC
             assert caught.value.filename == str(small_disk / name)
             assert os.listdir(small_disk) == ["old"], (function, name)
             assert (small_disk / "old").read_bytes() == b"o" * 1000, function
+    with pytest.raises(OSError, match="No space") as caught:
+        ops.edit_file(small_disk / "old", "o", "n" * 3000, replace_all=True)
+    assert caught.value.filename == str(small_disk / "old")
+    items = [(small_disk / name, b"n" * too_much) for name in ("old", "new")]
+    for atomic in (True, False):
+        for one in ops.write_files([*items, (small_disk / "small", b"s")], atomic=atomic)[:2]:
+            assert isinstance(one.error, OSError)
+            assert one.error.errno == errno.ENOSPC
+        assert sorted(os.listdir(small_disk)) == ["old", "small"]
+        (small_disk / "small").unlink()
+    assert (small_disk / "old").read_bytes() == b"o" * 1000
 
 
 @root_only
@@ -129,9 +149,15 @@ def test_a_directory_one_may_not_write_in(ops: ModuleType, tmp_path: Path) -> No
 def test_a_read_only_file_system(ops: ModuleType, small_disk: Path) -> None:
     (small_disk / "old").write_text("old")
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
-    for function in ("write_file_string", "write_file_atomic", "append_file"):
+    for function in ("write_file_string", "write_file_atomic", "append_file", "write_text"):
         for name in ("old", "new"):
             with pytest.raises(OSError, match="Read-only") as caught:
                 getattr(ops, function)(small_disk / name, "n")
             assert caught.value.errno == errno.EROFS
+    with pytest.raises(OSError, match="Read-only") as caught:
+        ops.edit_file(small_disk / "old", "old", "new")
+    assert caught.value.filename == str(small_disk / "old")
+    [written] = ops.write_files([(small_disk / "old", b"new")])
+    assert isinstance(written.error, OSError)
+    assert ops.preview_edit(small_disk / "old", "old", "new").replacements == 1
     assert ops.read_file(small_disk / "old") == b"old"

@@ -177,8 +177,8 @@ def test_a_directory_is_read_only_if_it_can_hold_a_match(ops: ModuleType, tmp_pa
         check=True,
     )
     assert traced.stdout == "1\n"
-    assert f"{tmp_path}/wanted/deep" in traced.stderr
-    assert f"{tmp_path}/other" not in traced.stderr
+    assert '"deep"' in traced.stderr
+    assert '"other"' not in traced.stderr
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become somebody else")

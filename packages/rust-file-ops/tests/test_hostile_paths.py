@@ -13,15 +13,36 @@ from typing import Any
 
 import pytest
 
-READERS = ["read_file", "read_file_string", "read_file_lines"]
-WRITERS = ["write_file", "write_file_string", "append_file", "write_file_atomic"]
+from vespera_file_ops.errors import EditError
+
+READERS = [
+    "read_file",
+    "read_file_string",
+    "read_file_lines",
+    "read_text",
+    "read_lines",
+    "hash_file",
+    "count_replacements",
+    "preview_edit",
+    "preview_multi_edit",
+]
+# These make a file where there is none; editors need one.
+WRITERS = ["write_file", "write_file_string", "append_file", "write_file_atomic", "write_text"]
+EDITORS = ["edit_file", "multi_edit_file"]
+ARGUMENTS: dict[str, tuple[Any, ...]] = {
+    "write_file": (b"new",),
+    "count_replacements": ("a",),
+    "edit_file": ("a", "b"),
+    "preview_edit": ("a", "b"),
+    "multi_edit_file": ([("a", "b")],),
+    "preview_multi_edit": ([("a", "b")],),
+}
+ALL = READERS + WRITERS + EDITORS
 
 
 def call(ops: ModuleType, function: str, path: Any) -> Any:
     """Call any of the functions with a path, and give up if it hangs."""
-    arguments: tuple[Any, ...] = (path,)
-    if function in WRITERS:
-        arguments = (path, b"new" if function == "write_file" else "new")
+    arguments = (path, *ARGUMENTS.get(function, ("new",) if function in WRITERS else ()))
     outcome: list[Callable[[], Any]] = []
 
     def work() -> None:
@@ -43,7 +64,7 @@ def call(ops: ModuleType, function: str, path: Any) -> Any:
     return outcome[0]()
 
 
-@pytest.mark.parametrize("function", [*READERS, "get_file_info"])
+@pytest.mark.parametrize("function", [*READERS, *EDITORS, "get_file_info", "file_info"])
 def test_a_missing_file(ops: ModuleType, tmp_path: Path, function: str) -> None:
     with pytest.raises(FileNotFoundError) as caught:
         call(ops, function, tmp_path / "none")
@@ -60,7 +81,7 @@ def test_a_missing_directory(ops: ModuleType, tmp_path: Path, function: str) -> 
     assert caught.value.filename == str(tmp_path / "none" / "f")
 
 
-@pytest.mark.parametrize("function", READERS + WRITERS)
+@pytest.mark.parametrize("function", ALL)
 def test_an_empty_path(
     ops: ModuleType, tmp_path: Path, function: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -70,7 +91,7 @@ def test_an_empty_path(
     assert os.listdir(tmp_path) == []
 
 
-@pytest.mark.parametrize("function", READERS + WRITERS)
+@pytest.mark.parametrize("function", ALL)
 @pytest.mark.parametrize("suffix", ["", "/", "/."])
 def test_a_directory_in_place_of_a_file(
     ops: ModuleType, tmp_path: Path, function: str, suffix: str
@@ -91,7 +112,7 @@ def test_a_new_name_that_only_a_directory_can_have(
     assert os.listdir(tmp_path) == []
 
 
-@pytest.mark.parametrize("function", READERS + WRITERS)
+@pytest.mark.parametrize("function", ALL)
 def test_a_file_in_place_of_a_directory(ops: ModuleType, tmp_path: Path, function: str) -> None:
     (tmp_path / "f").write_text("kept")
     for path in (f"{tmp_path}/f/", f"{tmp_path}/f/g"):
@@ -100,7 +121,7 @@ def test_a_file_in_place_of_a_directory(ops: ModuleType, tmp_path: Path, functio
     assert (tmp_path / "f").read_text() == "kept"
 
 
-@pytest.mark.parametrize("function", READERS + WRITERS)
+@pytest.mark.parametrize("function", ALL)
 def test_a_fifo_never_hangs(ops: ModuleType, tmp_path: Path, function: str) -> None:
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
@@ -111,7 +132,7 @@ def test_a_fifo_never_hangs(ops: ModuleType, tmp_path: Path, function: str) -> N
     assert fifo.is_fifo()
 
 
-@pytest.mark.parametrize("function", READERS + WRITERS)
+@pytest.mark.parametrize("function", ALL)
 def test_a_socket(ops: ModuleType, tmp_path: Path, function: str) -> None:
     path = tmp_path / "s"
     with socket.socket(socket.AF_UNIX) as listener:
@@ -121,7 +142,7 @@ def test_a_socket(ops: ModuleType, tmp_path: Path, function: str) -> None:
     assert caught.value.errno == errno.ENXIO
 
 
-@pytest.mark.parametrize("function", READERS + WRITERS)
+@pytest.mark.parametrize("function", ALL)
 @pytest.mark.parametrize("device", ["/dev/null", "/dev/zero"])
 def test_a_device(ops: ModuleType, function: str, device: str) -> None:
     with pytest.raises(OSError, match="a device is not a regular file") as caught:
@@ -131,7 +152,7 @@ def test_a_device(ops: ModuleType, function: str, device: str) -> None:
     assert Path(device).is_char_device()
 
 
-@pytest.mark.parametrize("function", [*READERS, *WRITERS, "get_file_info"])
+@pytest.mark.parametrize("function", [*ALL, "get_file_info", "file_info"])
 def test_arguments_that_are_no_path(ops: ModuleType, function: str) -> None:
     with pytest.raises(ValueError, match="NUL"):
         call(ops, function, "a\0b")
@@ -140,12 +161,76 @@ def test_arguments_that_are_no_path(ops: ModuleType, function: str) -> None:
             call(ops, function, wrong)
 
 
-@pytest.mark.parametrize("function", [*READERS, "get_file_info"])
+@pytest.mark.parametrize("function", [*READERS, *EDITORS, "get_file_info", "file_info"])
 def test_a_symlink_loop(ops: ModuleType, tmp_path: Path, function: str) -> None:
     (tmp_path / "a").symlink_to("a")
     with pytest.raises(OSError, match="symbolic links") as caught:
         call(ops, function, tmp_path / "a")
     assert caught.value.errno == errno.ELOOP
+
+
+def refusals(
+    ops: ModuleType,
+    function: str,
+    path: Path,
+    beside: Callable[[], None],
+    done: threading.Event,
+) -> set[Any]:
+    """How calls are refused while `beside` runs, which goes on until `done`."""
+    thread = threading.Thread(target=beside)
+    thread.start()
+    found: set[Any] = set()
+    try:
+        for _ in range(100):
+            try:
+                call(ops, function, path)
+            except EditError:
+                # Empty for a moment, or somebody else's new file.
+                found.add("edit")
+            except OSError as error:
+                found.add((error.errno, error.filename))
+    finally:
+        done.set()
+        thread.join()
+    return found
+
+
+@pytest.mark.parametrize("function", [*ALL, "get_file_info", "file_info"])
+def test_a_file_that_vanishes_is_missing_and_nothing_else(
+    ops: ModuleType, tmp_path: Path, function: str
+) -> None:
+    """It comes and goes while it is asked for; what the answer was is a matter of luck."""
+    path = tmp_path / "f"
+    done = threading.Event()
+
+    def blink() -> None:
+        while not done.is_set():
+            path.write_text("a")
+            path.unlink(missing_ok=True)
+
+    found = refusals(ops, function, path, blink, done)
+    assert found <= {(errno.ENOENT, str(path)), "edit"}
+    assert set(os.listdir(tmp_path)) <= {"f"}
+
+
+@pytest.mark.parametrize("function", ALL)
+def test_a_path_that_turns_into_a_fifo_never_hangs(
+    ops: ModuleType, tmp_path: Path, function: str
+) -> None:
+    """Between the look and the open, a file becomes a FIFO that nobody has open."""
+    path, file, fifo = tmp_path / "f", tmp_path / "file", tmp_path / "fifo"
+    done = threading.Event()
+
+    def turn() -> None:
+        while not done.is_set():
+            file.touch()
+            file.replace(path)
+            os.mkfifo(fifo)
+            fifo.replace(path)
+
+    found = refusals(ops, function, path, turn, done)
+    assert found <= {(errno.ENXIO, str(path)), (errno.ENOENT, str(path)), "edit"}
+    assert set(os.listdir(tmp_path)) <= {"f", "file", "fifo"}
 
 
 def test_a_name_that_is_not_utf8(ops: ModuleType, tmp_path: Path) -> None:
@@ -156,6 +241,14 @@ def test_a_name_that_is_not_utf8(ops: ModuleType, tmp_path: Path) -> None:
     assert ops.read_file_string(raw) == "one two"
     assert ops.get_file_info(text) == (7, True, False)
     assert ops.glob_files(tmp_path, "*") == [text]
+    ops.edit_file(raw, "two", "2")
+    ops.write_text(raw, ops.read_lines(raw).text + "!")
+    assert ops.read_text(text).path == text
+    assert ops.file_info(raw).size == 6
+    assert ops.hash_file(raw) == ops.hash_files([raw])[0].value
+    assert [one.value for one in ops.read_files([raw, text])] == [b"one 2!"] * 2
+    assert ops.Workspace(tmp_path).read_text(os.path.basename(raw)).text == "one 2!"
+    assert os.listdir(os.fsencode(tmp_path)) == [os.path.basename(raw)]
     os.unlink(raw)
     with pytest.raises(FileNotFoundError) as caught:
         ops.read_file(raw)
@@ -163,7 +256,7 @@ def test_a_name_that_is_not_utf8(ops: ModuleType, tmp_path: Path) -> None:
 
 
 def test_a_name_that_is_too_long(ops: ModuleType, tmp_path: Path) -> None:
-    for function in READERS + WRITERS:
+    for function in ALL:
         with pytest.raises(OSError, match="too long") as caught:
             call(ops, function, tmp_path / ("n" * 256))
         assert caught.value.errno == errno.ENAMETOOLONG

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import socket
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
+from vespera_file_ops import FileInfo
 from vespera_file_ops.errors import EncodingError, FileOpError, FileTooLarge, OutsideWorkspace
 
 
@@ -86,6 +89,52 @@ def test_info_follows_symlinks(ops: ModuleType, tmp_path: Path) -> None:
     assert ops.get_file_info(tmp_path / "fifo") == (0, False, False)
     assert ops.get_file_info("/dev/null")[1:] == (False, False)
     assert isinstance(ops.get_file_info(tmp_path), tuple)
+
+
+def test_everything_about_a_file(ops: ModuleType, tmp_path: Path) -> None:
+    path = tmp_path / "f"
+    path.write_bytes(b"12345")
+    path.chmod(0o4640)
+    os.link(path, tmp_path / "other")
+    status = path.stat()
+    wanted = FileInfo(
+        path=str(path),
+        size=5,
+        is_file=True,
+        is_dir=False,
+        kind="file",
+        mode=0o4640,
+        mtime_ns=status.st_mtime_ns,
+        is_symlink=False,
+        links=2,
+        inode=status.st_ino,
+        device=status.st_dev,
+        uid=status.st_uid,
+        gid=status.st_gid,
+    )
+    assert ops.file_info(path) == wanted
+    (tmp_path / "link").symlink_to("f")
+    followed = replace(wanted, path=str(tmp_path / "link"), is_symlink=True)
+    assert ops.file_info(tmp_path / "link") == followed
+    for space in (ops, ops.Workspace(tmp_path)):
+        base = "" if space is not ops else f"{tmp_path}/"
+        itself = space.file_info(f"{base}link", follow_symlinks=False)
+        assert (itself.kind, itself.is_symlink, itself.is_file) == ("symlink", True, False)
+        assert space.file_info(f"{base}link").kind == "file"
+
+
+def test_every_kind_has_its_word(ops: ModuleType, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "gone").symlink_to("none")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(os.path.relpath(tmp_path / "socket"))
+        assert ops.file_info(tmp_path / "socket").kind == "socket"
+    assert ops.file_info(tmp_path).kind == "directory"
+    assert ops.file_info(tmp_path / "fifo").kind == "fifo"
+    assert ops.file_info("/dev/null").kind == "device"
+    assert ops.file_info(tmp_path / "gone", follow_symlinks=False).kind == "symlink"
+    with pytest.raises(FileNotFoundError):
+        ops.file_info(tmp_path / "gone")
 
 
 def test_a_directory_is_listed_with_kinds(ops: ModuleType, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import threading
@@ -13,7 +14,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from vespera_file_ops.errors import OutsideWorkspace, ReadOnlyWorkspace
+from vespera_file_ops._operations import WRITERS
+from vespera_file_ops.backends._protocol import FileOps
+from vespera_file_ops.errors import (
+    ContentChanged,
+    OutsideWorkspace,
+    ReadOnlyWorkspace,
+    StringNotFound,
+)
 
 CALLS: dict[str, tuple[Any, ...]] = {
     "read_file": (),
@@ -24,6 +32,10 @@ CALLS: dict[str, tuple[Any, ...]] = {
     "hash_file": (),
     "count_replacements": ("x",),
     "preview_edit": ("inner", "x"),
+    "preview_multi_edit": ([("inner", "x")],),
+    "read_text": (),
+    "read_lines": (),
+    "write_text": ("x",),
     "write_file": (b"x",),
     "write_file_string": ("x",),
     "append_file": ("x",),
@@ -31,7 +43,8 @@ CALLS: dict[str, tuple[Any, ...]] = {
     "edit_file": ("secret", "x"),
     "multi_edit_file": ([("secret", "x")],),
 }
-WRITERS = [name for name in CALLS if name.startswith(("write", "append", "edit", "multi"))]
+# These take something else than one path, and have tests of their own.
+OTHERS = {"chunk_text", "glob_files", "hash_files", "list_directory", "read_files", "write_files"}
 
 
 @pytest.fixture
@@ -112,6 +125,23 @@ def test_a_glob_stays_beneath(ops: ModuleType, root: Path) -> None:
         ops.Workspace(root).glob_files("..", "*")
 
 
+def test_every_method_is_tried() -> None:
+    methods = {name for name in vars(FileOps) if not name.startswith("_")} - {"Workspace"}
+    assert methods == CALLS.keys() | OTHERS
+
+
+def test_a_read_only_workspace_writes_no_batch_and_nothing_atomically(
+    ops: ModuleType, root: Path
+) -> None:
+    space = ops.Workspace(root, read_only=True)
+    with pytest.raises(ReadOnlyWorkspace):
+        space.write_files([("a/new", b"x"), ("a/b/f", b"x")])
+    with pytest.raises(ReadOnlyWorkspace):
+        space.write_file("a/b/f", b"x", atomic=True)
+    assert (root / "a/b/f").read_bytes() == b"inner\n"
+    assert os.listdir(root / "a") == ["b"]
+
+
 @pytest.mark.parametrize("function", CALLS)
 def test_read_only_refuses_every_writer(ops: ModuleType, root: Path, function: str) -> None:
     space = ops.Workspace(root, read_only=True)
@@ -150,20 +180,53 @@ def test_the_root_may_be_moved(ops: ModuleType, root: Path) -> None:
 NAMES = ["..", ".", "", "a", "b", "f", "up", "absin", "back", "abs", "upfile", "none"]
 
 
+SEEN_BY: dict[str, Any] = {
+    "read_file": lambda found: found,
+    "read_file_string": lambda found: found.encode(),
+    "read_text": lambda found: found.text.encode(),
+    "read_lines": lambda found: found.text.encode(),
+    "read_files": lambda found: found[0].unwrap(),
+}
+
+
 @settings(
     max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-@given(names=st.lists(st.sampled_from(NAMES), max_size=7), slash=st.booleans())
+@given(
+    names=st.lists(st.sampled_from(NAMES), max_size=7),
+    slash=st.booleans(),
+    function=st.sampled_from(sorted(SEEN_BY)),
+)
 def test_no_path_reaches_the_secret(
-    ops: ModuleType, root: Path, names: list[str], slash: bool
+    ops: ModuleType, root: Path, names: list[str], slash: bool, function: str
 ) -> None:
     path = ("/" if slash else "") + "/".join(names)
     try:
-        found = ops.Workspace(root).read_file(path)
+        asked = [path] if function == "read_files" else path
+        found = SEEN_BY[function](getattr(ops.Workspace(root), function)(asked))
     except OSError:
         return
     assert found == b"inner\n"
     assert (root / path).resolve() == (root / "a/b/f").resolve()
+
+
+@settings(
+    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    names=st.lists(st.sampled_from([*NAMES, "dangling"]), max_size=7),
+    slash=st.booleans(),
+    function=st.sampled_from(sorted(WRITERS - {"write_files"})),
+)
+def test_no_path_writes_outside(
+    ops: ModuleType, root: Path, names: list[str], slash: bool, function: str
+) -> None:
+    path = ("/" if slash else "") + "/".join(names)
+    with contextlib.suppress(OSError, StringNotFound):
+        getattr(ops.Workspace(root), function)(path, *CALLS[function])
+    assert os.listdir(root.parent / "outer") == ["f"]
+    assert (root.parent / "outer" / "f").read_text() == "secret"
+    assert sorted(os.listdir(root.parent)) == ["outer", "top"]
 
 
 def test_a_racing_symlink_leads_nowhere(ops: ModuleType, root: Path) -> None:
@@ -187,13 +250,21 @@ def test_a_racing_symlink_leads_nowhere(ops: ModuleType, root: Path) -> None:
     thread.start()
     seen: set[bytes | str] = set()
     space = ops.Workspace(root)
+    readers = list(SEEN_BY.items())
     try:
-        for number in range(600):
+        for number in range(1000):
+            function, content = readers[number % len(readers)]
+            path = "turn/f"
             try:
-                seen.add(space.read_file("turn/f"))
-                if number % 6 == 0:
-                    space.write_file_atomic("turn/f", "inner")
+                asked = [path] if function == "read_files" else path
+                seen.add(content(getattr(space, function)(asked)))
+                if number % 7 == 0:
+                    space.write_file_atomic(path, "inner")
+                    space.write_text(path, "inner")
                     space.write_file_string("turn/new", "inner")
+                    space.append_file("turn/new", "")
+                    with contextlib.suppress(StringNotFound, ContentChanged):
+                        space.edit_file(path, "secret", "stolen")
             except OutsideWorkspace:
                 seen.add("refused")
             except OSError as error:

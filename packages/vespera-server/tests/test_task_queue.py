@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -28,6 +29,7 @@ from vespera_server.tasks import (
     UnknownDependency,
 )
 from vespera_server.tasks.database import MIGRATIONS, open_database
+from vespera_server.tasks.owners import nobody_owns, somebody_owns
 
 WORKER = """
 import json, sys
@@ -268,11 +270,103 @@ def test_the_task_of_a_killed_process_is_resumed_by_its_session(path: Path) -> N
         holder.kill()
         holder.wait(timeout=10)
     with TaskQueue(path) as queue:
-        assert queue.claim() is None
-    with TaskQueue(path, clock=lambda: time.time() + 31) as later:
-        claim = later.claim()
+        claim = queue.claim()
     assert claim is not None
     assert (claim.start, claim.session_id) == (Start.RESUMED, session_id)
+
+
+def test_the_task_of_a_stopped_process_waits_for_its_lease(path: Path) -> None:
+    with TaskQueue(path) as queue:
+        queue.add([TaskSpec("a")])
+    with python(HOLDER, path) as holder:
+        assert holder.stdout is not None
+        session_id = holder.stdout.readline().strip()
+        holder.send_signal(signal.SIGSTOP)
+        with TaskQueue(path) as queue:
+            assert queue.claim() is None
+        with TaskQueue(path, clock=lambda: time.time() + 31) as later:
+            claim = later.claim()
+    assert claim is not None
+    assert (claim.start, claim.session_id) == (Start.RESUMED, session_id)
+
+
+def test_a_database_with_an_owner_is_not_to_be_removed(path: Path) -> None:
+    with TaskQueue(path) as queue:
+        queue.add([TaskSpec("a")])
+        assert not somebody_owns(path)
+        queue.claim()
+        assert somebody_owns(path)
+        with nobody_owns(path) as free:
+            assert not free
+    assert not somebody_owns(path)
+    with nobody_owns(path) as free:
+        assert free
+        assert somebody_owns(path)
+
+
+def test_a_session_that_was_never_launched_is_not_resumed(path: Path) -> None:
+    with TaskQueue(path) as first, TaskQueue(path) as second:
+        first.add([TaskSpec("a")])
+        claim = first.claim(launched=False)
+        assert claim is not None
+        first.release(claim)
+        again = second.claim(launched=False)
+        assert again is not None
+        assert (again.start, again.session_id, again.attempts) == (
+            Start.STARTED,
+            claim.session_id,
+            1,
+        )
+        second.launch(again)
+        second.release(again)
+        last = first.claim(launched=False)
+        assert last is not None
+        assert (last.start, last.session_id) == (Start.RESUMED, claim.session_id)
+        fresh = first.restart(last, launched=False)
+        assert fresh is not None
+        first.release(fresh)
+        never = second.claim()
+        assert never is not None
+        assert (never.start, never.attempts) == (Start.STARTED, 2)
+
+
+def test_many_leases_are_prolonged_at_once_and_the_void_ones_named(
+    queue: TaskQueue, clock: Clock
+) -> None:
+    queue.add([TaskSpec("a"), TaskSpec("b")])
+    first, second = queue.claim(), queue.claim()
+    assert first is not None
+    assert second is not None
+    queue.finish(first, "completed")
+    clock.now += 20
+    assert queue.prolong([first, second]) == [first]
+    clock.now += 20
+    assert queue.claim() is None
+
+
+def test_a_second_adding_of_the_same_tasks_adds_what_is_new(queue: TaskQueue) -> None:
+    first = [TaskSpec("a", {"prompt": "x"}), TaskSpec("b", needs=("a",))]
+    assert queue.merge(first) == ["a", "b"]
+    assert queue.merge([*first, TaskSpec("c", needs=("b",))]) == ["c"]
+    with pytest.raises(TaskExists, match="'a' is in the queue already with another config"):
+        queue.merge([TaskSpec("d"), TaskSpec("a", {"prompt": "y"})])
+    assert [task.task_id for task in queue.tasks()] == ["a", "b", "c"]
+
+
+def test_facts_extras_and_counts_are_kept(queue: TaskQueue, path: Path) -> None:
+    queue.add([TaskSpec("a", extra={"role": "reader"}), TaskSpec("b"), TaskSpec("c")])
+    queue.remember(file="tasks.toml", tries=1)
+    queue.remember(tries=2)
+    claim = queue.claim()
+    assert claim is not None
+    assert claim.extra == {"role": "reader"}
+    queue.note(claim, "spoke", words=3)
+    queue.finish(claim, "failed")
+    with TaskQueue(path) as again:
+        assert again.facts() == {"file": "tasks.toml", "tries": 2}
+        assert again.counts() == {"failed": 1, "pending": 2}
+        assert again.task("a").extra == {"role": "reader"}
+        assert [event.kind for event in again.events("a")] == ["added", "started", "spoke", "ended"]
 
 
 @contextlib.contextmanager
@@ -299,7 +393,7 @@ def test_a_migration_keeps_a_copy_of_what_was(path: Path) -> None:
     step = ("ALTER TABLE tasks ADD COLUMN colour TEXT",)
     with contextlib.closing(open_database(path, (*MIGRATIONS, step))) as db:
         assert [tuple(row) for row in db.execute("SELECT id, colour FROM tasks")] == [("a", None)]
-    copy = path.with_name("tasks.db.schema-1")
+    copy = path.with_name(f"tasks.db.schema-{len(MIGRATIONS)}")
     assert copy.stat().st_mode & 0o777 == 0o600
     with TaskQueue(copy) as old:
         assert old.task("a").state == TaskState.PENDING
@@ -317,9 +411,24 @@ def test_a_migration_that_fails_changes_nothing(path: Path) -> None:
         assert "colour" not in {row[1] for row in db.execute("PRAGMA table_info(tasks)")}
 
 
+def test_the_first_schema_comes_forward_with_its_tasks(path: Path) -> None:
+    with contextlib.closing(open_database(path, MIGRATIONS[:1])) as db:
+        db.execute(
+            "INSERT INTO tasks (id, config, priority, restart, state, attempts, session_id, token,"
+            " lease_until) VALUES ('a', '{}', 0, 1, 'running', 1, 's', 't', 0)"
+        )
+    with TaskQueue(path) as queue:
+        claim = queue.claim(launched=False)
+    assert claim is not None
+    assert (claim.start, claim.session_id) == (Start.RESUMED, "s")
+
+
 def test_a_newer_database_is_refused_and_names_the_version_to_install(path: Path) -> None:
     with contextlib.closing(open_database(path, (*MIGRATIONS, ()))) as db:
         db.execute("UPDATE written_by SET version = '9.8.7'")
     with pytest.raises(NewerDatabase, match=r"install vespera-server 9\.8\.7 or later") as caught:
         TaskQueue(path)
-    assert (caught.value.code, caught.value.context["schema"]) == ("newer_database", 2)
+    assert (caught.value.code, caught.value.context["schema"]) == (
+        "newer_database",
+        len(MIGRATIONS) + 1,
+    )

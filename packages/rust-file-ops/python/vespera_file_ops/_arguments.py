@@ -13,13 +13,18 @@ __all__ = [
     "FilePath",
     "RawEdit",
     "as_algorithm",
+    "as_boundary",
     "as_bytes",
     "as_edits",
+    "as_encoding",
+    "as_endings",
     "as_expect",
+    "as_limit",
     "as_path",
     "as_pattern",
     "as_text",
     "as_wanted",
+    "as_whole",
 ]
 
 RawEdit: TypeAlias = tuple[str, str, bool]
@@ -31,7 +36,8 @@ FilePath: TypeAlias = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
 def as_path(path: FilePath) -> str:
     """Return ``path`` as text, undecodable bytes escaped; refuse what no system accepts."""
-    text = os.fsdecode(path)
+    # Most paths are text, and a call into os costs as much as the rest of this.
+    text = path if type(path) is str else os.fsdecode(path)
     if "\0" in text:
         msg = f"path {text!r} holds a NUL character, which no file name can have"
         raise ValueError(msg)
@@ -128,3 +134,51 @@ def as_algorithm(algorithm: object) -> str:
         msg = f"algorithm is {algorithm!r}; use 'sha256' or 'blake3'"
         raise ValueError(msg)
     return str(algorithm)
+
+
+def as_encoding(encoding: object) -> str | None:
+    """Return the name of an encoding, or ``None`` for ``"auto"``."""
+    if encoding == "auto":
+        return None
+    if encoding in ("utf-8", "utf-8-sig", "utf-16-le", "utf-16-be", "latin-1"):
+        return str(encoding)
+    msg = (
+        f"encoding is {encoding!r}; use 'auto', 'utf-8', 'utf-8-sig', 'utf-16-le', 'utf-16-be' "
+        "or 'latin-1'"
+    )
+    raise ValueError(msg)
+
+
+def as_endings(newline: object) -> str | None:
+    """Return how lines are to end."""
+    if newline is None or newline in ("keep", "\n", "\r\n"):
+        return newline
+    msg = f"newline is {newline!r}; use 'keep', '\\n', '\\r\\n' or None (as given)"
+    raise ValueError(msg)
+
+
+def as_boundary(boundary: object) -> str:
+    """Return the name of what chunks end at."""
+    if boundary not in ("character", "line", "sentence"):
+        msg = f"boundary is {boundary!r}; use 'character', 'line' or 'sentence'"
+        raise ValueError(msg)
+    return str(boundary)
+
+
+def as_limit(limit: object, name: str = "max_bytes", least: int = 0) -> int | None:
+    """Return a limit, or ``None`` for no limit."""
+    return None if limit is None else as_whole(name, limit, least)
+
+
+def as_whole(name: str, value: object, least: int, most: int = (1 << 63) - 1) -> int:
+    """Return ``value`` if it is a whole number of the right size."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        msg = f"{name} must be an int, not {type(value).__name__}"
+        raise TypeError(msg)
+    if value < least:
+        msg = f"{name} is {value}; give {least} or more"
+        raise ValueError(msg)
+    if value > most:
+        msg = f"{name} is {value}; give at most {most}"
+        raise ValueError(msg)
+    return value

@@ -13,34 +13,73 @@ from vespera_file_ops._arguments import (
     as_algorithm,
     as_bytes,
     as_edits,
+    as_encoding,
     as_expect,
+    as_limit,
     as_path,
-    as_pattern,
     as_text,
     as_wanted,
 )
+from vespera_file_ops._batch_operations import BatchOperations, RawBatch
+from vespera_file_ops._find_operations import FindOperations
+from vespera_file_ops._finding import Query, RawFinding, Selection
+from vespera_file_ops._text_operations import RawText, TextOperations
 from vespera_file_ops.errors import ReadOnlyWorkspace
-from vespera_file_ops.results import DirectoryEntry, EditResult, FileInfo, Position
+from vespera_file_ops.results import EditResult, FileInfo, Match, Position
 
-__all__ = ["Operations", "Raw", "RawOutcome", "WorkspaceOperations"]
+__all__ = ["WRITERS", "Operations", "Raw", "RawOutcome", "WorkspaceOperations"]
 
-RawOutcome = tuple[list[list[tuple[int, int, int]]], str, int, int]
-"""Places of each edit, diff, size afterwards, time of change in nanoseconds."""
+WRITERS = frozenset(
+    {
+        "append_file",
+        "edit_file",
+        "multi_edit_file",
+        "write_file",
+        "write_file_atomic",
+        "write_file_string",
+        "write_files",
+        "write_text",
+    }
+)
+"""The operations that change files: a read-only workspace refuses them."""
+
+RawOutcome = tuple[list[list[tuple[int, int, int]]], str, int, int, bool]
+"""Places of each edit, diff, size afterwards, time of change in nanoseconds, whether the diff is
+all there."""
 
 
-class Raw(Protocol):
+RawInfo = tuple[int, str, int, int, bool, int, int, int, int, int]
+"""Size, kind, mode, time of change, whether it is a symlink, links, inode, device, owner, group."""
+
+
+class Raw(RawText, RawBatch, Protocol):
     """What a backend has. Paths are text, undecodable bytes escaped; ``root`` contains them."""
 
     def Root(self, path: str) -> Any: ...
-    def read_file(self, path: str, root: Any = None) -> bytes: ...
-    def read_file_string(self, path: str, root: Any = None) -> str: ...
-    def read_file_lines(self, path: str, root: Any = None) -> list[str]: ...
+    def read_file(self, path: str, root: Any = None, max_bytes: int | None = None) -> bytes: ...
+    def read_file_string(
+        self, path: str, root: Any = None, max_bytes: int | None = None
+    ) -> str: ...
+    def read_file_lines(
+        self, path: str, root: Any = None, max_bytes: int | None = None
+    ) -> list[str]: ...
     def write_file(self, path: str, content: bytes, root: Any = None) -> None: ...
     def write_file_string(self, path: str, content: str, root: Any = None) -> None: ...
     def append_file(self, path: str, content: str, root: Any = None) -> None: ...
     def write_file_atomic(self, path: str, content: str, root: Any = None) -> None: ...
-    def glob_files(self, directory: str, pattern: str, root: Any = None) -> list[str]: ...
+    def glob_files(
+        self, directory: str, pattern: str, gitignore: bool, root: Any = None
+    ) -> list[str]: ...
     def get_file_info(self, path: str, root: Any = None) -> tuple[int, bool, bool]: ...
+    def file_info(self, path: str, follow_symlinks: bool, root: Any = None) -> RawInfo: ...
+    def replace_file(
+        self,
+        path: str,
+        content: bytes,
+        modified_ns: int | None = None,
+        sha256: str | None = None,
+        root: Any = None,
+    ) -> None: ...
     def edit(
         self,
         path: str,
@@ -49,14 +88,32 @@ class Raw(Protocol):
         sha256: str | None,
         write: bool,
         root: Any = None,
+        encoding: str | None = None,
     ) -> RawOutcome: ...
-    def count_replacements(self, path: str, old: str, root: Any = None) -> int: ...
-    def list_directory(self, path: str, root: Any = None) -> list[tuple[str, str]]: ...
+    def count_replacements(
+        self, path: str, old: str, root: Any = None, encoding: str | None = None
+    ) -> int: ...
+    def list_directory(
+        self, path: str, gitignore: bool, root: Any = None
+    ) -> list[tuple[str, str]]: ...
     def hash_file(self, path: str, algorithm: str, root: Any = None) -> str: ...
+    def walk(self, directory: str, selection: Selection, root: Any = None) -> RawFinding[Any]: ...
+    def search_text(self, text: bytes, query: Query, limit: int | None) -> list[Match]: ...
+    def search_files(
+        self,
+        directory: str,
+        query: Query,
+        selection: Selection,
+        binary: bool,
+        max_size: int | None,
+        root: Any = None,
+    ) -> RawFinding[Any]: ...
 
 
-class Operations:
+class Operations(TextOperations, BatchOperations, FindOperations):
     """The operations of one backend. Their meaning is documented in ``vespera_file_ops.api``."""
+
+    _raw: Raw
 
     def __init__(self, raw: Raw, root: Any = None) -> None:
         self._raw = raw
@@ -65,21 +122,38 @@ class Operations:
     def _writable(self, path: str) -> str:
         return path
 
-    def read_file(self, path: FilePath) -> bytes:
+    def read_file(self, path: FilePath, *, max_bytes: int | None = None) -> bytes:
         """Return the whole content of a regular file."""
-        return self._raw.read_file(as_path(path), self._root)
+        if max_bytes is None:
+            return self._raw.read_file(as_path(path), self._root)
+        return self._raw.read_file(as_path(path), self._root, as_limit(max_bytes))
 
-    def read_file_string(self, path: FilePath) -> str:
+    def read_file_string(self, path: FilePath, *, max_bytes: int | None = None) -> str:
         """Return the whole content as text (UTF-8)."""
-        return self._raw.read_file_string(as_path(path), self._root)
+        return self._raw.read_file_string(as_path(path), self._root, as_limit(max_bytes))
 
-    def read_file_lines(self, path: FilePath) -> list[str]:
+    def read_file_lines(self, path: FilePath, *, max_bytes: int | None = None) -> list[str]:
         """Return the lines without their endings."""
-        return self._raw.read_file_lines(as_path(path), self._root)
+        return self._raw.read_file_lines(as_path(path), self._root, as_limit(max_bytes))
 
-    def write_file(self, path: FilePath, content: bytes | bytearray | memoryview) -> None:
-        """Write bytes in place."""
-        self._raw.write_file(self._writable(as_path(path)), as_bytes(content), self._root)
+    def write_file(
+        self,
+        path: FilePath,
+        content: bytes | bytearray | memoryview,
+        *,
+        atomic: bool = False,
+        expect: str | int | None = None,
+    ) -> None:
+        """Write bytes in place, or atomically."""
+        name = self._writable(as_path(path))
+        expected = as_expect(expect)
+        if atomic:
+            self._raw.replace_file(name, as_bytes(content), *expected, self._root)
+            return
+        if expect is not None:
+            msg = "expect needs atomic=True: a write in place cannot look and write at once"
+            raise ValueError(msg)
+        self._raw.write_file(name, as_bytes(content), self._root)
 
     def write_file_string(self, path: FilePath, content: str) -> None:
         """Write text (UTF-8) in place."""
@@ -93,18 +167,15 @@ class Operations:
         """Replace the content so that it is the old or the new, never a mixture."""
         self._raw.write_file_atomic(self._writable(as_path(path)), as_text(content), self._root)
 
-    def glob_files(self, directory: FilePath, pattern: str) -> list[str]:
-        """Return the files beneath ``directory`` that match ``pattern``, sorted."""
-        return self._raw.glob_files(as_path(directory), as_pattern(pattern), self._root)
-
     def get_file_info(self, path: FilePath) -> tuple[int, bool, bool]:
         """Return ``(size in bytes, is_file, is_dir)``, symlinks followed."""
         return self._raw.get_file_info(as_path(path), self._root)
 
-    def file_info(self, path: FilePath) -> FileInfo:
-        """Return what the path leads to, symlinks followed."""
+    def file_info(self, path: FilePath, *, follow_symlinks: bool = True) -> FileInfo:
+        """Return what the path leads to, or is."""
         name = as_path(path)
-        return FileInfo(name, *self._raw.get_file_info(name, self._root))
+        size, kind, *rest = self._raw.file_info(name, bool(follow_symlinks), self._root)
+        return FileInfo(name, size, kind == "file", kind == "directory", kind, *rest)  # type: ignore[arg-type]
 
     def edit_file(
         self,
@@ -114,9 +185,10 @@ class Operations:
         *,
         replace_all: bool = False,
         expect: str | int | None = None,
+        encoding: str = "auto",
     ) -> EditResult:
         """Replace ``old``, which must stand there exactly once, unless ``replace_all``."""
-        return self._edit(path, [(old, new, replace_all)], expect, write=True)
+        return self._edit(path, [(old, new, replace_all)], expect, encoding, write=True)
 
     def multi_edit_file(
         self,
@@ -124,9 +196,10 @@ class Operations:
         edits: Sequence[tuple[str, str] | tuple[str, str, bool]],
         *,
         expect: str | int | None = None,
+        encoding: str = "auto",
     ) -> EditResult:
         """Make several edits, one after the other: all of them or none."""
-        return self._edit(path, edits, expect, write=True)
+        return self._edit(path, edits, expect, encoding, write=True)
 
     def preview_edit(
         self,
@@ -136,19 +209,27 @@ class Operations:
         *,
         replace_all: bool = False,
         expect: str | int | None = None,
+        encoding: str = "auto",
     ) -> EditResult:
         """Tell what ``edit_file`` would do; nothing is written."""
-        return self._edit(path, [(old, new, replace_all)], expect, write=False)
+        return self._edit(path, [(old, new, replace_all)], expect, encoding, write=False)
 
-    def count_replacements(self, path: FilePath, old: str) -> int:
+    def preview_multi_edit(
+        self,
+        path: FilePath,
+        edits: Sequence[tuple[str, str] | tuple[str, str, bool]],
+        *,
+        expect: str | int | None = None,
+        encoding: str = "auto",
+    ) -> EditResult:
+        """Tell what ``multi_edit_file`` would do; nothing is written."""
+        return self._edit(path, edits, expect, encoding, write=False)
+
+    def count_replacements(self, path: FilePath, old: str, *, encoding: str = "auto") -> int:
         """Return how often ``old`` stands in the file, places that overlap counted once."""
         name = as_path(path)
-        return self._raw.count_replacements(name, as_wanted(old), self._root)
-
-    def list_directory(self, path: FilePath) -> list[DirectoryEntry]:
-        """Return the entries of a directory, sorted by the bytes of their names."""
-        found = self._raw.list_directory(as_path(path), self._root)
-        return [DirectoryEntry(name, kind) for name, kind in found]
+        wanted = as_wanted(old)
+        return self._raw.count_replacements(name, wanted, self._root, as_encoding(encoding))
 
     def hash_file(self, path: FilePath, algorithm: str = "sha256") -> str:
         """Return the hash of the content in hexadecimal digits."""
@@ -159,6 +240,7 @@ class Operations:
         path: FilePath,
         edits: Sequence[tuple[str, str] | tuple[str, str, bool]],
         expect: str | int | None,
+        encoding: str,
         *,
         write: bool,
     ) -> EditResult:
@@ -167,11 +249,13 @@ class Operations:
             self._writable(name)
         modified_ns, sha256 = as_expect(expect)
         raw = as_edits(edits)
-        outcome = self._raw.edit(name, raw, modified_ns, sha256, write, self._root)
-        places, diff, size, mtime_ns = outcome
+        outcome = self._raw.edit(
+            name, raw, modified_ns, sha256, write, self._root, as_encoding(encoding)
+        )
+        places, diff, size, mtime_ns, complete = outcome
         positions = tuple(tuple(Position(*place) for place in each) for each in places)
         count = sum(len(each) for each in positions)
-        return EditResult(name, count, positions, diff, size, mtime_ns)
+        return EditResult(name, count, positions, diff, size, mtime_ns, complete)
 
 
 class WorkspaceOperations(Operations):

@@ -137,12 +137,17 @@ class FileTooLarge(FileOpError):
 
 
 class EncodingError(FileOpError, ValueError):
-    """Text that is not UTF-8. ``context`` has ``path`` and ``offset``, the first bad byte."""
+    """Bytes that are no text in their encoding, or text that it cannot hold.
+
+    ``context`` has ``path`` and ``offset``, the first bad byte, or ``character``, the first one
+    that cannot be written.
+    """
 
     default_code = "encoding"
 
 
 class PatternError(FileOpError, ValueError):
-    """A glob pattern that means nothing. ``context`` has ``pattern`` and ``reason``."""
+    """A glob or search pattern that means nothing. ``context`` has ``pattern`` and ``reason``, and
+    for a search pattern ``position``, the character where it goes wrong."""
 
     default_code = "pattern"

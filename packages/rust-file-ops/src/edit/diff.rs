@@ -1,11 +1,12 @@
 //! Responsible for the unified diff of edits, made from the places that were replaced instead of
 //! by comparing the texts: its cost is that of counting lines.
 
-use std::fmt::Write;
 use std::path::Path;
 
 /// Unchanged lines shown around a change, as `diff -u` does.
 const CONTEXT: usize = 3;
+/// A longer diff is cut: nobody reads it, and one long line would make it twice as long as the file.
+const LONGEST: usize = 1 << 20;
 
 /// Where the current text comes from: stretches of the original, and new text between them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,13 +68,15 @@ impl Pieces {
         self.0 = result;
     }
 
-    pub(super) fn unified(&self, path: &Path, old: &str, new: &str) -> String {
+    /// The diff, and whether it is all there.
+    pub(super) fn unified(&self, path: &Path, old: &str, new: &str) -> (String, bool) {
         let changes = self.changes(old, new);
         let Some(first) = changes.first() else {
-            return String::new();
+            return (String::new(), true);
         };
         let name = path.display();
-        let mut text = format!("--- {name}\n+++ {name}\n");
+        let mut text = Bounded::default();
+        text.push(&format!("--- {name}\n+++ {name}\n"));
         let mut counted = Counted::default();
         let mut group = vec![*first];
         for &change in &changes[1..] {
@@ -85,9 +88,12 @@ impl Pieces {
                 hunk(&mut text, &mut counted, &group, old, new);
                 group = vec![change];
             }
+            if text.cut {
+                break;
+            }
         }
         hunk(&mut text, &mut counted, &group, old, new);
-        text
+        (text.text, !text.cut)
     }
 
     /// What differs, widened to whole lines; neighbours that then touch are one.
@@ -159,6 +165,28 @@ fn add(
     }
 }
 
+/// Text up to the limit of its length, cut between two characters.
+#[derive(Debug, Default)]
+struct Bounded {
+    text: String,
+    cut: bool,
+}
+
+impl Bounded {
+    fn push(&mut self, part: &str) {
+        if self.cut {
+            return;
+        }
+        let room = LONGEST - self.text.len();
+        self.cut = part.len() > room;
+        let mut fits = room.min(part.len());
+        while !part.is_char_boundary(fits) {
+            fits -= 1;
+        }
+        self.text.push_str(&part[..fits]);
+    }
+}
+
 /// Lines counted so far, so that the whole text is counted once.
 #[derive(Debug, Default)]
 struct Counted {
@@ -166,7 +194,7 @@ struct Counted {
     new: (usize, usize),
 }
 
-fn hunk(text: &mut String, counted: &mut Counted, group: &[Change], old: &str, new: &str) {
+fn hunk(text: &mut Bounded, counted: &mut Counted, group: &[Change], old: &str, new: &str) {
     let (first, last) = (group[0], group[group.len() - 1]);
     let before = up(old, first.old.0);
     let after = down(old, last.old.1);
@@ -177,15 +205,15 @@ fn hunk(text: &mut String, counted: &mut Counted, group: &[Change], old: &str, n
     );
     let old_header = header(&mut counted.old, old, old_range);
     let new_header = header(&mut counted.new, new, new_range);
-    let _ = writeln!(text, "@@ -{old_header} +{new_header} @@");
+    text.push(&format!("@@ -{old_header} +{new_header} @@\n"));
     let mut at = before;
     for change in group {
-        lines(text, ' ', &old[at..change.old.0]);
-        lines(text, '-', &old[change.old.0..change.old.1]);
-        lines(text, '+', &new[change.new.0..change.new.1]);
+        lines(text, " ", &old[at..change.old.0]);
+        lines(text, "-", &old[change.old.0..change.old.1]);
+        lines(text, "+", &new[change.new.0..change.new.1]);
         at = change.old.1;
     }
-    lines(text, ' ', &old[at..after]);
+    lines(text, " ", &old[at..after]);
 }
 
 fn header(counted: &mut (usize, usize), text: &str, (from, to): (usize, usize)) -> String {
@@ -198,12 +226,15 @@ fn header(counted: &mut (usize, usize), text: &str, (from, to): (usize, usize)) 
     }
 }
 
-fn lines(text: &mut String, sign: char, part: &str) {
+fn lines(text: &mut Bounded, sign: &str, part: &str) {
     for line in part.split_inclusive('\n') {
+        if text.cut {
+            return;
+        }
         text.push(sign);
-        text.push_str(line);
+        text.push(line);
         if !line.ends_with('\n') {
-            text.push_str("\n\\ No newline at end of file\n");
+            text.push("\n\\ No newline at end of file\n");
         }
     }
 }

@@ -8,31 +8,22 @@ mod diff;
 mod nearest;
 
 use std::fmt::Write;
-use std::fs::{File, Metadata};
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 use memchr::memmem;
-use rustix::fs::{FlockOperation, flock};
-use rustix::io::Errno;
 use serde_json::{Value, json};
 use vespera_error::{Error, ErrorCode, Result};
 
 use crate::atomic::replace;
-use crate::error::{changed, failed, not_utf8};
-use crate::hash::sha256;
 use crate::open::open_for_reading;
 use crate::place::Place;
-use crate::read::read_all;
+use crate::read::{modified_ns, read_all};
+use crate::text::{Encoding, decoded};
+use crate::turns::{Expect, open_alone};
 use diff::Pieces;
 
 /// An error about an ambiguous text shows no more places than this.
 const MAX_SHOWN: usize = 100;
-
-/// An edit takes milliseconds; a lock that is held for so long is somebody else's, and no edit.
-const PATIENCE: Duration = Duration::from_secs(10);
-const PAUSE: Duration = Duration::from_millis(1);
 
 /// One replacement.
 #[derive(Debug, Clone)]
@@ -42,19 +33,10 @@ pub struct Edit {
     pub replace_all: bool,
 }
 
-/// What the caller knows of the file; an edit of anything else would lose somebody's work.
-#[derive(Debug, Clone)]
-pub enum Expect {
-    Anything,
-    /// Time of the last change, in nanoseconds since 1970.
-    ModifiedNs(i128),
-    /// SHA-256 of the content, in hexadecimal digits.
-    Sha256(String),
-}
-
-/// A place in the text as it was when its edit began.
+/// A place in the text as it was when its edit began; a byte order mark counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Position {
+    /// In the encoding of the file.
     pub byte: usize,
     pub character: usize,
     /// Counted from 1.
@@ -67,14 +49,23 @@ pub struct Outcome {
     /// The places of each edit.
     pub positions: Vec<Vec<Position>>,
     pub diff: String,
+    /// Whether the diff is all there: a very long one is cut.
+    pub diff_complete: bool,
     /// Bytes, afterwards.
     pub size: usize,
     /// Of the file as it is now: the `expect` of the next edit.
     pub modified_ns: i128,
 }
 
-/// Make the edits. With `write` false the outcome is only told.
-pub fn edit(place: Place<'_>, edits: &[Edit], expect: &Expect, write: bool) -> Result<Outcome> {
+/// Make the edits. With `write` false the outcome is only told. Without an `encoding` it is the one
+/// that the file's mark tells; the file keeps it.
+pub fn edit(
+    place: Place<'_>,
+    edits: &[Edit],
+    expect: &Expect,
+    encoding: Option<Encoding>,
+    write: bool,
+) -> Result<Outcome> {
     let path = place.path();
     let (file, metadata) = if write {
         open_alone(place)?
@@ -82,76 +73,64 @@ pub fn edit(place: Place<'_>, edits: &[Edit], expect: &Expect, write: bool) -> R
         open_for_reading(place)?
     };
     let content = read_all(path, &file, &metadata)?;
-    check(path, expect, &metadata, &content)?;
-    let original = String::from_utf8(content)
-        .map_err(|error| not_utf8(path, error.utf8_error().valid_up_to()))?;
-    let mut pieces = Pieces::whole(original.len());
-    let mut current: Option<String> = None;
-    let mut positions = Vec::with_capacity(edits.len());
-    for (number, one) in edits.iter().enumerate() {
-        let text = current.as_deref().unwrap_or(&original);
-        let (new, places) = apply(text, one, &mut pieces)
-            .map_err(|error| located(&error, path, number, edits.len()))?;
-        current = Some(new);
-        positions.push(places);
-    }
-    let edited = current.as_deref().unwrap_or(&original);
-    let diff = pieces.unified(path, &original, edited);
-    let size = edited.len();
+    expect.check(path, &metadata, &content)?;
+    let (original, encoding) = decoded(path, content, encoding)?;
+    let edited = edit_text(path, &original, edits, encoding)?;
+    drop(original);
+    let bytes = encoding.encode(path, &edited.text)?;
     let now = if write {
-        drop(pieces);
-        let written = replace(place, edited.as_bytes(), Some(&metadata))?;
-        modified_ns(&written)
+        modified_ns(&replace(place, &bytes, Some(&metadata))?)
     } else {
         modified_ns(&metadata)
     };
     Ok(Outcome {
-        positions,
-        diff,
-        size,
+        positions: edited.positions,
+        diff: edited.diff,
+        diff_complete: edited.diff_complete,
+        size: bytes.len(),
         modified_ns: now,
     })
 }
 
-/// Open the file when no other edit is at work on it. The lock (`flock`) is on the file itself,
-/// which an edit replaces: who waited for it must look whether it is still the one.
-fn open_alone(place: Place<'_>) -> Result<(File, Metadata)> {
-    let began = Instant::now();
-    loop {
-        let (file, metadata) = open_for_reading(place)?;
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Err(Errno::WOULDBLOCK) if began.elapsed() > PATIENCE => {
-                return Err(failed("lock", place.path())(Errno::WOULDBLOCK.into()));
-            }
-            Err(Errno::WOULDBLOCK) => std::thread::sleep(PAUSE),
-            // A file system without locks: the look before the rename must do.
-            Err(_) => return Ok((file, metadata)),
-            Ok(()) => {
-                let now = place.metadata()?;
-                if (now.dev(), now.ino()) == (metadata.dev(), metadata.ino()) {
-                    // Taken again: it may have been written in place while we waited.
-                    let metadata = file.metadata().map_err(failed("stat", place.path()))?;
-                    return Ok((file, metadata));
-                }
-            }
-        }
-    }
+/// A text with its edits made.
+#[derive(Debug)]
+pub struct Edited {
+    pub text: String,
+    /// The places of each edit.
+    pub positions: Vec<Vec<Position>>,
+    pub diff: String,
+    pub diff_complete: bool,
 }
 
-fn modified_ns(metadata: &Metadata) -> i128 {
-    i128::from(metadata.mtime()) * 1_000_000_000 + i128::from(metadata.mtime_nsec())
-}
-
-fn check(path: &Path, expect: &Expect, metadata: &Metadata, content: &[u8]) -> Result<()> {
-    match expect {
-        Expect::ModifiedNs(wanted) if *wanted != modified_ns(metadata) => {
-            Err(changed(path, "its time of change is not the expected one"))
-        }
-        Expect::Sha256(wanted) if *wanted != sha256(content) => {
-            Err(changed(path, "its hash is not the expected one"))
-        }
-        _ => Ok(()),
+/// Make the edits in a text. `path` is only named; bytes are counted as `encoding` has them.
+pub fn edit_text(
+    path: &Path,
+    original: &str,
+    edits: &[Edit],
+    encoding: Encoding,
+) -> Result<Edited> {
+    let mut pieces = Pieces::whole(original.len());
+    let mut current: Option<String> = None;
+    let mut positions = Vec::with_capacity(edits.len());
+    for (number, one) in edits.iter().enumerate() {
+        let text = current.as_deref().unwrap_or(original);
+        let planned = plan(text, one, encoding)
+            .map_err(|error| located(&error, path, number, edits.len()))?;
+        pieces.replace(&planned.found, planned.old.len(), planned.new.len());
+        current = Some(match current {
+            None => planned.made(original, growth(&edits[number + 1..])),
+            Some(text) => planned.made_in(text),
+        });
+        positions.push(planned.positions);
     }
+    let text = current.unwrap_or_else(|| original.to_owned());
+    let (diff, diff_complete) = pieces.unified(path, original, &text);
+    Ok(Edited {
+        text,
+        positions,
+        diff,
+        diff_complete,
+    })
 }
 
 fn located(error: &Error, path: &Path, number: usize, of: usize) -> Error {
@@ -170,34 +149,126 @@ fn located(error: &Error, path: &Path, number: usize, of: usize) -> Error {
     whole
 }
 
-fn apply(text: &str, edit: &Edit, pieces: &mut Pieces) -> Result<(String, Vec<Position>)> {
+/// Bytes that these edits add, if each is made in one place. `\r\n` may come for `\n`.
+fn growth(edits: &[Edit]) -> usize {
+    let added = |edit: &Edit| (edit.new.len() * 2).saturating_sub(edit.old.len());
+    edits.iter().map(added).sum()
+}
+
+/// An edit that can be made: what is replaced by what, and where.
+struct Planned {
+    old: String,
+    new: String,
+    found: Vec<usize>,
+    positions: Vec<Position>,
+}
+
+fn plan(text: &str, edit: &Edit, encoding: Encoding) -> Result<Planned> {
     let mut old = edit.old.clone();
     let mut new = edit.new.clone();
     let mut found = find(text, &old);
     if found.is_empty() && text.contains("\r\n") && !old.contains('\r') && old.contains('\n') {
         // The file's line endings are kept: who asks with `\n` means the file's own.
         old = old.replace('\n', "\r\n");
-        new = new.replace("\r\n", "\n").replace('\n', "\r\n");
+        new = with_crlf(&new);
         found = find(text, &old);
+    } else if !old.contains('\n') && has_lone_newline(&new) && all_crlf(text) {
+        new = with_crlf(&new);
     }
     if found.is_empty() {
         return Err(absent(text, &edit.old));
     }
-    let places = positions(text, &found);
-    if places.len() > 1 && !edit.replace_all {
-        return Err(ambiguous(&places));
+    let positions = positions(text, &found, encoding);
+    if positions.len() > 1 && !edit.replace_all {
+        return Err(ambiguous(&positions));
     }
-    pieces.replace(&found, old.len(), new.len());
-    let grown = text.len() + found.len() * new.len();
-    let mut result = String::with_capacity(grown - found.len() * old.len());
-    let mut from = 0;
-    for at in found {
-        result.push_str(&text[from..at]);
-        result.push_str(&new);
-        from = at + old.len();
+    Ok(Planned {
+        old,
+        new,
+        found,
+        positions,
+    })
+}
+
+impl Planned {
+    /// The new text, with `room` to grow: growing it later may move the whole of it.
+    fn made(&self, text: &str, room: usize) -> String {
+        let added = self.found.len() * self.new.len() + room;
+        let mut result =
+            String::with_capacity(text.len() - self.found.len() * self.old.len() + added);
+        let mut from = 0;
+        for &at in &self.found {
+            result.push_str(&text[from..at]);
+            result.push_str(&self.new);
+            from = at + self.old.len();
+        }
+        result.push_str(&text[from..]);
+        result
     }
-    result.push_str(&text[from..]);
-    Ok((result, places))
+
+    /// The same in the text's own memory: beside the original there is never more than one other.
+    fn made_in(&self, mut text: String) -> String {
+        if let [only] = self.found[..] {
+            text.replace_range(only..only + self.old.len(), &self.new);
+            return text;
+        }
+        let mut bytes = text.into_bytes();
+        if self.new.len() > self.old.len() {
+            self.widen(&mut bytes);
+        } else {
+            self.narrow(&mut bytes);
+        }
+        // Text for text: checking that costs less than the copy that is saved.
+        String::from_utf8(bytes).expect("whole characters were replaced by whole characters")
+    }
+
+    /// From the start on: what is moved comes to stand further ahead.
+    fn narrow(&self, bytes: &mut Vec<u8>) {
+        let (mut from, mut to) = (0, 0);
+        for &at in &self.found {
+            bytes.copy_within(from..at, to);
+            to += at - from;
+            bytes[to..to + self.new.len()].copy_from_slice(self.new.as_bytes());
+            to += self.new.len();
+            from = at + self.old.len();
+        }
+        let rest = bytes.len() - from;
+        bytes.copy_within(from.., to);
+        bytes.truncate(to + rest);
+    }
+
+    /// From the end on: what is moved comes to stand further behind.
+    fn widen(&self, bytes: &mut Vec<u8>) {
+        let mut from = bytes.len();
+        let mut to = from + self.found.len() * (self.new.len() - self.old.len());
+        bytes.resize(to, 0);
+        for &at in self.found.iter().rev() {
+            let behind = at + self.old.len();
+            to -= from - behind;
+            bytes.copy_within(behind..from, to);
+            to -= self.new.len();
+            bytes[to..to + self.new.len()].copy_from_slice(self.new.as_bytes());
+            from = at;
+        }
+    }
+}
+
+fn with_crlf(text: &str) -> String {
+    text.replace("\r\n", "\n").replace('\n', "\r\n")
+}
+
+fn has_lone_newline(text: &str) -> bool {
+    lone_newlines(text).next().is_some()
+}
+
+/// Whether there are lines and each of them ends with `\r\n`.
+fn all_crlf(text: &str) -> bool {
+    text.contains("\r\n") && !has_lone_newline(text)
+}
+
+fn lone_newlines(text: &str) -> impl Iterator<Item = usize> {
+    let bytes = text.as_bytes();
+    memchr::memchr_iter(b'\n', bytes).filter(move |&at| at == 0 || bytes[at - 1] != b'\r')
 }
 
 fn find(text: &str, old: &str) -> Vec<usize> {
@@ -205,27 +276,41 @@ fn find(text: &str, old: &str) -> Vec<usize> {
 }
 
 /// How often `old` stands in the file, places that overlap counted once.
-pub fn count(place: Place<'_>, old: &str) -> Result<usize> {
+pub fn count(place: Place<'_>, old: &str, encoding: Option<Encoding>) -> Result<usize> {
     let (file, metadata) = open_for_reading(place)?;
     let content = read_all(place.path(), &file, &metadata)?;
-    Ok(memmem::find_iter(&content, old.as_bytes()).count())
+    let encoding = match encoding {
+        // Any bytes will do for UTF-8: what is no text is not there.
+        None => Encoding::of(place.path(), &content, None)?,
+        Some(encoding) => encoding,
+    };
+    if matches!(encoding, Encoding::Utf8 | Encoding::Utf8Sig) {
+        return Ok(memmem::find_iter(&content, old.as_bytes()).count());
+    }
+    let (text, _) = decoded(place.path(), content, Some(encoding))?;
+    Ok(find(&text, old).len())
 }
 
-fn positions(text: &str, found: &[usize]) -> Vec<Position> {
+fn positions(text: &str, found: &[usize], encoding: Encoding) -> Vec<Position> {
+    let utf8 = matches!(encoding, Encoding::Utf8 | Encoding::Utf8Sig);
     let mut from = 0;
-    let mut character = 0;
-    let mut line = 1;
+    let mut place = Position {
+        byte: 0,
+        character: 0,
+        line: 1,
+    };
     let mut places = Vec::with_capacity(found.len());
-    for &byte in found {
-        let between = &text[from..byte];
-        character += between.chars().count();
-        line += memchr::memchr_iter(b'\n', between.as_bytes()).count();
-        from = byte;
-        places.push(Position {
-            byte,
-            character,
-            line,
-        });
+    for &at in found {
+        let between = &text[from..at];
+        place.character += between.chars().count();
+        place.line += memchr::memchr_iter(b'\n', between.as_bytes()).count();
+        place.byte += if utf8 {
+            between.len()
+        } else {
+            between.chars().map(|one| encoding.width(one)).sum()
+        };
+        from = at;
+        places.push(place);
     }
     places
 }

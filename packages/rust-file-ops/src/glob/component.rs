@@ -29,7 +29,44 @@ pub(super) enum Token {
     },
 }
 
+/// A name that is told by its bytes alone, as most are: the same answer, sooner.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Plain {
+    Whole(Vec<u8>),
+    /// `*` and the end of the name.
+    End(Vec<u8>),
+}
+
+impl Plain {
+    pub(super) fn matches(&self, name: &[u8]) -> bool {
+        match self {
+            Self::Whole(whole) => name == whole,
+            Self::End(end) => name.ends_with(end),
+        }
+    }
+}
+
 impl Tokens {
+    /// The same in bytes, where everything but one `*` at the start is an ASCII character.
+    pub(super) fn plain(&self) -> Option<Plain> {
+        let (run, literals) = match self.0.split_first() {
+            Some((Token::Run, rest)) => (true, rest),
+            _ => (false, self.0.as_slice()),
+        };
+        let bytes = literals
+            .iter()
+            .map(|token| match token {
+                Token::Literal(character) => u8::try_from(*character).ok().filter(u8::is_ascii),
+                _ => None,
+            })
+            .collect::<Option<Vec<u8>>>()?;
+        Some(if run {
+            Plain::End(bytes)
+        } else {
+            Plain::Whole(bytes)
+        })
+    }
+
     /// Whether the whole name matches. Only the last `*` is ever tried again, so the time is at
     /// most length of name times length of pattern.
     pub(super) fn matches(&self, name: &[u32]) -> bool {

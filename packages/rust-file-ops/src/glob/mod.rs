@@ -7,157 +7,122 @@
 //! package promise the same answer for the same names.
 
 mod component;
+pub(crate) mod globs;
 mod pattern;
 
 use std::ffi::OsStr;
-use std::io;
+use std::ops::ControlFlow;
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use vespera_error::{Error, ErrorCode, Result};
+use rustix::io::Errno;
+use vespera_error::{Error, Result};
 
-use crate::open::kind_is;
-use crate::place::{Kind, Place as PathPlace};
-use component::{Component, decode};
-use pattern::parse;
+use crate::error::failed;
+use crate::place::Kind;
+use crate::root::Root;
+use crate::walk::engine::{Engine, Entry, Visitor};
+use crate::walk::origin::Origin;
+use crate::walk::select::Filter;
+use crate::walk::{threads, with_slash};
+
+/// A tree of so few directories is walked sooner than a thread is started.
+const FEW: usize = 16;
 
 /// The regular files beneath `directory` whose path relative to it matches `pattern`, each joined
-/// to `directory` as given, sorted by bytes.
+/// to `directory` as given, sorted by bytes; with `gitignore` without what git would leave out.
 ///
 /// Symlinks to files count as files; symlinked directories below `directory` are not entered.
 /// Directories below it that vanish or may not be read are left out.
-pub fn glob_files<'a>(place: impl Into<PathPlace<'a>>, pattern: &OsStr) -> Result<Vec<PathBuf>> {
-    let place = place.into();
-    let patterns = parse(pattern)?;
-    let starts = (0..patterns.len())
-        .map(|pattern| Place {
-            pattern,
-            component: 0,
-        })
-        .collect();
-    let mut walk = Walk {
-        patterns: &patterns,
-        place,
-        found: Vec::new(),
-        name: Vec::new(),
+pub fn glob_files(
+    root: Option<&Arc<Root>>,
+    directory: &Path,
+    pattern: &OsStr,
+    gitignore: bool,
+) -> Result<Vec<PathBuf>> {
+    let filter = Filter::for_glob(pattern, gitignore)?;
+    let helpers = threads(&filter) - 1;
+    let collecting = Collecting {
+        base: with_slash(directory),
+        found: Mutex::default(),
+        failure: Mutex::default(),
     };
-    let mut pending = Vec::new();
-    walk.visit(place.path(), starts, &mut pending)?;
-    while let Some((directory, places)) = pending.pop() {
-        match walk.visit(&directory, places, &mut pending) {
-            Err(error) if !may_be_skipped(&error) => return Err(error),
-            _ => {}
-        }
-    }
-    let mut found = walk.found;
-    found.sort_unstable_by(|one, other| bytes(one).cmp(bytes(other)));
-    Ok(found)
-}
-
-/// How far one of the patterns has been matched when a directory is entered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Place {
-    pattern: usize,
-    component: usize,
-}
-
-struct Walk<'a> {
-    place: PathPlace<'a>,
-    patterns: &'a [Vec<Component>],
-    found: Vec<PathBuf>,
-    /// The current name in characters; kept to save an allocation per entry.
-    name: Vec<u32>,
-}
-
-impl Walk<'_> {
-    fn visit(
-        &mut self,
-        directory: &Path,
-        places: Vec<Place>,
-        pending: &mut Vec<(PathBuf, Vec<Place>)>,
-    ) -> Result<()> {
-        let places = self.with_zero_depth(places);
-        for (name, kind) in self.place.at(directory).list()? {
-            decode(name.as_encoded_bytes(), &mut self.name);
-            let (file_matches, deeper) = self.step(&places);
-            if kind == Kind::Directory {
-                if !deeper.is_empty() {
-                    pending.push((directory.join(name), deeper));
-                }
-            } else if file_matches {
-                let path = directory.join(name);
-                if self.is_file(&path, kind) {
-                    self.found.push(path);
-                }
+    let origin = Origin::open(root, directory)?;
+    let engine = Engine::new(origin, filter, collecting, Arc::default())?;
+    if engine.work(FEW) {
+        std::thread::scope(|scope| {
+            for _ in 0..helpers {
+                scope.spawn(|| engine.work(usize::MAX));
             }
-        }
-        Ok(())
+            engine.work(usize::MAX);
+        });
     }
-
-    fn is_file(&self, path: &Path, kind: Kind) -> bool {
-        kind == Kind::File
-            || kind == Kind::Symlink
-                && self
-                    .place
-                    .at(path)
-                    .metadata()
-                    .is_ok_and(|leads| leads.is_file())
+    let collecting = engine.visitor;
+    if let Some(failure) = take(&collecting.failure) {
+        return Err(failure);
     }
-
-    /// `**` also stands for no directory at all: what follows it may match right here.
-    fn with_zero_depth(&self, places: Vec<Place>) -> Vec<Place> {
-        let mut all: Vec<Place> = Vec::with_capacity(places.len() * 2);
-        for mut place in places {
-            while !all.contains(&place) {
-                all.push(place);
-                if matches!(self.component(place), Component::AnyDepth) {
-                    place.component += 1;
-                }
-            }
-        }
-        all
-    }
-
-    /// Whether a file of the current name is found, and where a directory of that name leads.
-    fn step(&self, places: &[Place]) -> (bool, Vec<Place>) {
-        let mut file_matches = false;
-        let mut deeper = Vec::new();
-        for &place in places {
-            match self.component(place) {
-                Component::AnyDepth => deeper.push(place),
-                Component::Name(tokens) if tokens.matches(&self.name) => {
-                    if place.component + 1 == self.patterns[place.pattern].len() {
-                        file_matches = true;
-                    } else {
-                        deeper.push(Place {
-                            component: place.component + 1,
-                            ..place
-                        });
-                    }
-                }
-                Component::Name(_) => {}
-            }
-        }
-        (file_matches, deeper)
-    }
-
-    fn component(&self, place: Place) -> &Component {
-        // A parsed pattern never ends in `**`, so "one further" always exists.
-        &self.patterns[place.pattern][place.component]
-    }
-}
-
-/// A tree changes while it is walked, and one closed directory must not hide the rest.
-fn may_be_skipped(error: &Error) -> bool {
-    error.code() == ErrorCode::OutsideWorkspace
-        || [
-            io::ErrorKind::NotFound,
-            io::ErrorKind::NotADirectory,
-            io::ErrorKind::PermissionDenied,
-        ]
+    let mut found = take(&collecting.found);
+    // All begin with the directory.
+    let base = collecting.base.len();
+    found.sort_unstable_by(|one, other| one[base..].cmp(&other[base..]));
+    Ok(found
         .into_iter()
-        .any(|kind| kind_is(error, kind))
+        .map(|path| std::ffi::OsString::from_vec(path).into())
+        .collect())
 }
 
-fn bytes(path: &Path) -> &[u8] {
-    path.as_os_str().as_encoded_bytes()
+/// Keeps every file.
+struct Collecting {
+    base: Vec<u8>,
+    found: Mutex<Vec<Vec<u8>>>,
+    failure: Mutex<Option<Error>>,
+}
+
+impl Visitor for Collecting {
+    type Local = Vec<Vec<u8>>;
+    const HEAVY: bool = false;
+
+    fn local(&self) -> Self::Local {
+        Vec::new()
+    }
+
+    fn entry(&self, local: &mut Self::Local, entry: &Entry<'_>) -> ControlFlow<()> {
+        let is_file = match entry.kind {
+            Kind::File => true,
+            // It may lead round in a circle, out of the root or into a closed directory.
+            Kind::Symlink => entry.target() == Some(Kind::File),
+            Kind::Directory | Kind::Other => false,
+        };
+        if is_file {
+            let mut path = Vec::with_capacity(self.base.len() + entry.path.len());
+            path.extend_from_slice(&self.base);
+            path.extend_from_slice(entry.path);
+            local.push(path);
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// A tree changes while it is walked, and one closed directory must not hide the rest.
+    fn problem(&self, path: PathBuf, errno: Errno) -> ControlFlow<()> {
+        if errno == Errno::ACCESS || errno == Errno::PERM {
+            return ControlFlow::Continue(());
+        }
+        let error = failed("list", &path)(errno.into());
+        self.failure
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get_or_insert(error);
+        ControlFlow::Break(())
+    }
+
+    fn idle(&self, local: &mut Self::Local) -> ControlFlow<()> {
+        let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        found.append(local);
+        ControlFlow::Continue(())
+    }
+}
+
+fn take<T: Default>(kept: &Mutex<T>) -> T {
+    std::mem::take(&mut *kept.lock().unwrap_or_else(PoisonError::into_inner))
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from vespera_server.doctor.finding import Finding, Status
+from vespera_server.environment import DEFAULT_GROUPS, names_by_group
 
 SECTION = "environment"
 
@@ -22,6 +23,7 @@ _REDIRECTS = (
 
 def check_environment(environment: Mapping[str, str]) -> Iterator[Finding]:
     """Findings about proxies, about where the CLI sends its requests, about nested agents."""
+    yield _passed_on(environment)
     yield _proxies(environment)
     set_names = [name for name in _REDIRECTS if environment.get(name)]
     if set_names:
@@ -40,6 +42,16 @@ def check_environment(environment: Mapping[str, str]) -> Iterator[Finding]:
             "set: this runs inside a Claude CLI",
             "nothing to do: agents are started without it, since the CLI refuses to nest",
         )
+
+
+def _passed_on(environment: Mapping[str, str]) -> Finding:
+    """What agents of `vespera serve` would get, by group."""
+    groups = {group: names for group, names in names_by_group(environment).items() if names}
+    words = [
+        f"{group}{'' if group in DEFAULT_GROUPS else ' (off)'}: {', '.join(names)}"
+        for group, names in groups.items()
+    ]
+    return Finding(SECTION, "agents get", Status.OK, "; ".join(words) or "nothing")
 
 
 def _proxies(environment: Mapping[str, str]) -> Finding:

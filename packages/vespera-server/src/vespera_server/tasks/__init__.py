@@ -10,6 +10,8 @@ with TaskQueue("batch.db") as queue:
         ...  # work in session claim.session_id, calling queue.heartbeat(claim) now and then
         queue.finish(claim, "completed", result="…")
 ```
+
+``DurableExecutor(queue).run()`` is that loop with agents: each task's config is an ``AgentConfig``.
 """
 
 from __future__ import annotations
@@ -23,18 +25,23 @@ from vespera_server.tasks.errors import (
     TaskNotFound,
     UnknownDependency,
 )
+from vespera_server.tasks.executor import DurableExecutor, Ending, Summary, TaskNews
 from vespera_server.tasks.queue import TaskQueue
 from vespera_server.tasks.records import Claim, Start, TaskEvent, TaskRecord, TaskSpec, TaskState
 
 __all__ = [
     "Claim",
     "DependencyCycle",
+    "DurableExecutor",
+    "Ending",
     "LeaseLost",
     "NewerDatabase",
     "Start",
+    "Summary",
     "TaskError",
     "TaskEvent",
     "TaskExists",
+    "TaskNews",
     "TaskNotFound",
     "TaskQueue",
     "TaskRecord",

@@ -53,6 +53,15 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         ) STRICT""",
         "CREATE INDEX events_of_task ON events (task, number)",
     ),
+    (
+        # A session of the first schema may have been used: it counts as launched.
+        "ALTER TABLE tasks ADD COLUMN launched INTEGER NOT NULL DEFAULT 1",
+        "ALTER TABLE tasks ADD COLUMN owner TEXT",
+        "ALTER TABLE tasks ADD COLUMN extra TEXT NOT NULL DEFAULT '{}'",
+        "ALTER TABLE tasks ADD COLUMN started_at REAL",
+        "ALTER TABLE tasks ADD COLUMN ended_at REAL",
+        "CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID",
+    ),
 )
 
 

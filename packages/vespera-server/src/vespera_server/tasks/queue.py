@@ -3,7 +3,8 @@
 Every change is one transaction that holds the write lock from its first read, and every write of
 an owner is fenced by its claim's token: two processes never hold one task. The session id is
 chosen and stored *before* anything can be started with it, so that a crash at any moment leaves
-the id to resume by. It does not run tasks and starts no process.
+the id to resume by. A claim is void when its lease ends or its owner is dead, whichever is known
+first. It does not run tasks and starts no process.
 """
 
 from __future__ import annotations
@@ -23,15 +24,10 @@ from typing import Any, Self
 from vespera_agent_spawner.errors import ConfigError
 from vespera_agent_spawner.results import Outcome
 from vespera_server.tasks.database import open_database, transaction
-from vespera_server.tasks.errors import (
-    DependencyCycle,
-    LeaseLost,
-    TaskExists,
-    TaskNotFound,
-    UnknownDependency,
-)
-from vespera_server.tasks.graph import find_cycle
+from vespera_server.tasks.errors import LeaseLost, TaskNotFound
+from vespera_server.tasks.owners import Owners
 from vespera_server.tasks.records import Claim, Start, TaskEvent, TaskRecord, TaskSpec, TaskState
+from vespera_server.tasks.rows import insert, record
 
 __all__ = ["TaskQueue"]
 
@@ -48,8 +44,9 @@ ORDER BY t.priority DESC, t.number LIMIT 1
 class TaskQueue:
     """Tasks in the database at ``path``, which is created when it is not there.
 
-    A claim is void ``lease_seconds`` after its last heartbeat. All methods may be called from
-    any thread; each takes milliseconds, longer while another process writes.
+    A claim is void ``lease_seconds`` after its last heartbeat, or as soon as the process that
+    holds it is dead. All methods may be called from any thread; each takes milliseconds, longer
+    while another process writes.
     """
 
     def __init__(
@@ -67,10 +64,12 @@ class TaskQueue:
                 value=lease_seconds,
                 remedy=remedy,
             )
-        self._lease = lease_seconds
+        self.lease_seconds = lease_seconds
         self._clock = clock
         self._lock = threading.RLock()
-        self._connection = open_database(Path(path))
+        self.path = Path(path)
+        self._owners: Owners | None = None
+        self._connection = open_database(self.path)
 
     def __enter__(self) -> Self:
         return self
@@ -84,72 +83,94 @@ class TaskQueue:
         self.close()
 
     def close(self) -> None:
-        """Close the database; claims stay valid until their leases end."""
+        """Close the database; what is still claimed is for others to resume."""
         with self._lock:
             self._connection.close()
+            if self._owners is not None:
+                self._owners.close()
 
     def add(self, specs: Iterable[TaskSpec]) -> None:
         """Add tasks, all or none. They may need each other and tasks already there."""
-        specs = list(specs)
+        self._add(list(specs), merge=False)
+
+    def merge(self, specs: Iterable[TaskSpec]) -> list[str]:
+        """Add those that are not there yet, all or none; returns the ids of the added ones.
+
+        One that is there must be the same: config, needs, priority, restart, extra.
+        """
+        return self._add(list(specs), merge=True)
+
+    def _add(self, specs: list[TaskSpec], *, merge: bool) -> list[str]:
         with self._lock, transaction(self._connection) as db:
-            for spec in specs:
-                _insert(db, spec)
-            known = {row[0] for row in db.execute("SELECT id FROM tasks")}
-            for spec in specs:
-                for needed in spec.needs:
-                    if needed not in known:
-                        raise UnknownDependency(
-                            f"task {spec.task_id!r} needs {needed!r}, which is no task: "
-                            "add it too, or correct needs",
-                            context={"task_id": spec.task_id, "needs": needed},
-                        )
-            # Old tasks cannot need new ones, so that a circle is among the new ones.
-            if cycle := find_cycle({spec.task_id: spec.needs for spec in specs}):
-                raise DependencyCycle(
-                    f"tasks need each other in a circle: {' -> '.join(cycle)}; "
-                    "take one of these out of needs",
-                    context={"path": cycle},
-                )
-            for spec in specs:
-                db.executemany(
-                    "INSERT OR IGNORE INTO dependencies VALUES (?, ?)",
-                    [(spec.task_id, needed) for needed in spec.needs],
-                )
+            added = insert(db, specs, merge=merge)
+            for spec in added:
                 self._note(db, spec.task_id, "added")
                 self._end_if_in_vain(db, spec.task_id)
+        return [spec.task_id for spec in added]
 
-    def claim(self) -> Claim | None:
-        """The next task whose needs are met, or None when there is none to be had now."""
+    def claim(self, *, launched: bool = True) -> Claim | None:
+        """The next task whose needs are met, or None when there is none to be had now.
+
+        With ``launched=False`` the caller says by ``launch`` when the session is used; until then
+        it starts anew with whoever claims the task next, instead of being resumed.
+        """
         with self._lock, transaction(self._connection) as db:
+            self._free_what_the_dead_hold(db)
             now = self._clock()
             row = db.execute(_NEXT, {"now": now}).fetchone()
             if row is None:
                 return None
-            start = Start.STARTED if row["session_id"] is None else Start.RESUMED
+            new = row["session_id"] is None
             claim = Claim(
                 task_id=row["id"],
                 config=json.loads(row["config"]),
-                session_id=row["session_id"] or str(uuid.uuid4()),
-                start=start,
-                attempts=row["attempts"] + (start is Start.STARTED),
+                session_id=str(uuid.uuid4()) if new else row["session_id"],
+                start=Start.STARTED if new or not row["launched"] else Start.RESUMED,
+                attempts=row["attempts"] + new,
                 token=uuid.uuid4().hex,
-                lease_until=now + self._lease,
+                lease_until=now + self.lease_seconds,
+                extra=json.loads(row["extra"]),
             )
-            self._hold(db, claim)
+            self._hold(db, claim, launched)
             return claim
+
+    def launch(self, claim: Claim) -> None:
+        """Say that a process is about to be started with the claim's session.
+
+        From here on the session may exist, so that the next owner resumes it.
+        """
+        with self._lock, transaction(self._connection) as db:
+            self._check(db, claim)
+            db.execute("UPDATE tasks SET launched = 1 WHERE id = ?", (claim.task_id,))
+            self._note(db, claim.task_id, "launched", session_id=claim.session_id)
+
+    def prolong(self, claims: Iterable[Claim]) -> list[Claim]:
+        """Heartbeats of many claims at once; returns those that are void."""
+        lost = []
+        with self._lock, transaction(self._connection) as db:
+            until = self._clock() + self.lease_seconds
+            for claim in claims:
+                changed = db.execute(
+                    "UPDATE tasks SET lease_until = ? WHERE id = ? AND token = ?",
+                    (until, claim.task_id, claim.token),
+                )
+                if changed.rowcount == 0:
+                    lost.append(claim)
+        return lost
 
     def heartbeat(self, claim: Claim) -> Claim:
         """Prolong the lease; raises LeaseLost when somebody else has the task."""
         with self._lock, transaction(self._connection) as db:
             self._check(db, claim)
-            until = self._clock() + self._lease
+            until = self._clock() + self.lease_seconds
             db.execute("UPDATE tasks SET lease_until = ? WHERE id = ?", (until, claim.task_id))
             return _with(claim, lease_until=until)
 
-    def restart(self, claim: Claim) -> Claim | None:
+    def restart(self, claim: Claim, *, launched: bool = True) -> Claim | None:
         """Begin again in a fresh session, because the old one cannot be resumed.
 
-        The attempt counts. A task with ``restart=False`` ends ``incomplete`` and None is returned.
+        The attempt counts. ``launched`` is that of ``claim``. A task with ``restart=False`` ends
+        ``incomplete`` and None is returned.
         """
         with self._lock, transaction(self._connection) as db:
             row = self._check(db, claim)
@@ -162,9 +183,9 @@ class TaskQueue:
                 session_id=str(uuid.uuid4()),
                 start=Start.RESTARTED,
                 attempts=claim.attempts + 1,
-                lease_until=self._clock() + self._lease,
+                lease_until=self._clock() + self.lease_seconds,
             )
-            self._hold(db, fresh)
+            self._hold(db, fresh, launched)
             return fresh
 
     def release(self, claim: Claim) -> None:
@@ -201,13 +222,13 @@ class TaskQueue:
             ).fetchone()
             if row is None:
                 raise TaskNotFound(f"no task {task_id!r} in this queue; tasks() lists them")
-            return self._record(row)
+            return record(self._connection, row)
 
     def tasks(self) -> list[TaskRecord]:
         """All tasks in the order in which they were added."""
         with self._lock:
             rows = self._connection.execute("SELECT * FROM tasks ORDER BY number").fetchall()
-            return [self._record(row) for row in rows]
+            return [record(self._connection, row) for row in rows]
 
     def events(self, task_id: str) -> list[TaskEvent]:
         """What happened to a task, oldest first."""
@@ -223,11 +244,60 @@ class TaskQueue:
             query = "SELECT TOTAL(cost_usd) FROM tasks"
             return float(self._connection.execute(query).fetchone()[0])
 
-    def _hold(self, db: sqlite3.Connection, claim: Claim) -> None:
+    def counts(self) -> dict[str, int]:
+        """How many tasks are ``pending``, ``running``, and ended by each outcome."""
+        with self._lock:
+            query = "SELECT COALESCE(outcome, state), COUNT(*) FROM tasks GROUP BY 1"
+            return {name: int(count) for name, count in self._connection.execute(query)}
+
+    def note(self, claim: Claim, kind: str, **detail: Any) -> None:
+        """Add an event to a claimed task; ``detail`` is JSON data."""
+        with self._lock, transaction(self._connection) as db:
+            self._check(db, claim)
+            self._note(db, claim.task_id, kind, **detail)
+
+    def facts(self) -> dict[str, Any]:
+        """What ``remember`` was told about the queue as a whole."""
+        with self._lock:
+            rows = self._connection.execute("SELECT name, value FROM facts")
+            return {name: json.loads(value) for name, value in rows}
+
+    def remember(self, **facts: Any) -> None:
+        """Keep JSON data about the queue as a whole, by name."""
+        with self._lock, transaction(self._connection) as db:
+            db.executemany(
+                "INSERT INTO facts VALUES (?, ?) "
+                "ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+                [(name, json.dumps(value, allow_nan=False)) for name, value in facts.items()],
+            )
+
+    def _free_what_the_dead_hold(self, db: sqlite3.Connection) -> None:
+        if self._owners is None:
+            self._owners = Owners(self.path)
+        rows = db.execute("SELECT DISTINCT owner FROM tasks WHERE state = 'running'").fetchall()
+        for (owner,) in rows:
+            if owner is not None and not self._owners.is_alive(owner):
+                db.execute(
+                    "UPDATE tasks SET lease_until = 0 WHERE state = 'running' AND owner = ?",
+                    (owner,),
+                )
+
+    def _hold(self, db: sqlite3.Connection, claim: Claim, launched: bool) -> None:
+        owner = None if self._owners is None else self._owners.name
         db.execute(
             "UPDATE tasks SET state = 'running', session_id = ?, attempts = ?, token = ?, "
-            "lease_until = ? WHERE id = ?",
-            (claim.session_id, claim.attempts, claim.token, claim.lease_until, claim.task_id),
+            "lease_until = ?, owner = ?, launched = ?, started_at = COALESCE(started_at, ?) "
+            "WHERE id = ?",
+            (
+                claim.session_id,
+                claim.attempts,
+                claim.token,
+                claim.lease_until,
+                owner,
+                launched or claim.start is Start.RESUMED,
+                self._clock(),
+                claim.task_id,
+            ),
         )
         self._note(
             db, claim.task_id, claim.start, session_id=claim.session_id, attempt=claim.attempts
@@ -239,8 +309,9 @@ class TaskQueue:
         ).fetchone()
         if row is None:
             raise LeaseLost(
-                f"the claim on task {claim.task_id!r} is void: its lease of {self._lease:g} s "
-                "passed and another owner took over, or the task ended; stop working on it",
+                f"the claim on task {claim.task_id!r} is void: its lease of "
+                f"{self.lease_seconds:g} s passed and another owner took over, or the task "
+                "ended; stop working on it",
                 context={"task_id": claim.task_id},
             )
         return row
@@ -257,8 +328,15 @@ class TaskQueue:
         """Ends the task, then whatever can no longer be done; a list, as lines may be long."""
         db.execute(
             "UPDATE tasks SET state = 'ended', token = NULL, lease_until = NULL, outcome = ?, "
-            "result = ?, error = ?, cost_usd = ? WHERE id = ?",
-            (str(outcome), json.dumps(result, allow_nan=False), error, cost_usd, task_id),
+            "result = ?, error = ?, cost_usd = ?, ended_at = ? WHERE id = ?",
+            (
+                str(outcome),
+                json.dumps(result, allow_nan=False),
+                error,
+                cost_usd,
+                self._clock(),
+                task_id,
+            ),
         )
         self._note(db, task_id, "ended", outcome=str(outcome))
         if outcome == Outcome.COMPLETED:
@@ -288,8 +366,9 @@ class TaskQueue:
 
     def _cancel(self, db: sqlite3.Connection, task_id: str, needed: str, how: str) -> None:
         db.execute(
-            "UPDATE tasks SET state = 'ended', outcome = 'cancelled', error = ? WHERE id = ?",
-            (f"it needs {needed!r}, which ended {how}", task_id),
+            "UPDATE tasks SET state = 'ended', outcome = 'cancelled', error = ?, ended_at = ? "
+            "WHERE id = ?",
+            (f"it needs {needed!r}, which ended {how}", self._clock(), task_id),
         )
         self._note(db, task_id, "ended", outcome="cancelled")
 
@@ -298,51 +377,6 @@ class TaskQueue:
             "INSERT INTO events (task, at, kind, detail) VALUES (?, ?, ?, ?)",
             (task_id, self._clock(), str(kind), json.dumps(detail)),
         )
-
-    def _record(self, row: sqlite3.Row) -> TaskRecord:
-        needs = self._connection.execute(
-            "SELECT needs FROM dependencies WHERE task = ? ORDER BY needs", (row["id"],)
-        )
-        return TaskRecord(
-            task_id=row["id"],
-            config=json.loads(row["config"]),
-            needs=tuple(needed for (needed,) in needs),
-            priority=row["priority"],
-            restart=bool(row["restart"]),
-            state=TaskState(row["state"]),
-            attempts=row["attempts"],
-            session_id=row["session_id"],
-            outcome=row["outcome"],
-            result=None if row["result"] is None else json.loads(row["result"]),
-            error=row["error"],
-            cost_usd=row["cost_usd"],
-        )
-
-
-def _insert(db: sqlite3.Connection, spec: TaskSpec) -> None:
-    try:
-        db.execute(
-            "INSERT INTO tasks (id, config, priority, restart) VALUES (?, ?, ?, ?)",
-            (spec.task_id, _json(spec), spec.priority, int(spec.restart)),
-        )
-    except sqlite3.IntegrityError as error:
-        raise TaskExists(
-            f"task {spec.task_id!r} is in the queue already: choose another id",
-            context={"task_id": spec.task_id},
-        ) from error
-
-
-def _json(spec: TaskSpec) -> str:
-    try:
-        return json.dumps(dict(spec.config), allow_nan=False)
-    except (TypeError, ValueError) as error:
-        remedy = "use JSON data: text, finite numbers, booleans, null, lists, objects"
-        raise ConfigError(
-            f"config of task {spec.task_id!r}: {error}; {remedy}",
-            field="config",
-            value=None,
-            remedy=remedy,
-        ) from error
 
 
 def _with(claim: Claim, **changes: Any) -> Claim:

@@ -38,7 +38,8 @@ class TaskSpec:
 
     ``config`` is JSON data for whoever runs the task. ``needs`` are the tasks that must complete
     first. A higher ``priority`` goes first. ``restart=False`` ends the task ``incomplete`` where
-    it would have to begin again in a fresh session.
+    it would have to begin again in a fresh session. ``extra`` is JSON data of whoever adds the
+    task: it is kept with it and looked at by nobody else.
     """
 
     task_id: str
@@ -46,6 +47,7 @@ class TaskSpec:
     needs: tuple[str, ...] = ()
     priority: int = 0
     restart: bool = True
+    extra: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.task_id or len(self.task_id) > _LONGEST_ID or not self.task_id.isprintable():
@@ -71,11 +73,15 @@ class Claim:
     attempts: int
     token: str
     lease_until: float
+    extra: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class TaskRecord:
-    """A task as the queue knows it. ``attempts`` counts the sessions that it was given."""
+    """A task as the queue knows it. ``attempts`` counts the sessions that it was given.
+
+    ``started_at`` (its first claim) and ``ended_at`` are Unix seconds.
+    """
 
     task_id: str
     config: Mapping[str, Any]
@@ -89,6 +95,9 @@ class TaskRecord:
     result: Any
     error: str | None
     cost_usd: float | None
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    started_at: float | None = None
+    ended_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,8 @@ __all__ = ["Pieces"]
 
 # Unchanged lines shown around a change, as `diff -u` does.
 _CONTEXT = 3
+# A longer diff is cut: nobody reads it, and one long line would make it twice as long as the file.
+_LONGEST = 1 << 20
 
 # Where a stretch of the current text comes from: its start in the original, or None; its length.
 _Piece = tuple[int | None, int]
@@ -44,12 +46,13 @@ class Pieces:
         result += source.take(None)
         self._pieces = result
 
-    def unified(self, path: str, old: bytes, new: bytes) -> str:
-        """The diff, with the texts that the pieces are about."""
+    def unified(self, path: str, old: bytes, new: bytes) -> tuple[str, bool]:
+        """The diff, with the texts that the pieces are about, and whether it is all there."""
         changes = self._changes(old, new)
         if not changes:
-            return ""
-        out = bytearray()
+            return "", True
+        name = path.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+        out = bytearray(f"--- {name}\n+++ {name}\n".encode())
         counted = [(0, 0), (0, 0)]
         group = [changes[0]]
         for change in changes[1:]:
@@ -58,9 +61,13 @@ class Pieces:
             else:
                 _hunk(out, counted, group, old, new)
                 group = [change]
+            if len(out) > _LONGEST:
+                break
         _hunk(out, counted, group, old, new)
-        name = path.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-        return f"--- {name}\n+++ {name}\n" + out.decode("utf-8")
+        if len(out) <= _LONGEST:
+            return out.decode("utf-8"), True
+        # Cut between two characters.
+        return out[:_LONGEST].decode("utf-8", "ignore"), False
 
     def _changes(self, old: bytes, new: bytes) -> list[_Change]:
         """What differs, widened to whole lines; neighbours that then touch are one."""
@@ -171,6 +178,8 @@ def _header(counted: list[tuple[int, int]], side: int, text: bytes, start: int, 
 
 
 def _lines(out: bytearray, sign: bytes, part: bytes) -> None:
+    # What is behind the limit is cut in the end: no more of a long line than to pass it.
+    part = part[: max(_LONGEST + 1 - len(out), 0)]
     if not part:
         return
     complete = part.endswith(b"\n")

@@ -8,32 +8,24 @@ atomically, and only if nobody has written it since it was read.
 from __future__ import annotations
 
 import contextlib
-import errno
-import hashlib
 import json
-import os
-import time
-from collections.abc import Iterator
 
 from vespera_file_ops._arguments import RawEdit
 from vespera_file_ops._operations import RawOutcome
-from vespera_file_ops.backends.python._atomic import changed, replace
+from vespera_file_ops.backends.python._atomic import replace
 from vespera_file_ops.backends.python._diff import Pieces
-from vespera_file_ops.backends.python._naming import naming
 from vespera_file_ops.backends.python._nearest import nearest
-from vespera_file_ops.backends.python._open import open_for_reading
 from vespera_file_ops.backends.python._place import Place, Root
-from vespera_file_ops.backends.python._read import decoded, read_all
-from vespera_file_ops.backends.python._temporary import try_lock
+from vespera_file_ops.backends.python._read import read_all
+from vespera_file_ops.backends.python._text import decode, encode, told
+from vespera_file_ops.backends.python._turns import alone, check
 from vespera_file_ops.errors import AmbiguousMatch, EditError, StringNotFound
 
 __all__ = ["count_replacements", "edit"]
 
 # An error about an ambiguous text shows no more places than this.
 _MAX_SHOWN = 100
-# An edit takes milliseconds; a lock that is held for so long is somebody else's, and no edit.
-_PATIENCE = 10.0
-_PAUSE = 0.001
+_UTF8 = ("utf-8", "utf-8-sig")
 
 _Place = tuple[int, int, int]
 
@@ -45,29 +37,35 @@ def edit(
     sha256: str | None,
     write: bool,
     root: Root | None = None,
+    encoding: str | None = None,
 ) -> RawOutcome:
     """Make the edits; without ``write`` the outcome is only told."""
     place = Place(path, root)
-    with _alone(place) if write else contextlib.nullcontext():
-        original, status = read_all(place)
-        _check(path, original, status, modified_ns, sha256)
-        decoded(path, original)
+    with alone(place) if write else contextlib.nullcontext():
+        content, status = read_all(place)
+        check(path, content, status, modified_ns, sha256)
+        encoding = told(path, content, encoding)
+        # The work is done on UTF-8, which most files are.
+        text = decode(path, content, encoding)
+        original = content if encoding in _UTF8 else text.encode("utf-8")
         pieces = Pieces(len(original))
-        current, positions = _apply_all(path, original, edits, pieces)
-        diff = pieces.unified(path, original, current)
+        current, positions = _apply_all(path, original, edits, pieces, encoding)
+        diff, complete = pieces.unified(path, original, current)
+        if encoding not in _UTF8:
+            current = encode(path, current.decode("utf-8"), encoding)
         if write:
             status = replace(place, current, status)
-    return positions, diff, len(current), status.st_mtime_ns
+    return positions, diff, len(current), status.st_mtime_ns, complete
 
 
 def _apply_all(
-    path: str, original: bytes, edits: list[RawEdit], pieces: Pieces
+    path: str, original: bytes, edits: list[RawEdit], pieces: Pieces, encoding: str
 ) -> tuple[bytes, list[list[_Place]]]:
     current = original
     positions: list[list[_Place]] = []
     for number, one in enumerate(edits):
         try:
-            current, places = _apply(current, one, pieces)
+            current, places = _apply(current, one, pieces, encoding)
         except EditError as error:
             which = f"edit {number + 1} of {len(edits)}: " if len(edits) > 1 else ""
             context = {"path": path, "edit": number, **error.context}
@@ -77,53 +75,45 @@ def _apply_all(
     return current, positions
 
 
-@contextlib.contextmanager
-def _alone(place: Place) -> Iterator[None]:
-    """Hold the file while no other edit is at work on it. The lock is on the file itself, which an
-    edit replaces: who waited for it must look whether it is still the one.
-    """
-    deadline = time.monotonic() + _PATIENCE
-    while True:
-        with naming(place.path), open_for_reading(place) as (descriptor, status):
-            taken = try_lock(descriptor)
-            if taken and os.path.samestat(place.stat(), status):
-                yield
-                return
-            if not taken and time.monotonic() > deadline:
-                raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
-        if not taken:
-            time.sleep(_PAUSE)
-
-
-def count_replacements(path: str, old: str, root: Root | None = None) -> int:
+def count_replacements(
+    path: str, old: str, root: Root | None = None, encoding: str | None = None
+) -> int:
     """How often ``old`` stands in the file, places that overlap counted once."""
-    return read_all(Place(path, root))[0].count(old.encode("utf-8"))
+    content, _ = read_all(Place(path, root))
+    if encoding is None:
+        # Any bytes will do for UTF-8: what is no text is not there.
+        encoding = told(path, content, None)
+    if encoding in _UTF8:
+        return content.count(old.encode("utf-8"))
+    encoding = told(path, content, encoding)
+    return decode(path, content, encoding).count(old)
 
 
-def _check(
-    path: str, content: bytes, status: os.stat_result, modified_ns: int | None, sha256: str | None
-) -> None:
-    if modified_ns is not None and modified_ns != status.st_mtime_ns:
-        raise changed(path, "its time of change is not the expected one")
-    if sha256 is not None and sha256 != hashlib.sha256(content).hexdigest():
-        raise changed(path, "its hash is not the expected one")
-
-
-def _apply(text: bytes, edit: RawEdit, pieces: Pieces) -> tuple[bytes, list[_Place]]:
+def _apply(text: bytes, edit: RawEdit, pieces: Pieces, encoding: str) -> tuple[bytes, list[_Place]]:
     old, new = edit[0].encode("utf-8"), edit[1].encode("utf-8")
     found = _find(text, old)
     if not found and b"\r\n" in text and b"\r" not in old and b"\n" in old:
         # The file's line endings are kept: who asks with `\n` means the file's own.
-        old = old.replace(b"\n", b"\r\n")
-        new = new.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
+        old = _with_crlf(old)
+        new = _with_crlf(new)
         found = _find(text, old)
+    elif b"\n" not in old and _lone_newlines(new) and b"\r\n" in text and not _lone_newlines(text):
+        new = _with_crlf(new)
     if not found:
         raise _absent(text, edit[0])
-    places = _positions(text, found)
+    places = _positions(text, found, encoding)
     if len(places) > 1 and not edit[2]:
         raise _ambiguous(places)
     pieces.replace(found, len(old), len(new))
     return text.replace(old, new), places
+
+
+def _with_crlf(text: bytes) -> bytes:
+    return text.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
+
+
+def _lone_newlines(text: bytes) -> bool:
+    return text.count(b"\n") > text.count(b"\r\n")
 
 
 def _find(text: bytes, old: bytes) -> list[int]:
@@ -135,16 +125,25 @@ def _find(text: bytes, old: bytes) -> list[int]:
     return found
 
 
-def _positions(text: bytes, found: list[int]) -> list[_Place]:
+def _positions(text: bytes, found: list[int], encoding: str) -> list[_Place]:
     places = []
-    start, character, line = 0, 0, 1
-    for byte in found:
-        between = text[start:byte]
-        character += len(between.decode("utf-8"))
+    start, byte, character, line = 0, 0, 0, 1
+    for at in found:
+        between = text[start:at]
+        characters = between.decode("utf-8")
+        byte += _width(between, characters, encoding)
+        character += len(characters)
         line += between.count(b"\n")
-        start = byte
+        start = at
         places.append((byte, character, line))
     return places
+
+
+def _width(utf8: bytes, text: str, encoding: str) -> int:
+    """Bytes that the text takes in the file."""
+    if encoding in _UTF8:
+        return len(utf8)
+    return len(text) if encoding == "latin-1" else len(text.encode(encoding))
 
 
 def _absent(text: bytes, old: str) -> StringNotFound:

@@ -23,6 +23,8 @@ MAX_SYMLINKS = 40
 _LOOK = getattr(os, "O_PATH", getattr(os, "O_NONBLOCK", 0))
 _NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
 _DIRECTORY = getattr(os, "O_DIRECTORY", 0)
+# Opened with one of these, a symlink at the end of a path is meant itself.
+_KEEP_LINK = os.O_EXCL | _NOFOLLOW
 
 
 class Root:
@@ -35,6 +37,19 @@ class Root:
             msg = "workspaces need calls relative to an open directory, which this system lacks"
             raise NotImplementedError(msg)
         self._directory = os.open(path, os.O_RDONLY | _DIRECTORY | os.O_CLOEXEC)
+
+    @classmethod
+    def of_directory(cls, descriptor: int, path: str) -> Root:
+        """A directory that is open already, and is this object's from now on."""
+        root = cls.__new__(cls)
+        root.path = path
+        root._directory = descriptor
+        return root
+
+    @property
+    def directory(self) -> int:
+        """The open directory."""
+        return self._directory
 
     def __del__(self) -> None:
         if self._directory >= 0:
@@ -72,7 +87,7 @@ class Root:
                 continue
             if name == ".":
                 continue
-            link = None if not names and flags & os.O_EXCL else _readlink(name, here)
+            link = None if not names and flags & _KEEP_LINK else _readlink(name, here)
             if link is not None:
                 links += 1
                 if links > MAX_SYMLINKS:
@@ -106,11 +121,11 @@ class Place:
         """Another path that is reached the same way."""
         return Place(path, self.root)
 
-    def stat(self) -> os.stat_result:
-        """What the path leads to, symlinks followed, nothing opened for reading."""
+    def stat(self, *, follow_symlinks: bool = True) -> os.stat_result:
+        """What the path leads to, or is, nothing opened for reading."""
         if self.root is None:
-            return os.stat(self.path)
-        descriptor = self.root.open(self.path, _LOOK)
+            return os.stat(self.path, follow_symlinks=follow_symlinks)
+        descriptor = self.root.open(self.path, _LOOK | (0 if follow_symlinks else _NOFOLLOW))
         try:
             return os.fstat(descriptor)
         finally:

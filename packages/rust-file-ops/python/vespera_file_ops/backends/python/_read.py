@@ -1,90 +1,94 @@
-"""Responsible for reading whole regular files, as bytes, text or lines, and for telling what a
-path is.
-"""
+"""Responsible for reading whole regular files, as bytes, text or lines."""
 
 from __future__ import annotations
 
 import io
 import os
-import stat
 
 from vespera_file_ops.backends.python._naming import naming
 from vespera_file_ops.backends.python._open import open_for_reading
 from vespera_file_ops.backends.python._place import Place, Root
-from vespera_file_ops.errors import EncodingError, FileTooLarge
+from vespera_file_ops.backends.python._text import MARKS, decode, newline_of, told
+from vespera_file_ops.errors import FileTooLarge
 
 __all__ = [
-    "decoded",
-    "get_file_info",
-    "list_directory",
+    "over_limit",
     "read_all",
     "read_file",
     "read_file_lines",
     "read_file_string",
+    "read_text",
 ]
 
 
-def read_file(path: str, root: Root | None = None) -> bytes:
+def read_file(path: str, root: Root | None = None, max_bytes: int | None = None) -> bytes:
     """Return the whole content of a regular file."""
-    return read_all(Place(path, root))[0]
+    return read_all(Place(path, root), max_bytes)[0]
 
 
-def read_file_string(path: str, root: Root | None = None) -> str:
+def read_file_string(path: str, root: Root | None = None, max_bytes: int | None = None) -> str:
     """Return the whole content as text (UTF-8)."""
-    content = read_file(path, root)
-    return decoded(path, content)
+    return decode(path, read_file(path, root, max_bytes), "utf-8")
 
 
-def decoded(name: str, content: bytes) -> str:
-    """The content as text; ``EncodingError`` names the first byte that is not UTF-8."""
-    try:
-        return content.decode("utf-8")
-    except UnicodeDecodeError as error:
-        msg = f"{name}: not valid UTF-8 at byte {error.start}; read it as bytes with read_file"
-        raise EncodingError(msg, context={"path": name, "offset": error.start}) from None
-
-
-def read_file_lines(path: str, root: Root | None = None) -> list[str]:
+def read_file_lines(path: str, root: Root | None = None, max_bytes: int | None = None) -> list[str]:
     """Return the lines without their endings."""
     # str.splitlines would also cut at form feeds, lone carriage returns and other separators.
-    lines = read_file_string(path, root).split("\n")
+    lines = read_file_string(path, root, max_bytes).split("\n")
     last = lines.pop()
     lines = [line.removesuffix("\r") for line in lines]
     return [*lines, last] if last else lines
 
 
-def get_file_info(path: str, root: Root | None = None) -> tuple[int, bool, bool]:
-    """Return ``(size in bytes, is_file, is_dir)``, symlinks followed."""
-    with naming(path):
-        status = Place(path, root).stat()
-    return status.st_size, stat.S_ISREG(status.st_mode), stat.S_ISDIR(status.st_mode)
+def read_text(
+    path: str,
+    encoding: str | None = None,
+    max_bytes: int | None = None,
+    root: Root | None = None,
+) -> tuple[str, str, str | None, int, int]:
+    """Text without its mark, encoding, newline, size, time of change."""
+    content, status = read_all(Place(path, root), max_bytes)
+    encoding = told(path, content, encoding)
+    text = decode(path, content, encoding)
+    if MARKS[encoding]:
+        text = text[1:]
+    return text, encoding, newline_of(text), len(content), status.st_mtime_ns
 
 
-def list_directory(path: str, root: Root | None = None) -> list[tuple[str, str]]:
-    """The names in a directory and what they stand for, sorted by bytes."""
-    with naming(path):
-        found = [(entry.name, _kind(entry)) for entry in Place(path, root).entries()]
-    return sorted(found, key=lambda pair: os.fsencode(pair[0]))
-
-
-def _kind(entry: os.DirEntry[str]) -> str:
-    if entry.is_symlink():
-        return "symlink"
-    if entry.is_dir(follow_symlinks=False):
-        return "directory"
-    return "file" if entry.is_file(follow_symlinks=False) else "other"
-
-
-def read_all(place: Place) -> tuple[bytes, os.stat_result]:
+def read_all(place: Place, max_bytes: int | None = None) -> tuple[bytes, os.stat_result]:
     """The content, and the status of the file that it was read from."""
     name = place.path
     with naming(name), open_for_reading(place) as (descriptor, status):
+        if max_bytes is not None and status.st_size > max_bytes:
+            raise over_limit(name, status.st_size, max_bytes)
         try:
             # The size is a hint only: /proc says 0 and a log grows while it is read. A sparse file
             # may claim any size.
             with io.FileIO(descriptor, closefd=False) as file:
-                return file.readall(), status
+                content = file.readall() if max_bytes is None else _up_to(file, max_bytes)
         except MemoryError:
             msg = f"{name}: its {status.st_size} bytes do not fit in memory"
             context = {"path": name, "size": status.st_size}
             raise FileTooLarge(msg, context=context) from None
+        if max_bytes is not None and len(content) > max_bytes:
+            raise over_limit(name, None, max_bytes)
+        return content, status
+
+
+def over_limit(path: str, size: int | None, limit: int) -> FileTooLarge:
+    """The file, of ``size`` bytes if that is known, is over the limit of the call."""
+    msg = (
+        f"{path}: more than max_bytes={limit} would be read; "
+        "raise it, or read a part with read_lines"
+    )
+    return FileTooLarge(msg, context={"path": path, "size": size, "limit": limit})
+
+
+def _up_to(file: io.FileIO, limit: int) -> bytes:
+    """What the file holds, or one byte more than the limit."""
+    parts = []
+    room = limit + 1
+    while room and (part := file.read(min(room, 1 << 20))):
+        parts.append(part)
+        room -= len(part)
+    return b"".join(parts)

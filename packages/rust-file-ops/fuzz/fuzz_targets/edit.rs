@@ -1,0 +1,7 @@
+//! Fuzzes what `tests/properties` says of `edit`.
+#![no_main]
+
+#[path = "../../tests/properties/mod.rs"]
+mod properties;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| properties::edit(data));

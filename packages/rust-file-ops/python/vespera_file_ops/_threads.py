@@ -1,0 +1,65 @@
+"""Responsible for calls in threads that an event loop waits for, and for what cancelling one means.
+
+The pool is the package's own: the loop's default one may be full of calls that wait for a network,
+and work on files would wait behind them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+__all__ = ["run"]
+
+R = TypeVar("R")
+
+# More than there are processors: some calls wait for the disk.
+_MOST = min(32, (os.cpu_count() or 1) + 4)
+
+_pool: ThreadPoolExecutor | None = None
+
+
+def _threads() -> ThreadPoolExecutor:
+    global _pool
+    if _pool is None:
+        _pool = ThreadPoolExecutor(_MOST, thread_name_prefix="vespera-files")
+    return _pool
+
+
+def _forget() -> None:
+    """A forked child has the pool's object and none of its threads."""
+    global _pool
+    _pool = None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
+
+
+async def run(work: Callable[[], R], *, writes: bool) -> R:
+    """The result of ``work``, done in a thread. Cancelled before it began, it never begins; begun,
+    it is waited for if it ``writes`` and left alone if not.
+    """
+    call = _threads().submit(work)
+    waiting = asyncio.wrap_future(call)
+    try:
+        # Cancelling what is shielded would mark a running call as cancelled.
+        return await asyncio.shield(waiting)
+    except asyncio.CancelledError:
+        if not call.cancel() and writes:
+            await _ended(waiting)
+        # Whatever it raises now, nobody is there to be told.
+        waiting.add_done_callback(lambda done: done.cancelled() or done.exception())
+        raise
+
+
+async def _ended(waiting: asyncio.Future[R]) -> None:
+    """Wait for the end, also while the caller is cancelled again: a write takes milliseconds."""
+    while not waiting.done():
+        try:
+            await asyncio.wait([waiting])
+        except asyncio.CancelledError:
+            continue

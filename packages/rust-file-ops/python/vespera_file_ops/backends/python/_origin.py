@@ -1,0 +1,214 @@
+"""Responsible for where a walk starts, and for reaching what lies beneath by descriptors; and for
+the ``.gitignore`` files on the way.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Callable
+
+from vespera_file_ops.backends.python._ignore import Level, Rules
+from vespera_file_ops.backends.python._naming import naming
+from vespera_file_ops.backends.python._place import Root
+from vespera_file_ops.errors import OutsideWorkspace
+
+__all__ = ["Origin", "gitignore_level", "without_ignored"]
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_FILE = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+# git reads no larger one either.
+_MAX_GITIGNORE = 100 << 20
+
+
+class Origin:
+    """The directory a walk starts in."""
+
+    outside = OutsideWorkspace
+
+    def __init__(self, path: str, root: Root | None) -> None:
+        self.path = path
+        self.workspace = root
+        with naming(path):
+            descriptor = os.open(path, _DIRECTORY) if root is None else root.open(path, _DIRECTORY)
+        self._start = Root.of_directory(descriptor, path)
+
+    @property
+    def directory(self) -> int:
+        """The start, open as long as this object lives."""
+        return self._start.directory
+
+    def shown(self, path: str) -> str:
+        """What is shown for ``path``, which is relative to the start."""
+        return os.path.join(self.path, path)
+
+    def open(self, parent: int, path: str, name: str, flags: int, *, follow: bool) -> int:
+        """Open ``name`` in ``parent``, or ``path`` from the start where that is closed (-1)."""
+        if follow and self.workspace is not None:
+            return self.workspace.open(self.shown(path), flags)
+        if not follow:
+            flags |= os.O_NOFOLLOW
+        if parent >= 0:
+            return os.open(name, flags | os.O_CLOEXEC, dir_fd=parent)
+        if follow:
+            return os.open(path, flags | os.O_CLOEXEC, dir_fd=self.directory)
+        return self._start.open(path, flags)
+
+    def target(self, parent: int, path: str, name: str) -> str | None:
+        """What a symlink leads to; None where it leads nowhere, or out."""
+        try:
+            if self.workspace is not None:
+                descriptor = self.workspace.open(self.shown(path), getattr(os, "O_PATH", 0))
+                try:
+                    mode = os.fstat(descriptor).st_mode
+                finally:
+                    os.close(descriptor)
+            elif parent >= 0:
+                mode = os.stat(name, dir_fd=parent).st_mode
+            else:
+                mode = os.stat(path, dir_fd=self.directory).st_mode
+        except OSError:
+            return None
+        if stat.S_ISREG(mode):
+            return "file"
+        return "directory" if stat.S_ISDIR(mode) else "other"
+
+    def levels_above(self) -> Level | None:
+        """The rules that hold in the start because of ``.gitignore`` files above it, in the same
+        repository and, in a workspace, beneath its root."""
+        if _exists(self.directory, ".git"):
+            return None
+        above = self._above()
+        try:
+            repository = next(
+                (number for number, (fd, _) in enumerate(above) if _exists(fd, ".git")), None
+            )
+            if repository is None:
+                return None
+            level: Level | None = None
+            for number in range(repository, -1, -1):
+                descriptor, prefix = above[number]
+                if number == repository:
+                    level = Level.above(level, prefix, _excluded_by_the_repository(descriptor))
+                try:
+                    rules = _rules(descriptor, ".gitignore")
+                except OSError:
+                    continue
+                level = Level.above(level, prefix, rules)
+            return level
+        finally:
+            for descriptor, _ in above:
+                os.close(descriptor)
+
+    def _above(self) -> list[tuple[int, str]]:
+        """The directories from the start upwards, each with the way from it down to the start."""
+        if self.workspace is not None:
+            return _above_in(self.workspace, self.path)
+        found: list[tuple[int, str]] = []
+        start = os.path.realpath(self.path)
+        directory = start
+        while (parent := os.path.dirname(directory)) != directory:
+            directory = parent
+            try:
+                descriptor = os.open(directory, _DIRECTORY)
+            except OSError:
+                break
+            found.append((descriptor, f"{os.path.relpath(start, directory)}/"))
+            if _exists(descriptor, ".git"):
+                break
+        return found
+
+
+def _above_in(root: Root, path: str) -> list[tuple[int, str]]:
+    """The directories from the root of a workspace to ``path``. A path with ``..`` or a symlink in
+    it has none: where it really leads cannot be told by its text."""
+    names = [name for name in path.split("/") if name not in ("", ".")]
+    found: list[tuple[int, str]] = []
+    try:
+        for depth, name in enumerate(names):
+            if name == "..":
+                raise NotADirectoryError
+            if found:
+                flags = _DIRECTORY | os.O_NOFOLLOW
+                descriptor = os.open(names[depth - 1], flags, dir_fd=found[-1][0])
+            else:
+                descriptor = os.open(".", _DIRECTORY, dir_fd=root.directory)
+            found.append((descriptor, f"{'/'.join(names[depth:])}/"))
+    except OSError:
+        for descriptor, _ in found:
+            os.close(descriptor)
+        return []
+    found.reverse()
+    return found
+
+
+def gitignore_level(
+    directory: int,
+    path: str,
+    inherited: Level | None,
+    names: set[str],
+    problem: Callable[[OSError], None],
+) -> Level | None:
+    """The level in an open directory at ``path`` (from the start) that holds ``names``."""
+    level = inherited
+    if ".git" in names:
+        # A repository of its own: what the one around it ignores is not its business.
+        level = Level.below(None, path, _excluded_by_the_repository(directory))
+    if ".gitignore" not in names:
+        return level
+    try:
+        rules = _rules(directory, ".gitignore")
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ELOOP, errno.EINVAL):
+            problem(error)
+        return level
+    return Level.below(level, path, rules)
+
+
+def without_ignored(
+    path: str, names: list[tuple[str, str]], root: Root | None
+) -> list[tuple[str, str]]:
+    """Names of a directory without those that git would leave out."""
+    origin = Origin(path, root)
+    level = gitignore_level(
+        origin.directory, "", origin.levels_above(), {name for name, _ in names}, lambda _: None
+    )
+    return [
+        (name, kind)
+        for name, kind in names
+        if name != ".git"
+        and not (level and level.ignores(name, name, is_directory=kind == "directory"))
+    ]
+
+
+def _excluded_by_the_repository(directory: int) -> Rules:
+    """The rules in ``.git/info/exclude``, if the directory is a repository that has them."""
+    opened: list[int] = []
+    try:
+        flags = _DIRECTORY | os.O_NOFOLLOW
+        opened.append(os.open(".git", flags, dir_fd=directory))
+        opened.append(os.open("info", flags, dir_fd=opened[-1]))
+        return _rules(opened[-1], "exclude")
+    except OSError:
+        return Rules(b"")
+    finally:
+        for descriptor in opened:
+            os.close(descriptor)
+
+
+def _rules(directory: int, name: str) -> Rules:
+    """The rules in a file. A symlink of that name is not followed: git does not either."""
+    descriptor = os.open(name, _FILE | os.O_NOFOLLOW, dir_fd=directory)
+    with os.fdopen(descriptor, "rb", buffering=0) as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        return Rules(file.read(_MAX_GITIGNORE) or b"")
+
+
+def _exists(directory: int, name: str) -> bool:
+    try:
+        os.stat(name, dir_fd=directory, follow_symlinks=False)
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,113 @@
+"""Batches: each file has its own result, in order, and no error loses another's."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from vespera_file_ops.errors import EncodingError, FileTooLarge, OutsideWorkspace
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> list[Path]:
+    made = [tmp_path / f"f{number}" for number in range(50)]
+    for number, path in enumerate(made):
+        path.write_bytes(b"%d" % number * (number + 1))
+    return made
+
+
+@pytest.mark.parametrize("threads", [None, 1, 8])
+def test_contents_come_in_order(ops: ModuleType, paths: list[Path], threads: int | None) -> None:
+    found = ops.read_files(paths, threads=threads)
+    assert [one.path for one in found] == [str(path) for path in paths]
+    assert [one.value for one in found] == [path.read_bytes() for path in paths]
+    assert all(one.ok and one.error is None for one in found)
+    hashes = ops.hash_files(paths, "sha256", threads=threads)
+    assert [one.unwrap() for one in hashes] == [ops.hash_file(path) for path in paths]
+
+
+def test_every_error_stays_with_its_file(ops: ModuleType, paths: list[Path]) -> None:
+    tmp_path = paths[0].parent
+    os.mkfifo(tmp_path / "fifo")
+    asked = [paths[0], tmp_path / "none", tmp_path, tmp_path / "fifo", "a\0b", paths[40], paths[1]]
+    found = ops.read_files(asked, max_bytes=20)
+    assert [type(one.error) for one in found] == [
+        type(None),
+        FileNotFoundError,
+        IsADirectoryError,
+        OSError,
+        ValueError,
+        FileTooLarge,
+        type(None),
+    ]
+    assert found[1].error.filename == str(tmp_path / "none")
+    assert found[3].error.errno == errno.ENXIO
+    assert (found[0].value, found[6].value) == (b"0", b"11")
+    assert not found[1].ok
+    assert found[1].value is None
+    with pytest.raises(FileNotFoundError):
+        found[1].unwrap()
+    alone = [ops.hash_files([path])[0] for path in asked]
+    together = ops.hash_files(asked)
+    assert [(one.value, str(one.error)) for one in alone] == [
+        (one.value, str(one.error)) for one in together
+    ]
+
+
+@pytest.mark.parametrize("atomic", [True, False])
+def test_files_are_written_or_say_why_not(ops: ModuleType, tmp_path: Path, atomic: bool) -> None:
+    (tmp_path / "d").mkdir()
+    items = [
+        (tmp_path / "a", b"one"),
+        (tmp_path / "d", b"two"),
+        (tmp_path / "none" / "f", "three"),
+        (tmp_path / "b", "fünf"),
+        (tmp_path / "c", "\udcff"),
+        (tmp_path / "e", bytearray(b"six")),
+    ]
+    found = ops.write_files(items, atomic=atomic)
+    assert [type(one.error) for one in found] == [
+        type(None),
+        IsADirectoryError,
+        FileNotFoundError,
+        type(None),
+        EncodingError,
+        type(None),
+    ]
+    assert sorted(os.listdir(tmp_path)) == ["a", "b", "d", "e"]
+    assert (tmp_path / "b").read_text() == "fünf"
+    assert (tmp_path / "e").read_bytes() == b"six"
+
+
+def test_what_makes_no_sense_is_refused_before_anything_is_done(
+    ops: ModuleType, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match="is given twice"):
+        ops.write_files([(tmp_path / "a", b"1"), (tmp_path / "a", b"2")])
+    with pytest.raises(TypeError):
+        ops.write_files([(tmp_path / "a", b"1"), (tmp_path / "b", 5)])
+    with pytest.raises(TypeError):
+        ops.read_files([tmp_path, 5])
+    with pytest.raises(ValueError, match="threads is 0; give 1 or more"):
+        ops.read_files([], threads=0)
+    assert os.listdir(tmp_path) == []
+    assert ops.read_files([]) == []
+
+
+def test_a_batch_stays_beneath_the_root(ops: ModuleType, paths: list[Path]) -> None:
+    space = ops.Workspace(paths[0].parent)
+    found = space.read_files(["f3", "../f3", "/etc/passwd", "none"])
+    assert found[0].value == b"3333"
+    assert [type(one.error) for one in found[1:]] == [
+        OutsideWorkspace,
+        OutsideWorkspace,
+        FileNotFoundError,
+    ]
+    written = space.write_files([("new", b"x"), ("../new", b"x")])
+    assert [one.ok for one in written] == [True, False]
+    assert not (paths[0].parent.parent / "new").exists()
+    assert space.hash_files(["f3"])[0].value == ops.hash_file(paths[3])

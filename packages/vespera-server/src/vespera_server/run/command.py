@@ -1,0 +1,310 @@
+"""`vespera run` as the user calls it: a file in, agents at work, an exit code that is true."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from vespera_agent_spawner import AgentConfig, SupervisorConfig
+from vespera_agent_spawner.adapters.environment import environment_for
+from vespera_agent_spawner.adapters.locate import find_program
+from vespera_agent_spawner.errors import AgentError, ConfigError
+from vespera_server.demo.screen import console_for
+from vespera_server.documents import read_document
+from vespera_server.environment import select
+from vespera_server.metrics import serving_metrics
+from vespera_server.redaction import Redactor, secret_values
+from vespera_server.run.account import account_in
+from vespera_server.run.opening import Opened, begin, digest, left_unfinished, resume
+from vespera_server.run.plan import plan
+from vespera_server.run.report import ExitCode, exit_code, failures, report
+from vespera_server.run.rows import Board
+from vespera_server.run.screen import Screen
+from vespera_server.run.scripted import scripted_fleet
+from vespera_server.run.signals import listening
+from vespera_server.settings import Settings, load_settings
+from vespera_server.settings.layers import merged
+from vespera_server.state import StateDirectory, collect
+from vespera_server.tasks import Claim, DurableExecutor, Summary, TaskNews
+
+__all__ = ["Options", "run"]
+
+_REFRESH = 0.5
+Configure = Callable[[Claim, AgentConfig], AgentConfig]
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line chose."""
+
+    file: Path | None
+    format: str | None = None
+    resume: bool = False
+    database: Path | None = None
+    scripted: bool = False
+    agents: int | None = None
+    budget_usd: float | None = None
+    variables: Mapping[str, str] | None = None
+    claude: str | None = None
+    metrics_port: int | None = None
+    as_json: bool = False
+
+
+def run(options: Options) -> int:
+    """Runs the batch; returns the process's exit code."""
+    console = console_for(stderr=options.as_json)
+    errors = console_for(stderr=True)
+    began = time.monotonic()
+    try:
+        settings = load_settings().values
+        state = StateDirectory(settings.state.directory)
+        collect(state, max_size=settings.state.max_size, max_age=settings.state.max_age)
+        with _open(options, settings, state, console) as opened:
+            if opened.resumed and _file_changed(opened):
+                note = f"note: {opened.facts['file']} has changed; the run goes on as it began"
+                console.print(note, markup=False, soft_wrap=True)
+            fleet = _Fleet(options, settings, opened, console)
+            summary, signal = fleet.run()
+            code = exit_code(summary, signal)
+            if options.as_json:
+                seconds = time.monotonic() - began
+                answer = report(opened, summary, code, seconds, fleet.redactor)
+                print(json.dumps(answer, indent=2, ensure_ascii=False))
+            _last_words(console, opened, summary, time.monotonic() - began, fleet.redactor)
+            return int(code)
+    except (AgentError, OSError) as error:
+        words = Redactor.for_environment(os.environ).text(f"vespera run: {error}")
+        errors.print(words, style="red", markup=False, soft_wrap=True)
+        return int(ExitCode.COULD_NOT_RUN)
+
+
+def _open(
+    options: Options, settings: Settings, state: StateDirectory, console: Console
+) -> AbstractContextManager[Opened]:
+    lease = settings.run.lease
+    if options.resume:
+        path = options.database
+        if path is None:
+            left = left_unfinished(state, options.file)
+            if not left:
+                of = f" of {options.file}" if options.file else ""
+                raise ConfigError(
+                    f"there is no unfinished run{of} in {state.runs} that nobody works on",
+                    field="resume",
+                    value=True,
+                    remedy="leave --resume out to begin, or name its --database",
+                )
+            path = left[-1].database
+        return resume(path, scripted=options.scripted, lease=lease)
+    if options.file is None:
+        raise ConfigError(
+            "there is no task file: give one, or --resume to go on with an earlier run",
+            field="file",
+            value=None,
+            remedy="give a file",
+        )
+    text = sys.stdin.read() if str(options.file) == "-" else None
+    document = read_document(options.file, options.format, text)
+    planned = plan(document, settings, variables=options.variables)
+    if options.database is None and (left := left_unfinished(state, options.file)):
+        console.print(
+            f"note: an earlier run of {options.file} has {left[-1].unfinished} tasks left; "
+            "this is a new one (vespera run --resume goes on with the old one)",
+            markup=False,
+            soft_wrap=True,
+        )
+    return begin(
+        planned,
+        document,
+        state,
+        database=options.database,
+        scripted=options.scripted,
+        lease=lease,
+    )
+
+
+def _file_changed(opened: Opened) -> bool:
+    try:
+        text = Path(str(opened.facts.get("file"))).read_text("utf-8")
+    except (OSError, ValueError):
+        return False
+    return digest(text) != opened.facts.get("sha256")
+
+
+class _Fleet:
+    """One process's work on an opened queue."""
+
+    def __init__(
+        self, options: Options, settings: Settings, opened: Opened, console: Console
+    ) -> None:
+        self._options = options
+        self._settings = settings
+        self._opened = opened
+        self._console = console
+        self._board = Board(opened.queue, scripted=opened.scripted)
+        self.redactor = _redactor(opened)
+        run = settings.run
+        # None: all of it. A scripted agent gets nothing of the host's anyway.
+        self._inherited: dict[str, str] | None = None
+        if run.environment is not None and not opened.scripted:
+            self._inherited = select(run.environment, run.environment_names)
+        self._screen = Screen(console, self._board, self.redactor)
+        self._budget = _first(
+            options.budget_usd,
+            opened.facts.get("budget_usd"),
+            settings.run.budget_usd,
+            (settings.supervisor.get("budget") or {}).get("usd"),
+        )
+
+    def run(self) -> tuple[Summary, int | None]:
+        """Check, say what is about to happen, do it; the summary and the first signal."""
+        with ExitStack() as stack:
+            configure: Configure = self._as_chosen
+            if self._opened.scripted:
+                scripted = stack.enter_context(scripted_fleet(self._opened.scripted_home))
+                configure = lambda claim, config: scripted.configure(  # noqa: E731
+                    claim, self._as_chosen(claim, config)
+                )
+            self._check_programs()
+            executor = DurableExecutor(
+                self._opened.queue,
+                self._supervisor(),
+                places=_first(
+                    self._options.agents,
+                    self._opened.facts.get("agents"),
+                    self._settings.run.agents,
+                ),
+                budget_usd=self._budget,
+                configure=configure,
+                on_news=self._hear,
+            )
+            port = _first(self._options.metrics_port, self._settings.run.metrics_port)
+            address = stack.enter_context(serving_metrics(port, lambda: _states(executor)))
+            self._console.print(self._introduction(executor), markup=False, soft_wrap=True)
+            if address:
+                self._console.print(f"metrics: {address}", markup=False, soft_wrap=True)
+            return asyncio.run(self._work(executor))
+
+    async def _work(self, executor: DurableExecutor) -> tuple[Summary, int | None]:
+        with listening(executor, self._screen.say) as signals, self._screen:
+            looking = asyncio.ensure_future(self._look(executor))
+            try:
+                summary = await executor.run()
+            finally:
+                looking.cancel()
+                self._board.refresh(executor)
+        return summary, signals.number
+
+    async def _look(self, executor: DurableExecutor) -> None:
+        while True:
+            await asyncio.to_thread(self._board.refresh, executor)
+            await asyncio.sleep(_REFRESH)
+
+    def _hear(self, news: TaskNews) -> None:
+        self._screen.hear(news, self._board.hear(news))
+
+    def _supervisor(self) -> SupervisorConfig:
+        own = {name: value for name, value in self._settings.supervisor.items() if name != "budget"}
+        own = merged(own, {"transcript_dir": str(self._opened.transcripts)})
+        return SupervisorConfig.from_mapping(own)
+
+    def _as_chosen(self, _claim: Claim, config: AgentConfig) -> AgentConfig:
+        """With the program of the command line and the environment of the settings."""
+        if self._options.claude is not None and config.adapter == "claude":
+            config = config._with(program=self._options.claude)
+        if self._inherited is not None and config.inherit_environment:
+            own = {**self._inherited, **config.environment}
+            config = config._with(environment=own, inherit_environment=False)
+        return config
+
+    def _check_programs(self) -> None:
+        """Whether every program is there, before the first agent finds out."""
+        seen = set()
+        for task in self._opened.queue.tasks():
+            config = task.config
+            adapter = config.get("adapter", "claude")
+            program = config.get("program")
+            if adapter == "claude":
+                program = self._options.claude or program or "claude"
+            directory = config.get("working_directory") or os.curdir
+            own = dict(config.get("environment") or {})
+            key = (program, directory if os.sep in str(program) else "", own.get("PATH"))
+            if program is None or key in seen:
+                continue
+            seen.add(key)
+            inherit = config.get("inherit_environment", True) or self._opened.scripted
+            if inherit and self._inherited is not None:
+                inherit, own = False, {**self._inherited, **own}
+            find_program(str(program), environment_for(inherit, own, directory), directory)
+
+    def _introduction(self, executor: DurableExecutor) -> str:
+        """How many, which model, whose account, which budget: before anything costs money."""
+        tasks = self._opened.queue.tasks()
+        total = sum(task.state != "ended" for task in tasks)
+        models = Counter(str(task.config.get("model") or "the CLI's default") for task in tasks)
+        if self._opened.scripted:
+            model, account = "scripted", "nobody's account (a scripted model on loopback decides)"
+        else:
+            model = ", ".join(sorted(models)) or "none"
+            account = account_in(os.environ)
+        budget = "no budget" if self._budget is None else f"budget {self._budget:.2f} USD"
+        already = f" of {len(tasks)}" if total != len(tasks) else ""
+        verb = "resuming" if self._opened.resumed else "running"
+        return (
+            f"{verb} {self._opened.name}: {total}{already} tasks, at most {executor.places} agents "
+            f"at once; model: {model}; account: {account}; {budget}; "
+            f"database: {self._opened.queue.path}"
+        )
+
+
+def _states(executor: DurableExecutor) -> list[str]:
+    """What the agents at work do, for whoever scrapes; one that has no place yet is queued."""
+    states = (executor.state_of(task_id) for task_id in executor.running)
+    return ["queued" if state == "waiting" else state for state in states]
+
+
+def _redactor(opened: Opened) -> Redactor:
+    """One that knows what the host and the tasks give to agents."""
+    redactor = Redactor.for_environment(os.environ)
+    for task in opened.queue.tasks():
+        redactor.add(*secret_values(task.config.get("environment") or {}))
+    return redactor
+
+
+def _last_words(
+    console: Console, opened: Opened, summary: Summary, seconds: float, redactor: Redactor
+) -> None:
+    for line in failures(opened, redactor):
+        console.print(line, style="red", markup=False, soft_wrap=True)
+    counts = ", ".join(f"{count} {name}" for name, count in sorted(summary.counts.items()))
+    stamp = " (scripted)" if opened.scripted else ""
+    console.print(
+        f"{opened.name}{stamp}: {counts}; ${summary.cost_usd:.3f} in {seconds:.1f} s",
+        markup=False,
+        soft_wrap=True,
+    )
+    left = summary.counts.get("pending", 0) + summary.counts.get("running", 0)
+    if summary.reason and left:
+        console.print(redactor.text(summary.reason), markup=False, soft_wrap=True)
+    if left:
+        console.print(
+            f"{left} tasks are left; go on with: vespera run --resume "
+            f"--database {opened.queue.path}",
+            markup=False,
+            soft_wrap=True,
+        )
+
+
+def _first(*values: Any) -> Any:
+    return next((value for value in values if value is not None), None)

@@ -1,0 +1,107 @@
+"""`vespera serve` as the operator calls it: settings and flags become options, those a server."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from vespera_agent_spawner.errors import AgentError, ConfigError
+from vespera_server.environment import DEFAULT_GROUPS
+from vespera_server.redaction import RedactingFormatter, Redactor
+from vespera_server.serve.options import ServerOptions
+from vespera_server.serve.server import VesperaServer
+from vespera_server.settings import load_settings
+from vespera_server.settings.layers import merged
+
+__all__ = ["Flags", "address", "serve", "server_options"]
+
+_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flags:
+    """What the command line chose; the settings decide what it left out.
+
+    ``fields`` are those of ``ServerOptions``; None and empty lists were not given. ``http``: the
+    address, ``http_fields`` what else there is to say about it.
+    """
+
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    programs: Sequence[str] = ()
+    claude: str | None = None
+    with_groups: Sequence[str] = ()
+    without_groups: Sequence[str] = ()
+    stdio: bool = False
+    http: str | None = None
+    http_fields: Mapping[str, Any] = field(default_factory=dict)
+
+
+def serve(flags: Flags, log_level: str) -> int:
+    """Serve until the client or the operator ends it; returns the exit code.
+
+    2 means that it could not begin.
+    """
+    try:
+        # No file of the project: callers may write there, and would limit themselves.
+        server = VesperaServer(server_options(flags, load_settings(project=False).values.serve))
+        _log_to_stderr(log_level, server.policy.redactor)
+        work = server.run_stdio() if server.options.http is None else server.run_http()
+        return asyncio.run(work)
+    except (AgentError, OSError) as error:
+        remedy = f"; {error.remedy}" if isinstance(error, ConfigError) else ""
+        print(f"vespera serve: {Redactor().text(f'{error}{remedy}')}", file=sys.stderr)
+        return 2
+
+
+def server_options(flags: Flags, settings: Mapping[str, Any]) -> ServerOptions:
+    """The settings' section `serve` with the flags over it."""
+    fields = merged(settings, _given(flags.fields))
+    if flags.programs:
+        fields["programs"] = dict(map(_program, flags.programs))
+    if flags.claude:
+        fields["programs"] = {**fields.get("programs", {}), "claude": flags.claude}
+    if flags.with_groups or flags.without_groups:
+        usual = fields.get("environment", DEFAULT_GROUPS)
+        chosen = dict.fromkeys((*usual, *flags.with_groups))
+        fields["environment"] = [group for group in chosen if group not in flags.without_groups]
+    if flags.stdio:
+        fields["http"] = None
+    elif flags.http is not None or fields.get("http") is not None:
+        web = {} if flags.http is None else address(flags.http)
+        fields["http"] = merged(fields.get("http") or {}, web | _given(flags.http_fields))
+    return ServerOptions.from_mapping(fields)
+
+
+def _given(fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if value is not None and value != []}
+
+
+def _log_to_stderr(level: str, redactor: Redactor) -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(RedactingFormatter(redactor, _FORMAT))
+    # In place of the one that the SDK set, which knows no secrets.
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    logging.captureWarnings(True)
+
+
+def address(text: str) -> dict[str, Any]:
+    """``HOST:PORT`` or ``PORT`` as fields of ``HttpOptions``."""
+    host, _, port = text.rpartition(":")
+    if not port.isdecimal():
+        raise ConfigError(
+            f"--http: {text!r} is no address",
+            field="--http",
+            value=text,
+            remedy="give HOST:PORT, such as 127.0.0.1:8765, or a port",
+        )
+    return {"host": host.strip("[]") or "127.0.0.1", "port": int(port)}
+
+
+def _program(text: str) -> tuple[str, str]:
+    """``NAME=PATH`` or ``NAME``."""
+    name, _, path = text.partition("=")
+    return name, path or name

@@ -1,0 +1,149 @@
+"""Responsible for the tools that run batches of tasks."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable
+from typing import Annotated, Any
+
+from mcp.server.mcpserver import Context
+from pydantic import BaseModel, ConfigDict, Field
+
+from vespera_server.serve.agent_tools import AgentId, Prompt, WaitSeconds, watcher
+from vespera_server.serve.answers import Answer
+from vespera_server.serve.batches import Batch, Batches, TaskRow
+from vespera_server.serve.fleet import Fleet
+from vespera_server.serve.policy import AGENT_ID, Wish
+from vespera_server.serve.tool import StructuredServer, add_tool
+
+__all__ = ["add_task_tools"]
+
+
+class Task(BaseModel):
+    """One task: a prompt for an agent of its own."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    prompt: Prompt
+    agent_id: AgentId | None = Field(default=None, description="Default: a generated name.")
+    command: str = Field(default="claude", description="The program, by the operator's name.")
+    timeout_seconds: float = Field(default=300, gt=0, description="Seconds for the whole turn.")
+    working_directory: str | None = Field(default=None, description="Default: the first root.")
+    model: str | None = Field(default=None, description="Default: the CLI's own.")
+    system_prompt: str | None = Field(default=None, max_length=200_000)
+    allowed_tools: list[str] | None = Field(default=None, max_length=100)
+    permission_mode: str | None = None
+    max_turns: int | None = Field(default=None, ge=1, le=1_000_000)
+
+
+class TasksAnswer(Answer):
+    """A batch; `state` is "running" until every task has ended."""
+
+    batch_id: str | None = Field(default=None, description="Give it to task_status.")
+    state: str | None = Field(default=None, description="'running' or 'ended'.")
+    completed: int | None = None
+    failed: int | None = None
+    cost_usd: float | None = Field(default=None, description="US dollars of all tasks so far.")
+    tasks: list[TaskRow] = Field(default_factory=list)
+    cut: bool | None = Field(
+        default=None, description="Whether results were left out; ask for one with agent_id."
+    )
+
+
+def add_task_tools(
+    server: StructuredServer,
+    fleet_of: Callable[[Context[Any, Any]], Fleet],
+    batches_of: Callable[[Context[Any, Any]], Batches],
+    owner_of: Callable[[Context[Any, Any], Fleet], str | None],
+) -> None:
+    """Register them."""
+
+    async def run_tasks(
+        ctx: Context[Any, Any],
+        tasks: Annotated[
+            list[Task],
+            Field(
+                description="What is to be done, each by an agent of its own, several at once.",
+                min_length=1,
+                max_length=200,
+                examples=[[{"prompt": "Summarise README.md"}, {"prompt": "Count the tests"}]],
+            ),
+        ],
+        wait_seconds: WaitSeconds = 45,
+    ) -> TasksAnswer:
+        """Run tasks, each by a new agent, and return their results.
+
+        If they are not all over after `wait_seconds`, `state` is "running": follow them with
+        task_status. Cancelling the call ends them.
+        """
+        fleet, batches = fleet_of(ctx), batches_of(ctx)
+        wishes = [_wish(task) for task in tasks]
+        batch = batches.start(wishes, owner_of(ctx, fleet))
+        try:
+            await _wait(ctx, batches, batch, wait_seconds)
+        except asyncio.CancelledError:
+            batch.cancel()
+            raise
+        return _answer(batch, fleet, None)
+
+    async def task_status(
+        ctx: Context[Any, Any],
+        batch_id: Annotated[str, Field(description="As run_tasks answered it.", max_length=64)],
+        agent_id: Annotated[
+            str | None, Field(description="Only the task of this agent.", pattern=AGENT_ID)
+        ] = None,
+        wait_seconds: WaitSeconds = 0,
+    ) -> TasksAnswer:
+        """How a batch of tasks is going; with `agent_id` only that task.
+
+        With `wait_seconds` it waits until all are over, or for that long.
+        """
+        batch = batches_of(ctx).find(batch_id)
+        await _wait(ctx, batches_of(ctx), batch, wait_seconds)
+        return _answer(batch, fleet_of(ctx), agent_id)
+
+    add_tool(server, run_tasks, TasksAnswer, server.redactor, title="Run tasks", open_world=True)
+    add_tool(
+        server, task_status, TasksAnswer, server.redactor, title="A batch's status", read_only=True
+    )
+
+
+def _wish(task: Task) -> Wish:
+    given = task.model_dump()
+    given["agent_id"] = task.agent_id or f"task-{secrets.token_hex(4)}"
+    return Wish(**given)
+
+
+async def _wait(ctx: Context[Any, Any], batches: Batches, batch: Batch, seconds: float) -> None:
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + seconds
+    tell, seen = watcher(ctx), -1
+    while not batch.is_over and (left := deadline - loop.time()) > 0:
+        await batches.wait(batch, min(left, 0.5))
+        newest = max(batch.members, key=lambda member: member.log.cursor)
+        total = sum(member.log.cursor for member in batch.members)
+        if total != seen and not batch.is_over:
+            seen = total
+            await tell(newest)
+
+
+def _answer(batch: Batch, fleet: Fleet, agent_id: str | None) -> TasksAnswer:
+    rows = batch.rows(fleet)
+    shown = [row for row in rows if agent_id in (None, row.agent_id)]
+    answer = TasksAnswer(
+        success=True,
+        batch_id=batch.batch_id,
+        backend=rows[0].backend,
+        state="ended" if batch.is_over else "running",
+        completed=sum(row.success is True for row in rows),
+        failed=sum(row.success is False for row in rows),
+        cost_usd=sum(row.cost_usd or 0.0 for row in rows),
+        tasks=shown,
+    )
+    room = fleet.policy.options.largest_answer
+    for row in shown:
+        room -= len(row.result or "") + 300
+        if room < 0 and row.result and len(shown) > 1:
+            row.result, answer.cut = None, True
+    return answer

@@ -1,0 +1,122 @@
+"""What the how-tos show runs as it stands there: the real CLI, a scripted model, own HOME."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mcp import Client, StdioServerParameters
+
+from vespera_server.demo.surroundings import Surroundings
+from vespera_server.scripted_model import ScriptedModel
+
+pytestmark = pytest.mark.claude
+
+HOW_TOS = Path(__file__).resolve().parents[2] / "docs" / "how-to"
+
+
+def blocks(page: str, language: str) -> list[str]:
+    text = (HOW_TOS / page).read_text("utf-8")
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.M | re.S)
+
+
+@pytest.fixture
+def environment(claude: str, model: ScriptedModel, place: Surroundings) -> dict[str, str]:
+    """What a reader has: both commands on PATH, a HOME, a project."""
+    programs = place.root / "bin"
+    programs.mkdir()
+    (programs / "claude").symlink_to(claude)
+    vespera = programs / "vespera"
+    vespera.write_text(f'#!/bin/sh\nexec {sys.executable} -m vespera_server "$@"\n')
+    vespera.chmod(0o755)
+    (place.work / "company-ca.pem").touch()
+    found = place.environment(model.base_url)
+    # The CLI keeps its configuration where a reader's would be.
+    del found["CLAUDE_CONFIG_DIR"]
+    return found | {"PATH": f"{programs}:{found['PATH']}"}
+
+
+def bash(script: str, place: Surroundings, environment: dict[str, str]) -> str:
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", script],
+        cwd=place.work,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_claude_desktops_configuration_starts_a_server(
+    number: int, place: Surroundings, environment: dict[str, str]
+) -> None:
+    (entry,) = json.loads(blocks("claude-desktop.md", "json")[number])["mcpServers"].values()
+    vespera = shutil.which("vespera", path=environment["PATH"])
+    known = {"/path/to/vespera": vespera, "/path/to/project": str(place.work)}
+    command, *arguments = [known.get(word) or word for word in (entry["command"], *entry["args"])]
+
+    async def main() -> Any:
+        parameters = StdioServerParameters(command=command, args=arguments, env=environment)
+        async with Client(parameters) as client:
+            return await client.call_tool("file_info", {"path": str(place.work)})
+
+    assert asyncio.run(main()).structured_content["is_directory"] is True
+
+
+def test_claude_code_connects_over_stdio(place: Surroundings, environment: dict[str, str]) -> None:
+    shown = bash(blocks("claude-code.md", "bash")[0], place, environment)
+    assert re.search(r"vespera: .*Connected", shown), shown
+
+
+@pytest.fixture
+def address(place: Surroundings, environment: dict[str, str]) -> Iterator[str]:
+    """The page's server, on a port that is free."""
+    command = blocks("claude-code.md", "bash")[1].replace(":8765", ":0")
+    with subprocess.Popen(
+        ["bash", "-c", f"exec {command}"],
+        cwd=place.work,
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as server:
+        assert server.stderr is not None
+        said = server.stderr.readline()
+        found = re.search(r"http://(\S+)/mcp", said)
+        assert found, said
+        assert ".local/state/vespera/serve-token" in said
+        yield found[1]
+        server.terminate()
+        server.wait(20)
+
+
+def test_claude_code_connects_over_http(
+    place: Surroundings, environment: dict[str, str], address: str
+) -> None:
+    script = blocks("claude-code.md", "bash")[2].replace("127.0.0.1:8765", address)
+    shown = bash(script, place, environment)
+    assert re.search(r"vespera-http: .*Connected", shown), shown
+
+
+def test_the_proxy_page(place: Surroundings, environment: dict[str, str]) -> None:
+    doctor, bedrock = blocks("proxies.md", "bash")
+    shown = bash(doctor, place, environment)
+    assert re.search(r"agents get.*proxy: HTTPS_PROXY, NO_PROXY", shown), shown
+    assert "proxy.example" not in shown
+    bash(bedrock, place, environment)
+    (snippet,) = blocks("proxies.md", "python")
+    done = subprocess.run(
+        [sys.executable, "-c", snippet], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "['HTTPS_PROXY']\n"
