@@ -12,7 +12,7 @@ import pytest
 
 import vespera_agent_spawner as spawner
 from fake_agents import Agents
-from fleets import Fleet
+from fleets import Fleet, until
 from hosts import Host
 
 # The names that exist so far; those of the pool, of retries and of budgets come with them.
@@ -176,10 +176,18 @@ def test_the_usage_of_a_fleet_is_one_look(fleet: Fleet) -> None:
             used = sup.usage()
             assert {name: usage.processes for name, usage in used.items()} == {"one": 1, "two": 2}
             for agent in (one, two):
-                mine, alone = used[agent.agent_id], agent.usage()
-                assert mine.rss > 1 << 20
-                assert mine.open_files > 0
-                assert (alone.processes, alone.open_files) == (mine.processes, mine.open_files)
+                assert used[agent.agent_id].rss > 1 << 20
+                assert used[agent.agent_id].open_files > 0
+
+            def told_alike() -> bool:
+                """Who has just begun to run opens a file and closes it, between two looks."""
+                together = sup.usage()
+                return all(
+                    (alone.processes, alone.open_files) == (mine.processes, mine.open_files)
+                    for mine, alone in ((together[a.agent_id], a.usage()) for a in (one, two))
+                )
+
+            await until(told_alike)
             await one.shutdown()
             assert set(sup.usage()) == {"two"}
 

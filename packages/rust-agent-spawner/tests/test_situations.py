@@ -463,10 +463,13 @@ for pid in guardian:
     spawn("next"); spawner.shutdown_claude_agent("next")
 strangers = {{}}
 for pid in numbers:
-    try:
-        strangers[pid] = start_with_pid(pid, "sleep", "50")
-    except FileExistsError:
-        pass
+    for _ in range(200):
+        try:
+            strangers[pid] = start_with_pid(pid, "sleep", "50")
+            break
+        except FileExistsError:
+            # Until whoever was given it by the kernel has reaped its dead.
+            time.sleep(0.01)
 assert agent in strangers, (agent, strangers, numbers)
 spawn("b"); say("b", "orphan"); spawner.shutdown_claude_agent("b", 0)
 spawner.shutdown_claude_agent("a")

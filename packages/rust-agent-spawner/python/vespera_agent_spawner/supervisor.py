@@ -278,7 +278,8 @@ class Supervisor:
             self._merged.watch(agent)
         agent._news()
         try:
-            await agent._ready
+            # Shielded: the agent's own end asks how its start went.
+            await asyncio.shield(agent._ready)
         except asyncio.CancelledError:
             agent.kill()
             # Whoever hears that it was cancelled finds nothing of it, unless in a hurry.
