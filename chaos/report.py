@@ -1,7 +1,7 @@
 """Runs trials of the built harness, adds them to the ledger, and says what the ledger proves.
 
-``--minutes M`` for each of ``--jobs J`` harnesses from ``--seed S`` on; without ``--minutes`` it
-only reads the ledger. ``--systematic`` kills at every system call instead of at random. ``--smoke``
+``--minutes M`` for each of ``--jobs J`` harnesses from ``--seed S`` on, which kill all kinds or only
+``--target`` ones; without ``--minutes`` it only reads the ledger. ``--systematic`` kills at every system call instead of at random. ``--smoke``
 runs 300 trials of each kind and the systematic ones, and records none. ``--hash`` prints the hash
 of the guardian's sources.
 """
@@ -111,6 +111,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=0.0)
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--seed", type=int, default=None)
+    parser.add_argument("--target", choices=("mix", *TARGETS), default="mix")
     parser.add_argument("--systematic", action="store_true")
     parser.add_argument("--smoke", action="store_true")
     parser.add_argument("--hash", action="store_true")
@@ -126,7 +127,7 @@ def main() -> int:
         return systematic()
     clean = True
     if options.minutes > 0:
-        clean = run(int(options.minutes * 60), 1 << 62, options.jobs, seed, "mix", LEDGER)
+        clean = run(int(options.minutes * 60), 1 << 62, options.jobs, seed, options.target, LEDGER)
     return int(not (report() and clean))
 
 
