@@ -92,10 +92,13 @@ def address(place: Surroundings, environment: dict[str, str]) -> Iterator[str]:
         text=True,
     ) as server:
         assert server.stderr is not None
-        said = server.stderr.readline()
-        found = re.search(r"http://(\S+)/mcp", said)
-        assert found, said
-        assert ".local/state/vespera/serve-token" in said
+        # Without the extension a warning of the fallback comes first.
+        said = ""
+        while (line := server.stderr.readline()) and "/mcp" not in line:
+            said += line
+        found = re.search(r"http://(\S+)/mcp", line)
+        assert found, said + line
+        assert ".local/state/vespera/serve-token" in line
         yield found[1]
         server.terminate()
         server.wait(20)

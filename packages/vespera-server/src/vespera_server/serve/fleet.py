@@ -392,17 +392,15 @@ class Fleet:
 
     async def _abandon(self, member: Member) -> None:
         await self._end_start(member)
-        if member.agent is not None and not member.is_over:
+        # Not `is_over`: a task that is cancelled while it starts has failed before its agent is gone.
+        if member.agent is not None and not member.agent.state.is_over:
             await member.agent.cancel()
 
     async def _end_start(self, member: Member) -> None:
         starting = member.starting
         if starting is None or starting.done():
             return
-        # The Python backend loses a kill that comes before its process has begun, and the process
-        # stays: there the start is waited for, and what has started is ended.
-        if member.backend != "python":
-            starting.cancel()
+        starting.cancel()
         await asyncio.wait({starting})
 
     def _in_background(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
