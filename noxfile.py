@@ -111,7 +111,9 @@ def test_pure(session: nox.Session) -> None:
         session.run("python", "-m", "build", "-nw", f"--outdir={wheels}", str(folder))
     session.install("--no-deps", "--force-reinstall", *map(str, sorted(wheels.glob("*.whl"))))
     path = f"{no_toolchain(session)}{os.pathsep}{session.bin}{os.pathsep}{os.environ['PATH']}"
-    pytest(session, env={"VESPERA_BACKEND": "python", "PATH": path})
+    # Not this session's folder, where create_tmp points: git ignores everything in it.
+    place = {"TMPDIR": os.environ.get("TMPDIR", "/tmp")}
+    pytest(session, env={"VESPERA_BACKEND": "python", "PATH": path, **place})
 
 
 def no_toolchain(session: nox.Session) -> Path:

@@ -1,9 +1,9 @@
 """Runs trials of the built harness, adds them to the ledger, and says what the ledger proves.
 
-``--minutes M`` for each of ``--jobs J`` harnesses from ``--seed S`` on, which kill all kinds or only
-``--target`` ones; without ``--minutes`` it only reads the ledger. ``--systematic`` kills at every system call instead of at random. ``--smoke``
-runs 300 trials of each kind and the systematic ones, and records none. ``--hash`` prints the hash
-of the guardian's sources.
+``--minutes M`` for each of ``--jobs J`` harnesses from ``--seed S`` on; ``--target`` kills one kind
+only. Without ``--minutes`` it only reads the ledger. ``--systematic`` kills at every system call
+instead of at random. ``--smoke`` runs 300 trials of each kind and the systematic ones, and records
+none. ``--hash`` prints the hash of the guardian's sources.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 
 from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.core import (
@@ -47,21 +47,11 @@ DESCRIPTIONS = {
 
 
 class EngineMetrics(Collector):
-    """What ``vespera_agent_spawner.metrics()`` says at each scrape, nothing that it does not.
-
-    The engine counts the agents of its default supervisor; ``states`` tells those of another one.
-    """
-
-    def __init__(self, states: Callable[[], Iterable[str]] = tuple) -> None:
-        self._states = states
+    """What ``vespera_agent_spawner.metrics()`` says at each scrape, nothing that it does not."""
 
     def collect(self) -> Iterator[Metric]:
         series: dict[str, list[tuple[str, dict[str, str], float]]] = {}
-        counted = spawner.metrics()
-        for state in self._states():
-            name = f'vespera_agents{{state="{state}"}}'
-            counted[name] = counted.get(name, 0.0) + 1.0
-        for text, value in counted.items():
+        for text, value in spawner.metrics().items():
             found = _SERIES.fullmatch(text)
             if found is not None and found["name"] in DESCRIPTIONS:
                 labels = dict(_LABEL.findall(found["labels"] or ""))
@@ -71,19 +61,16 @@ class EngineMetrics(Collector):
 
 
 @contextlib.contextmanager
-def serving_metrics(
-    port: int | None, states: Callable[[], Iterable[str]] = tuple
-) -> Iterator[str | None]:
+def serving_metrics(port: int | None) -> Iterator[str | None]:
     """Serve on 127.0.0.1 while the context lasts; yields the address. None serves nothing.
 
-    ``states`` are the states of agents that a supervisor of the caller has. Raises ``OSError``
-    when the port is taken.
+    Raises ``OSError`` when the port is taken.
     """
     if port is None:
         yield None
         return
     registry = CollectorRegistry()
-    registry.register(EngineMetrics(states))
+    registry.register(EngineMetrics())
     server, thread = start_http_server(port, addr="127.0.0.1", registry=registry)
     try:
         yield f"http://127.0.0.1:{server.server_port}/metrics"

@@ -190,7 +190,7 @@ class _Fleet:
                 on_news=self._hear,
             )
             port = _first(self._options.metrics_port, self._settings.run.metrics_port)
-            address = stack.enter_context(serving_metrics(port, lambda: _states(executor)))
+            address = stack.enter_context(serving_metrics(port))
             self._console.print(self._introduction(executor), markup=False, soft_wrap=True)
             if address:
                 self._console.print(f"metrics: {address}", markup=False, soft_wrap=True)
@@ -266,12 +266,6 @@ class _Fleet:
             f"at once; model: {model}; account: {account}; {budget}; "
             f"database: {self._opened.queue.path}"
         )
-
-
-def _states(executor: DurableExecutor) -> list[str]:
-    """What the agents at work do, for whoever scrapes; one that has no place yet is queued."""
-    states = (executor.state_of(task_id) for task_id in executor.running)
-    return ["queued" if state == "waiting" else state for state in states]
 
 
 def _redactor(opened: Opened) -> Redactor:

@@ -392,7 +392,7 @@ class Fleet:
 
     async def _abandon(self, member: Member) -> None:
         await self._end_start(member)
-        # Not `is_over`: a task that is cancelled while it starts has failed before its agent is gone.
+        # Not `is_over`: a task that is cancelled while it starts fails before its agent is gone.
         if member.agent is not None and not member.agent.state.is_over:
             await member.agent.cancel()
 
