@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 import vespera_agent_spawner as spawner
+from fake_agents import eventually
 from fleets import Fleet, until
 from loops import LOOPS, Complaints, available, begun, run_on
 from vespera_agent_spawner import Agent, Outcome, RunResult, State, Supervisor
@@ -376,6 +377,8 @@ def test_an_agent_that_ends_after_its_loop_disturbs_nobody(loop: str, fleet: Fle
     run_on(loop, main())
     # Its frames, its result and its end come to a loop that is closed.
     assert fleet.gone()
+    # The engine hears of the end a moment after the processes are gone.
+    assert eventually(lambda: kept[1].state.is_over)
     kept.clear()
     gc.collect()
     run_on(loop, after(fleet))
