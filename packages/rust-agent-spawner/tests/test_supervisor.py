@@ -144,7 +144,7 @@ def test_the_higher_priority_goes_first(fleet: Fleet) -> None:
             async with asyncio.TaskGroup() as group:
                 for prompt, priority in (("echo low", 0), ("echo high", 5)):
                     group.create_task(one(fleet.config(prompt, priority=priority)))
-                await until(lambda: len(sup.agents()) == 3)
+                await until(lambda: sup.waiting == 2)
                 await blocker.shutdown()
         return order
 

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import inspect
 import json
+import logging
 import time
 import warnings
 import weakref
@@ -18,7 +19,7 @@ from typing import Any
 
 from vespera_agent_spawner._counters import PROCESS
 from vespera_agent_spawner._description import describe
-from vespera_agent_spawner._logging import logger_for
+from vespera_agent_spawner._logging import AgentLogger, logger_for
 from vespera_agent_spawner.adapters import adapter_named
 from vespera_agent_spawner.adapters import claude_frames as frames
 from vespera_agent_spawner.backends._protocol import NOTICE, LiveSession
@@ -38,6 +39,7 @@ from vespera_agent_spawner.transcripts import end_transcript
 
 __all__ = ["Agent"]
 
+_LOGGER = logging.getLogger("vespera.agent_spawner.agent")
 _BATCH = 256
 _ASK_DEADLINE = 60.0
 _ANSWER_DEADLINE = 30.0
@@ -57,11 +59,13 @@ class Agent:
         self._adapter = adapter_named(config.adapter)
         self._loop = loop
         self._on_end = on_end
+        self._on_start: Callable[[Agent, AgentError | None], None] | None = None
         self._session: LiveSession | None = None
         self._started = time.monotonic()
         self._ready: asyncio.Future[None] = loop.create_future()
         self._ended: asyncio.Future[ExitStatus] = loop.create_future()
-        self._bell = asyncio.Event()
+        # Only an iteration has one.
+        self._bell: asyncio.Event | None = None
         self._turn: asyncio.Future[TurnResult] | None = None
         self._last_turn: TurnResult | None = None
         self._last_error: AgentError | None = None
@@ -75,7 +79,10 @@ class Agent:
         self._on_refused: Callable[[Agent, str | None], None] | None = None
         self._final: RunResult | None = None
         self._turn_began = self._started
-        self._log = logger_for("agent_spawner.agent", config.agent_id)
+
+    @property
+    def _log(self) -> AgentLogger:
+        return logger_for("agent_spawner.agent", self.config.agent_id)
 
     # -- identity --------------------------------------------------------------------------
 
@@ -267,11 +274,16 @@ class Agent:
 
     async def cancel(self, grace: float = 5.0) -> None:
         """End the work: the turn is interrupted, then the ladder within ``grace`` seconds."""
+        if self._begin_cancel(grace):
+            await asyncio.shield(self._ended)
+
+    def _begin_cancel(self, grace: float) -> bool:
         if self._session is None or self._ended.done():
-            return
+            return False
         self._cancelled = True
         self._session.interrupt()
-        await self.shutdown(grace)
+        self._session.begin_shutdown(grace)
+        return True
 
     # -- what the backend tells ------------------------------------------------------------
 
@@ -285,7 +297,8 @@ class Agent:
             return
         if session.heard():
             self._changed(session)
-        self._bell.set()
+        if self._bell is not None:
+            self._bell.set()
         if self._merged is not None:
             self._merged(self)
 
@@ -355,13 +368,17 @@ class Agent:
         PROCESS.count_run(described.outcome, took)
 
     def _settle_start(self, session: LiveSession) -> None:
+        failure: AgentError | None = None
         try:
             session.check_start()
         except AgentError as error:
+            failure = error
             self._ready.set_exception(error)
             self._ready.exception()
         else:
             self._ready.set_result(None)
+        if self._on_start is not None:
+            self._on_start(self, failure)
 
     def _end(self, session: LiveSession) -> None:
         self._duration = time.monotonic() - self._started
@@ -378,7 +395,8 @@ class Agent:
             if final.outcome is Outcome.AUTH_FAILED and self._on_refused is not None:
                 self._on_refused(self, final.error)
         self._ended.set_result(status)
-        self._log.info("ended: %s", status.reason)
+        if _LOGGER.isEnabledFor(logging.INFO):
+            self._log.info("ended: %s", status.reason)
         self._on_end(self)
 
     def _end_transcript(self, session: LiveSession, path: str) -> None:
@@ -434,6 +452,7 @@ class _Events(AsyncIterator[Event]):
     def __init__(self, agent: Agent) -> None:
         self._agent = agent
         self._batch: list[Event] = []
+        self._bell = agent._bell = asyncio.Event()
 
     def __aiter__(self) -> _Events:
         return self
@@ -443,7 +462,7 @@ class _Events(AsyncIterator[Event]):
             return self._batch.pop()
         agent = self._agent
         while not self._batch:
-            agent._bell.clear()
+            self._bell.clear()
             over = agent._ended.done()
             batch = agent._live.take_events(_BATCH)
             batch.reverse()
@@ -451,5 +470,5 @@ class _Events(AsyncIterator[Event]):
             if not batch:
                 if over:
                     raise StopAsyncIteration
-                await agent._bell.wait()
+                await self._bell.wait()
         return self._batch.pop()

@@ -2,6 +2,7 @@
 //! agents, and what is each one's own.
 
 use super::seconds;
+use crate::agent::process::Moment;
 use crate::agent::{Plan, adapter};
 use crate::config::{self, AgentConfig};
 use crate::handle::Launch;
@@ -50,8 +51,9 @@ impl PyEnvironment {
 pub(super) type Identity = (String, String, Vec<Vec<u8>>, Vec<u8>);
 
 /// What the agent's own configuration does not say: seconds that the host's death leaves it, the
-/// delegated cgroup in which it gets one of its own, and the path of its transcript.
-pub(super) type Around = (f64, Option<Vec<u8>>, Option<Vec<u8>>);
+/// delegated cgroup in which it gets one of its own, the path of its transcript, and the host's
+/// moment.
+pub(super) type Around = (f64, Option<Vec<u8>>, Option<Vec<u8>>, Moment);
 
 /// What to start, in the terms of the engine.
 pub(super) fn launch_of(
@@ -62,7 +64,7 @@ pub(super) fn launch_of(
 ) -> PyResult<(Launch, Plan)> {
     let config = &settings.config;
     let (agent_id, session_id, argv, directory) = identity;
-    let (grace, cgroup, transcript) = around;
+    let (grace, cgroup, transcript, moment) = around;
     let grace = seconds(grace, "host_death_grace")?.as_millis();
     let launch = Launch {
         agent_id,
@@ -73,6 +75,7 @@ pub(super) fn launch_of(
         timeouts: config::timeouts(config),
         limits: config::kernel_limits(config),
         host_death_grace_ms: u32::try_from(grace).unwrap_or(u32::MAX),
+        moment,
         cgroup,
         ceilings: config::ceilings(config),
         overflow: config::overflow(config),

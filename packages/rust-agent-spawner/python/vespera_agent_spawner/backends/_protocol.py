@@ -10,6 +10,7 @@ from vespera_agent_spawner.events import Event
 from vespera_agent_spawner.results import AgentInfo, ExitStatus, State, TurnResult, Usage
 
 if TYPE_CHECKING:
+    from vespera_agent_spawner.adapters.lookups import Lookups
     from vespera_agent_spawner.config import AgentConfig
 
 __all__ = ["NOTICE", "Backend", "LiveSession", "Ownership", "Session"]
@@ -168,6 +169,7 @@ class Backend(Protocol):
         *,
         listening: bool,
         ownership: Ownership,
+        lookups: Lookups | None = None,
     ) -> LiveSession:
         """Start an agent on the running loop without waiting; with a prompt it is a run.
 

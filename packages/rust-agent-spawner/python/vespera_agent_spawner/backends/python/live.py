@@ -10,12 +10,12 @@ import asyncio
 import contextlib
 import json
 import time
-import uuid
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any
 
 from vespera_agent_spawner._description import OUTPUT_LIMIT
+from vespera_agent_spawner._ids import random_uuid
 from vespera_agent_spawner.adapters.claude_frames import is_final
 from vespera_agent_spawner.adapters.launch import Launch
 from vespera_agent_spawner.backends._protocol import NOTICE
@@ -412,7 +412,7 @@ class LivePythonSession:
         self._begin(self._talk.answer(ask, frame))
 
     def request(self, request: Mapping[str, Any]) -> str:
-        request_id = f"vespera-{uuid.uuid4()}"
+        request_id = f"vespera-{random_uuid()}"
         self._begin(self._request(request_id, request))
         return request_id
 
