@@ -71,6 +71,7 @@ class Admission:
         self._next_start = 0.0
         self._waiting: list[tuple[int, int, Ticket]] = []
         self._numbers = itertools.count()
+        self._later: dict[Callable[[], None], asyncio.TimerHandle] = {}
         self._serving = False
         self._timer: asyncio.TimerHandle | None = None
         self._closed: Exception | None = None
@@ -105,6 +106,23 @@ class Admission:
             heapq.heappush(self._waiting, (-priority, next(self._numbers), ticket))
             self._serve()
         return ticket
+
+    def call_later(self, wait: float, queue_up: Callable[[], None]) -> None:
+        """Call somebody who wants to ``ask`` in so many seconds, or once nobody enters any more."""
+
+        def call() -> None:
+            if self._later.pop(queue_up, None) is not None:
+                queue_up()
+
+        self._later[queue_up] = asyncio.get_running_loop().call_later(wait, call)
+        if self._closed is not None:
+            call()
+
+    def call_off(self, queue_up: Callable[[], None]) -> None:
+        """Do not call who was to be called later."""
+        timer = self._later.pop(queue_up, None)
+        if timer is not None:
+            timer.cancel()
 
     def _answer(self, ticket: Ticket, error: Exception | None) -> None:
         ticket.waits = False
@@ -202,6 +220,9 @@ class Admission:
         self._closed = error or SupervisorClosed("the supervisor is closed and starts nothing")
         if self._timer is not None:
             self._timer.cancel()
+        for queue_up in list(self._later):
+            self.call_off(queue_up)
+            queue_up()
         waiting, self._waiting = self._waiting, []
         for *_, ticket in waiting:
             if ticket.waits:

@@ -35,6 +35,7 @@ from vespera_agent_spawner.results import (
     TurnResult,
     Usage,
 )
+from vespera_agent_spawner.session_hold import Hold
 from vespera_agent_spawner.transcripts import end_transcript
 
 __all__ = ["Agent"]
@@ -77,6 +78,7 @@ class Agent:
         self._asks: set[asyncio.Task[None]] = set()
         self._on_service: Callable[[Agent, Mapping[str, Any]], None] | None = None
         self._on_refused: Callable[[Agent, str | None], None] | None = None
+        self._hold: Hold | None = None
         self._final: RunResult | None = None
         self._turn_began = self._started
 
@@ -394,6 +396,8 @@ class Agent:
             PROCESS.count_run(final.outcome, final.duration)
             if final.outcome is Outcome.AUTH_FAILED and self._on_refused is not None:
                 self._on_refused(self, final.error)
+        if self._hold is not None:
+            self._hold.release()
         self._ended.set_result(status)
         if _LOGGER.isEnabledFor(logging.INFO):
             self._log.info("ended: %s", status.reason)

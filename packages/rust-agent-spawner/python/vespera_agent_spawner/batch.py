@@ -10,16 +10,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vespera_agent_spawner._counters import PROCESS
-from vespera_agent_spawner._description import never_started
 from vespera_agent_spawner.adapters.lookups import Lookups
 from vespera_agent_spawner.errors import AgentError
 from vespera_agent_spawner.results import RunResult
+from vespera_agent_spawner.retries import Effort
 
 if TYPE_CHECKING:
     from vespera_agent_spawner.admission import Ticket
@@ -45,10 +46,16 @@ class Seat:
 @dataclass(slots=True, eq=False)
 class _Run:
     index: int
-    config: AgentConfig
+    effort: Effort
     seat: Seat
     ticket: Ticket | None = None
     agent: Agent | None = None
+    #: Why it never started, until it is over.
+    failed: RunResult | None = None
+    #: The last attempt's end, while the next one has none.
+    last: RunResult | None = None
+    #: Whom the admission calls for the next attempt.
+    again: Callable[[], None] | None = None
 
 
 class Batch:
@@ -110,38 +117,46 @@ class Batch:
         except (AgentError, OSError) as error:
             self._finish(index, self._never_started(error))
             return
-        run = self._runs[seat.agent_id] = _Run(index, config, seat)
+        effort = Effort(config, config.retry or self._supervisor.config.retry)
+        run = self._runs[seat.agent_id] = _Run(index, effort, seat)
+        self._ask(run)
+
+    def _ask(self, run: _Run) -> None:
+        run.again = None
+        priority = run.effort.config.priority
         run.ticket = self._places.ask(
-            config.priority, seat.reserve, lambda error: self._told(run, error)
+            priority, run.seat.reserve, lambda error: self._told(run, error)
         )
 
     def _told(self, run: _Run, error: Exception | None) -> None:
         """There is a place, or there will be none."""
         if error is not None:
             self._drop(run)
-            self._finish(run.index, self._never_started(error))
+            # Who is refused another attempt has the result of the last one.
+            last = self._never_started(error) if run.last is None else run.effort.settled(run.last)
+            self._finish(run.index, last)
             return
         run.seat.entered = True
         try:
-            run.agent = agent = self._supervisor._agent(run.config, run.seat, self._over)
+            run.agent = agent = self._supervisor._agent(run.effort.config, run.seat, self._over)
             agent._on_start = self._started
             self._supervisor._launch(agent, run.seat, listening=False, lookups=self._lookups)
         except BaseException as failure:
-            self._runs.pop(run.seat.agent_id, None)
             self._supervisor._release(run.seat)
             self._left_start(run, failure)
             if isinstance(failure, AgentError | OSError):
-                self._finish(run.index, self._never_started(failure))
+                self._attempted(run, self._never_started(failure))
             else:
                 # Not in the middle of somebody else's callback.
+                self._runs.pop(run.seat.agent_id, None)
                 self._break(failure)
 
     def _started(self, agent: Agent, error: AgentError | None) -> None:
         """The start has an end."""
         run = self._runs[agent.agent_id]
+        if error is not None:
+            run.failed = self._never_started(error)
         self._left_start(run, error)
-        if error is not None and not self._ending:
-            self._finish(run.index, self._never_started(error))
 
     def _left_start(self, run: _Run, error: BaseException | None) -> None:
         self._places.note_start(error)
@@ -149,18 +164,48 @@ class Batch:
 
     def _over(self, agent: Agent) -> None:
         """Nothing of the agent is left."""
-        run = self._runs.pop(agent.agent_id, None)
-        if run is not None and self._results[run.index] is None and not self._ending:
-            try:
-                self._finish(run.index, agent._result())
-            except BaseException as failure:
-                self._break(failure)
         self._supervisor._forget(agent)
+        run = self._runs.get(agent.agent_id)
+        if run is None or run.agent is not agent:
+            return
+        if self._ending:
+            del self._runs[agent.agent_id]
+            return
+        try:
+            self._attempted(run, run.failed or agent._result())
+        except BaseException as failure:
+            self._break(failure)
+
+    def _attempted(self, run: _Run, result: RunResult) -> None:
+        """An attempt has an end: another one, or the run's own end."""
+        run.agent = run.failed = None
+        wait = None if self._ending else run.effort.again(result)
+        if wait is not None and self._holds_again(run):
+            PROCESS.add("vespera_retries_total")
+            run.last = result
+            run.again = functools.partial(self._ask, run)
+            self._places.call_later(wait, run.again)
+            return
+        self._runs.pop(run.seat.agent_id, None)
+        self._finish(run.index, run.effort.settled(result))
+
+    def _holds_again(self, run: _Run) -> bool:
+        """Its id was free for a moment, in which nobody else took it."""
+        config = run.effort.config
+        if config.agent_id is None:
+            config = config._having({"agent_id": run.seat.agent_id})
+        try:
+            run.seat = self._supervisor._enter(config)
+        except AgentError:
+            return False
+        return True
 
     # -- inside ----------------------------------------------------------------------------
 
     def _stop(self, run: _Run) -> None:
         agent = run.agent
+        if run.again is not None:
+            self._places.call_off(run.again)
         if agent is None:
             self._drop(run)
         elif not agent._ready.done():
@@ -177,8 +222,7 @@ class Batch:
         self._supervisor._release(run.seat)
 
     def _never_started(self, error: BaseException) -> RunResult:
-        backend = self._supervisor._backend
-        failed = never_started(error, backend.name, backend.containment())
+        failed = self._supervisor._never_started(error)
         PROCESS.count_run(failed.outcome, failed.duration)
         return failed
 

@@ -13,6 +13,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from vespera_agent_spawner import backends
+from vespera_agent_spawner._counters import PROCESS
+from vespera_agent_spawner._description import never_started
 from vespera_agent_spawner._logging import logger_for
 from vespera_agent_spawner.adapters import adapter_named
 from vespera_agent_spawner.adapters.claude import CLAUDE
@@ -28,11 +30,14 @@ from vespera_agent_spawner.errors import (
     AgentError,
     AgentExists,
     AgentNotFound,
+    AgentTimeout,
     ConfigError,
     SupervisorClosed,
 )
 from vespera_agent_spawner.events import Event
 from vespera_agent_spawner.results import AgentInfo, RunResult, State, Usage
+from vespera_agent_spawner.retries import Effort
+from vespera_agent_spawner.session_hold import Hold, take_hold
 from vespera_agent_spawner.transcripts import path_in
 
 __all__ = ["Supervisor", "supervised_states"]
@@ -171,12 +176,24 @@ class Supervisor:
     async def spawn(self, config: AgentConfig | Mapping[str, Any]) -> Agent:
         """Start an agent; returns when the CLI has answered ``initialize``.
 
-        Waits for a place at most ``timeouts.queue`` seconds. Raises ``ConfigError``,
+        Waits for a place at most ``timeouts.queue`` seconds. A start that fails is tried again as
+        ``retry`` says; what happens later is its owner's to judge. Raises ``ConfigError``,
         ``AgentExists``, ``SpawnError``, ``AgentTimeout`` (queue, startup) or ``SupervisorClosed``.
         """
         checked = self._checked(config)
         timeouts = checked.timeouts or self.config.timeouts
-        return await self._start(checked, timeouts.queue)
+        effort = Effort(checked, checked.retry or self.config.retry)
+        while True:
+            try:
+                return await self._start(checked, timeouts.queue)
+            except (AgentError, OSError) as error:
+                if isinstance(error, AgentTimeout) and error.which == "queue":
+                    raise
+                wait = effort.again(self._never_started(error))
+                if wait is None:
+                    raise
+                PROCESS.add("vespera_retries_total")
+                await asyncio.sleep(wait)
 
     async def run(self, configs: Iterable[AgentConfig | Mapping[str, Any]]) -> list[RunResult]:
         """Run all, as many at once as there are places; results in the order of ``configs``.
@@ -272,6 +289,8 @@ class Supervisor:
         """Start the agent, which has a place, without waiting for what comes of it."""
         seat.entered = True
         try:
+            if agent.config.resume is not None and not agent.config.fork_session:
+                agent.config, agent._hold = self._held(agent.config)
             session = self._backend.start(
                 agent.config,
                 _news_of(agent),
@@ -287,6 +306,23 @@ class Supervisor:
             self._merged.watch(agent)
         agent._news()
 
+    def _held(self, config: AgentConfig) -> tuple[AgentConfig, Hold | None]:
+        """A session goes on in one process; a second one forks it, and so keeps both."""
+        session_id = str(config.resume)
+        try:
+            hold = take_hold(session_id)
+        except OSError as error:
+            self._log.warning("whether session %s is in use is not known: %s", session_id, error)
+            return config, None
+        if hold is None:
+            self._log.warning(
+                "agent '%s': session %s is in use by another process, so it is forked",
+                config.agent_id,
+                session_id,
+            )
+            config = config._having({"fork_session": True, "session_id": None})
+        return config, hold
+
     async def _ready(self, agent: Agent) -> None:
         try:
             # Shielded: the agent's own end asks how its start went.
@@ -297,6 +333,9 @@ class Supervisor:
             with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.shield(agent._ended)
             raise
+
+    def _never_started(self, error: BaseException) -> RunResult:
+        return never_started(error, self._backend.name, self._backend.containment())
 
     def _noted_refusal(self, agent: Agent, error: str | None) -> None:
         """Its credentials were refused: the next one in the queue would fail the same way."""
@@ -332,6 +371,7 @@ class Supervisor:
         if self._ids.get(seat.agent_id) is not seat:
             return
         del self._ids[seat.agent_id]
+        self._agents.pop(seat.agent_id, None)
         if seat.entered:
             self._admission_left()
         if not self._ids:
@@ -369,9 +409,6 @@ class Supervisor:
         if not isinstance(config, AgentConfig):
             config = AgentConfig.from_mapping(config)
         _refuse_later(config, _LATER_AGENT)
-        retry = config.retry or self.config.retry
-        if retry.attempts > 1:
-            raise _later("retry.attempts", retry.attempts)
         return config
 
     def _checked_run(self, config: AgentConfig | Mapping[str, Any]) -> AgentConfig:
