@@ -142,11 +142,13 @@ impl PySession {
         bridge: &PyBridge,
         prompt: Option<(String, String)>,
         answers_asks: bool,
+        counts_usage: bool,
         listening: bool,
     ) -> PyResult<Self> {
         let (launch, mut plan) = launch_of(settings, environment, identity, around)?;
         plan.prompt = prompt;
         plan.answers_asks = answers_asks;
+        plan.counts_usage = counts_usage;
         let bridge = Arc::clone(&bridge.inner);
         let start = || Handle::start(&launch, plan, Some(bridge), listening);
         // One packet, 0.2 ms: beside a thread that computes, giving the interpreter away and

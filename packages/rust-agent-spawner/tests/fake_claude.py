@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import select
 import signal
 import subprocess
 import sys
@@ -313,6 +314,37 @@ def _(text: str, prompt: Frame, inbox: Frames) -> None:
 def _(text: str, prompt: Frame, inbox: Frames) -> None:
     say({"type": "assistant", "message": {"content": [{"type": "text", "text": "I begin"}]}})
     os._exit(3)
+
+
+@turn("spend")
+def _(text: str, prompt: Frame, inbox: Frames) -> None:
+    """So many messages of 100 tokens, each told in two frames: ``spend COUNT``."""
+    count = int(text.split()[1])
+    for number in range(count):
+        usage = {"input_tokens": 40, "output_tokens": 60, "cache_read_input_tokens": 9000}
+        message = {"id": f"{session_id()}-{number}", "usage": usage, "content": []}
+        say({"type": "assistant", "message": message})
+        say({"type": "assistant", "message": message})
+        time.sleep(0.02)
+        if poll_interrupt():
+            result(
+                "stopped",
+                prompt,
+                subtype="error_during_execution",
+                terminal_reason="aborted_streaming",
+                is_error=True,
+            )
+            return
+    result("spent", prompt, usage={"input_tokens": 40 * count, "output_tokens": 60 * count})
+
+
+def poll_interrupt() -> bool:
+    """Whether the host asks for the end of the turn."""
+    if not select.select([0], [], [], 0)[0]:
+        return False
+    frame = json.loads(sys.stdin.buffer.readline())
+    acknowledge(frame)
+    return bool(frame["request"]["subtype"] == "interrupt")
 
 
 @turn("die-until")

@@ -96,6 +96,7 @@ class Session:
         bridge: Bridge,
         prompt: tuple[str, str] | None,
         answers_asks: bool,
+        counts_usage: bool,
         listening: bool,
     ) -> Session: ...
     @property

@@ -24,7 +24,13 @@ from vespera_agent_spawner.adapters import adapter_named
 from vespera_agent_spawner.adapters import claude_frames as frames
 from vespera_agent_spawner.backends._protocol import NOTICE, LiveSession
 from vespera_agent_spawner.config import AgentConfig
-from vespera_agent_spawner.errors import AgentBusy, AgentError, AgentFailed, AgentTimeout
+from vespera_agent_spawner.errors import (
+    AgentBusy,
+    AgentError,
+    AgentFailed,
+    AgentTimeout,
+    BudgetExceeded,
+)
 from vespera_agent_spawner.events import Event
 from vespera_agent_spawner.results import (
     AgentInfo,
@@ -36,6 +42,7 @@ from vespera_agent_spawner.results import (
     Usage,
 )
 from vespera_agent_spawner.session_hold import Hold
+from vespera_agent_spawner.spending import Meter
 from vespera_agent_spawner.transcripts import end_transcript
 
 __all__ = ["Agent"]
@@ -44,6 +51,8 @@ _LOGGER = logging.getLogger("vespera.agent_spawner.agent")
 _BATCH = 256
 _ASK_DEADLINE = 60.0
 _ANSWER_DEADLINE = 30.0
+# Seconds for a run that may spend nothing more to leave by itself.
+_STOP_GRACE = 5.0
 
 
 class Agent:
@@ -79,6 +88,9 @@ class Agent:
         self._on_service: Callable[[Agent, Mapping[str, Any]], None] | None = None
         self._on_refused: Callable[[Agent, str | None], None] | None = None
         self._hold: Hold | None = None
+        self._meter: Meter | None = None
+        #: Why it may spend nothing more.
+        self._overspent: str | None = None
         self._final: RunResult | None = None
         self._turn_began = self._started
 
@@ -180,6 +192,7 @@ class Agent:
             cancelled=False,
             duration=time.monotonic() - started,
             ended=self._ended.done(),
+            overspent=self._overspent,
         )
 
     async def send(self, prompt: str) -> None:
@@ -192,6 +205,8 @@ class Agent:
                 f"agent '{self.agent_id}' is a run: its prompt is in its configuration; spawn "
                 "a CLI without a prompt for a session"
             )
+        if self._overspent is not None:
+            raise BudgetExceeded(f"agent '{self.agent_id}': {self._overspent}; raise the budget")
         if timeout is None and self.config.timeouts is not None:
             timeout = self.config.timeouts.turn
         self._live.begin_turn(prompt, timeout)
@@ -222,6 +237,7 @@ class Agent:
             duration=self._duration,
             ended=True,
             by_exit=self._adapter.runs_to_exit,
+            overspent=self._overspent,
         )
 
     # -- control ---------------------------------------------------------------------------
@@ -316,14 +332,30 @@ class Agent:
             task.add_done_callback(self._asks.discard)
         for request_id, frame in session.take_answers():
             if request_id == NOTICE:
-                if self._on_service is not None:
-                    self._on_service(self, json.loads(frame))
+                self._noticed(json.loads(frame))
                 continue
             answer = self._answers.get(request_id)
             if answer is not None and not answer.done():
                 answer.set_result(json.loads(frame).get("response") or {})
         if state.is_over and not self._ended.done():
             self._end(session)
+
+    def _noticed(self, frame: Mapping[str, Any]) -> None:
+        if frame.get("type") != "assistant":
+            if self._on_service is not None:
+                self._on_service(self, frame)
+        elif self._meter is not None and (words := self._meter.message(frame)) is not None:
+            self._spent(words)
+
+    def _spent(self, words: str) -> None:
+        """Its budget, or its fleet's, is spent: the work ends where it is."""
+        if self._overspent is not None or self._session is None or self._ended.done():
+            return
+        self._overspent = words
+        self._log.warning("%s: nothing more is spent", words)
+        self._session.interrupt()
+        if self.is_run:
+            self._session.begin_shutdown(_STOP_GRACE)
 
     def _take_turn(self, session: LiveSession) -> None:
         """The turn's end; a run may have several, of which the last one counts."""
@@ -348,6 +380,9 @@ class Agent:
             return False
         self._last_turn = result
         PROCESS.count_spent(result)
+        if self._meter is not None and (words := self._meter.turn(result)) is not None:
+            # What is there is paid for; a session says so when it is asked for more.
+            self._overspent = self._overspent or (None if self.is_run else words)
         if result["outcome"] == Outcome.AUTH_FAILED and self._on_refused is not None:
             self._on_refused(self, result.get("error"))
         if self._turn is not None:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from vespera_agent_spawner.admission import Ticket
     from vespera_agent_spawner.agent import Agent
     from vespera_agent_spawner.config import AgentConfig
+    from vespera_agent_spawner.spending import Purse
     from vespera_agent_spawner.supervisor import Supervisor
 
 __all__ = ["Batch", "Seat"]
@@ -48,6 +49,7 @@ class _Run:
     index: int
     effort: Effort
     seat: Seat
+    purse: Purse | None
     ticket: Ticket | None = None
     agent: Agent | None = None
     #: Why it never started, until it is over.
@@ -118,7 +120,9 @@ class Batch:
             self._finish(index, self._never_started(error))
             return
         effort = Effort(config, config.retry or self._supervisor.config.retry)
-        run = self._runs[seat.agent_id] = _Run(index, effort, seat)
+        run = self._runs[seat.agent_id] = _Run(
+            index, effort, seat, self._supervisor._purse_of(config)
+        )
         self._ask(run)
 
     def _ask(self, run: _Run) -> None:
@@ -138,7 +142,9 @@ class Batch:
             return
         run.seat.entered = True
         try:
-            run.agent = agent = self._supervisor._agent(run.effort.config, run.seat, self._over)
+            run.agent = agent = self._supervisor._agent(
+                run.effort.config, run.seat, self._over, run.purse
+            )
             agent._on_start = self._started
             self._supervisor._launch(agent, run.seat, listening=False, lookups=self._lookups)
         except BaseException as failure:

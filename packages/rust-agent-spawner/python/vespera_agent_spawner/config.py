@@ -298,10 +298,17 @@ class RetryPolicy(_Settings):
 @_sparing
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Budget(_Settings):
-    """What may be spent: US dollars, and tokens in and out together. None is no limit."""
+    """What may be spent: US dollars, and tokens in and out together. None is no limit.
+
+    Cached input that is only read counts as no token. ``usd_per_hour`` stops nothing: the log
+    warns when the last ten minutes' spending runs at more.
+    """
 
     usd: Setting[float | None, float | None] = Setting(optional(rules.number(1_000_000_000)), None)
     tokens: Setting[int | None, int | None] = Setting(optional(rules.integer(0, 2**63 - 1)), None)
+    usd_per_hour: Setting[float | None, float | None] = Setting(
+        optional(rules.number(1_000_000_000)), None
+    )
 
 
 _TEXT = optional(rules.text)

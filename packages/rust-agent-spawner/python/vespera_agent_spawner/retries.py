@@ -1,4 +1,4 @@
-"""Responsible for whether a run is tried again, with what, and what its attempts come to together."""
+"""Responsible for whether a run is tried again, with what, and what its attempts come to."""
 
 from __future__ import annotations
 

@@ -25,12 +25,13 @@ from vespera_agent_spawner.agent import Agent
 from vespera_agent_spawner.backends import Backend, Ownership
 from vespera_agent_spawner.backends._cgroup import delegated
 from vespera_agent_spawner.batch import Batch, Seat
-from vespera_agent_spawner.config import AgentConfig, SupervisorConfig
+from vespera_agent_spawner.config import AgentConfig, Budget, SupervisorConfig
 from vespera_agent_spawner.errors import (
     AgentError,
     AgentExists,
     AgentNotFound,
     AgentTimeout,
+    BudgetExceeded,
     ConfigError,
     SupervisorClosed,
 )
@@ -38,6 +39,7 @@ from vespera_agent_spawner.events import Event
 from vespera_agent_spawner.results import AgentInfo, RunResult, State, Usage
 from vespera_agent_spawner.retries import Effort
 from vespera_agent_spawner.session_hold import Hold, take_hold
+from vespera_agent_spawner.spending import Meter, Purse
 from vespera_agent_spawner.transcripts import path_in
 
 __all__ = ["Supervisor", "supervised_states"]
@@ -45,8 +47,8 @@ __all__ = ["Supervisor", "supervised_states"]
 _CLOSE_GRACE = 5.0
 
 # Settings of later versions: refused, so that nobody relies on what does nothing.
-_LATER_FLEET = ("warm", "budget", "register")
-_LATER_AGENT = ("hooks", "tools", "budget")
+_LATER_FLEET = ("warm", "register")
+_LATER_AGENT = ("hooks", "tools")
 
 
 class Supervisor:
@@ -73,6 +75,9 @@ class Supervisor:
         self._merged: _Merged | None = None
         self._idle = asyncio.Event()
         self._log = logger_for("agent_spawner.supervisor")
+        self._purse: Purse | None = None
+        if config.budget is not None:
+            self._purse = Purse(config.budget, "budget", self._log.warning, self._broke)
         _supervisors.add(self)
 
     # -- life ------------------------------------------------------------------------------
@@ -259,7 +264,7 @@ class Supervisor:
         places = self._places
         seat = self._enter(config)
         try:
-            agent = self._agent(config, seat, self._forget)
+            agent = self._agent(config, seat, self._forget, self._purse_of(config))
             await places.enter(config.priority, queue, seat.agent_id, seat.reserve)
         except BaseException:
             self._release(seat)
@@ -277,9 +282,32 @@ class Supervisor:
             places.left_start(seat.reserve)
         return agent
 
-    def _agent(self, config: AgentConfig, seat: Seat, on_end: Callable[[Agent], None]) -> Agent:
+    def _purse_of(self, config: AgentConfig) -> Purse | None:
+        if config.budget is None:
+            return None
+        return Purse(config.budget, "the agent's budget", self._log.warning)
+
+    def _broke(self, words: str) -> None:
+        """The fleet's budget is spent: nothing starts any more, and what runs is stopped."""
+        text = f"nothing more is started: {words}; raise it in another supervisor"
+        self._log.error("%s", text)
+        for agent in self.agents():
+            agent._spent(words)
+        if self._admission is not None and not self._closed:
+            self._admission.close(BudgetExceeded(text))
+
+    def _agent(
+        self,
+        config: AgentConfig,
+        seat: Seat,
+        on_end: Callable[[Agent], None],
+        purse: Purse | None,
+    ) -> Agent:
         agent = Agent(self._settled(config, seat.agent_id), on_end)
         agent._on_service, agent._on_refused = self._noted_service, self._noted_refusal
+        purses = [one for one in (purse, self._purse) if one is not None]
+        if purses and not agent._adapter.runs_to_exit:
+            agent._meter = Meter(purses)
         self._agents[seat.agent_id] = agent
         return agent
 
@@ -297,6 +325,7 @@ class Supervisor:
                 listening=listening or self._merged is not None,
                 ownership=self._ownership,
                 lookups=lookups,
+                counting=agent._meter is not None,
             )
             agent._attach(session)
         except BaseException:
@@ -433,6 +462,12 @@ class Supervisor:
             changes["limits"] = self.config.limits
         if config.transcript is None and self.config.transcript_dir is not None:
             changes["transcript"] = path_in(self.config.transcript_dir, agent_id)
+        left = None if self._purse is None else self._purse.left_usd
+        if left is not None and not adapter_named(config.adapter).runs_to_exit:
+            # What one agent may spend at most, as its CLI counts within a turn.
+            own = config.budget.usd if config.budget is not None else None
+            ceiling = max(0.01, left) if own is None else min(own, max(0.01, left))
+            changes["budget"] = Budget(usd=ceiling)
         return config._having(changes)
 
 

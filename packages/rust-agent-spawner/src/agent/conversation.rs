@@ -35,6 +35,9 @@ impl Session {
         if matches!(kind, Kind::Assistant | Kind::StreamEvent) {
             self.note_speech(now);
         }
+        if kind == Kind::Assistant && self.plan.counts_usage {
+            self.notice(line);
+        }
         match kind {
             Kind::ControlResponse => {
                 crate::metrics::count_event(kind);
@@ -276,7 +279,7 @@ impl Session {
         }
     }
 
-    /// The service takes no more work: the owner of the fleet is to know.
+    /// Something that the owner of the fleet is to know, and did not ask for.
     fn notice(&self, line: &[u8]) {
         if self.shared.is_bridged() {
             self.shared

@@ -96,6 +96,8 @@ pub struct Plan {
     pub agents: Option<serde_json::Value>,
     /// Whether the host answers permission asks.
     pub answers_asks: bool,
+    /// Whether the host is told of each message of the model, to count what it costs.
+    pub counts_usage: bool,
 }
 
 impl Default for Plan {
@@ -105,6 +107,7 @@ impl Default for Plan {
             prompt: None,
             agents: None,
             answers_asks: false,
+            counts_usage: false,
         }
     }
 }

@@ -36,6 +36,7 @@ _OF_A_CLI = (
     "fork_session",
     "max_turns",
     "extra_args",
+    "budget",
 )
 
 

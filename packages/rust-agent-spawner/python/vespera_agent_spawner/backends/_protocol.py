@@ -170,8 +170,11 @@ class Backend(Protocol):
         listening: bool,
         ownership: Ownership,
         lookups: Lookups | None = None,
+        counting: bool = False,
     ) -> LiveSession:
         """Start an agent on the running loop without waiting; with a prompt it is a run.
+
+        ``counting``: its answers tell of each message of the model, under ``NOTICE``.
 
         ``host_death_grace`` in seconds is what the host's death leaves it, where the backend can
         keep that; None is the adapter's.

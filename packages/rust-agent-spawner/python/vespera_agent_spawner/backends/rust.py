@@ -112,6 +112,7 @@ class RustBackend:
         listening: bool,
         ownership: Ownership,
         lookups: Lookups | None = None,
+        counting: bool = False,
     ) -> RustSession:
         launch = prepare(config, (), ownership, lookups)
         self._diagnostics.look()
@@ -126,6 +127,7 @@ class RustBackend:
                 bridge.native,
                 prompt,
                 config.on_permission is not None,
+                counting,
                 listening,
             )
         except BaseException:

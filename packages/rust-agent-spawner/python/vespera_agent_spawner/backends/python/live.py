@@ -82,6 +82,8 @@ class LivePythonSession:
         # Ends that nobody has taken; those of background tasks that came before the turn's own.
         self._turn_ends: deque[TurnResult | AgentError] = deque()
         self._early: list[TurnResult] | None = None
+        #: Whether the owner is told of each message of the model.
+        self.counting = False
         self._asks: list[bytes] = []
         self._answers: list[tuple[str, bytes]] = []
         self._paused = False
@@ -246,6 +248,8 @@ class LivePythonSession:
             kind in ("assistant", "stream_event") or not self._talks
         ):
             self._first_output = time.monotonic() - self._began
+        if self.counting and kind == "assistant":
+            self.notice(raw)
         queue = self._queue
         if not queue.listening:
             return
