@@ -59,7 +59,7 @@ pub fn want(level: u8) {
 
 /// Tells something about an agent.
 pub fn agent(level: Level, shared: &Shared, words: impl FnOnce() -> String) {
-    note(level, "agent", shared.agent_id(), words);
+    note(level, "agent", &shared.agent_id(), words);
 }
 
 /// Tells something; `words` are made only when the level is wanted.

@@ -12,7 +12,7 @@ use crate::error::{Subject, not_ended};
 use crate::reactor::{Command, Reactor};
 use crate::sampler::Ceilings;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use vespera_error::Error;
 use vespera_guardian::{Environment, Limits};
@@ -78,12 +78,10 @@ pub struct Turn {
 #[derive(Debug)]
 pub struct Handle {
     id: u64,
-    agent_id: String,
     program: String,
     directory: String,
     /// It has no turns that somebody waits for: its end is told by its state alone.
-    is_run: bool,
-    started: Instant,
+    is_run: AtomicBool,
     shared: Arc<Shared>,
     reactor: Arc<Reactor>,
 }
@@ -177,11 +175,9 @@ impl Handle {
         let directory = String::from_utf8_lossy(&launch.directory).into_owned();
         let handle = Self {
             id,
-            agent_id: launch.agent_id.clone(),
             program,
             directory,
-            is_run,
-            started: now,
+            is_run: AtomicBool::new(is_run),
             shared,
             reactor,
         };
@@ -195,6 +191,19 @@ impl Handle {
             transcript,
         });
         Ok(handle)
+    }
+
+    /// A session that waited for an owner gets one, who calls it `agent_id`; with a `prompt`
+    /// (text and uuid) it is his run from now on. Its clocks begin now.
+    pub fn claim(&self, agent_id: &str, prompt: Option<(String, String)>, listening: bool) {
+        self.shared.rename(agent_id);
+        self.shared.listen(listening);
+        self.shared.view().started = Instant::now();
+        self.is_run.store(prompt.is_some(), Ordering::Release);
+        self.reactor.post(Command::Claim {
+            id: self.id,
+            prompt,
+        });
     }
 
     /// The agent's number on its bridge.
@@ -300,7 +309,7 @@ impl Handle {
             Ok(turn) => turn,
             Err(true) => {
                 return Err(Stopped::Busy {
-                    agent_id: self.agent_id.clone(),
+                    agent_id: self.agent_id().to_string(),
                 });
             }
             Err(false) => return Err(self.ended_error("before this turn").into()),
@@ -322,7 +331,9 @@ impl Handle {
         let (end, more) = {
             let mut view = self.shared.view();
             let end = match view.turn_ends.pop_front() {
-                None if view.state.is_over() && !self.is_run => Some(TurnEnd::Ended),
+                None if view.state.is_over() && !self.is_run.load(Ordering::Acquire) => {
+                    Some(TurnEnd::Ended)
+                }
                 end => end,
             };
             (end, !view.turn_ends.is_empty())
@@ -438,7 +449,7 @@ impl Handle {
                 return Err(Stopped::Interrupted);
             }
             if Instant::now() >= deadline {
-                return Err(not_ended(&self.agent_id, patience).into());
+                return Err(not_ended(&self.agent_id(), patience).into());
             }
         }
     }
@@ -475,8 +486,9 @@ impl Handle {
             let stderr = String::from_utf8_lossy(&view.stderr).into_owned();
             (view.pid, stderr, view.refused.clone())
         };
+        let agent_id = self.agent_id();
         describe(&Subject {
-            agent_id: &self.agent_id,
+            agent_id: &agent_id,
             program: &self.program,
             directory: &self.directory,
             pid,
@@ -486,13 +498,13 @@ impl Handle {
     }
 
     /// The caller's name of this agent.
-    pub fn agent_id(&self) -> &str {
-        &self.agent_id
+    pub fn agent_id(&self) -> Arc<str> {
+        self.shared.agent_id()
     }
 
     /// When the spawn was asked for.
     pub fn started(&self) -> Instant {
-        self.started
+        self.shared.view().started
     }
 
     /// The view that other threads share.

@@ -104,6 +104,9 @@ fn told(py: Python<'_>, turn: Turn) -> Told<'_> {
     (PyBytes::new(py, &turn.frame), turn.cost_before, refused)
 }
 
+/// Whether the host answers its asks, counts what its messages cost, and has no owner for it yet.
+type Manner = (bool, bool, bool);
+
 /// One agent in a persistent session.
 #[pyclass(frozen, name = "Session", module = "vespera_agent_spawner._native")]
 struct PySession {
@@ -127,7 +130,7 @@ impl PySession {
     }
 
     /// Asks for an agent and does not wait: its news are told on the bridge. With a `prompt` (text
-    /// and uuid) it is a run, without one a session.
+    /// and uuid) it is a run, without one a session; a `spare` one waits for its owner (`claim`).
     #[staticmethod]
     #[allow(
         clippy::too_many_arguments,
@@ -141,14 +144,12 @@ impl PySession {
         around: Around,
         bridge: &PyBridge,
         prompt: Option<(String, String)>,
-        answers_asks: bool,
-        counts_usage: bool,
+        manner: Manner,
         listening: bool,
     ) -> PyResult<Self> {
         let (launch, mut plan) = launch_of(settings, environment, identity, around)?;
         plan.prompt = prompt;
-        plan.answers_asks = answers_asks;
-        plan.counts_usage = counts_usage;
+        (plan.answers_asks, plan.counts_usage, plan.spare) = manner;
         let bridge = Arc::clone(&bridge.inner);
         let start = || Handle::start(&launch, plan, Some(bridge), listening);
         // One packet, 0.2 ms: beside a thread that computes, giving the interpreter away and
@@ -159,6 +160,11 @@ impl PySession {
             py.detach(start)?
         };
         Ok(Self { handle })
+    }
+
+    /// A spare session gets its owner; with a `prompt` (text and uuid) it is a run from now on.
+    fn claim(&self, agent_id: &str, prompt: Option<(String, String)>, listening: bool) {
+        self.handle.claim(agent_id, prompt, listening);
     }
 
     /// The agent's number on its bridge.
@@ -270,8 +276,8 @@ impl PySession {
     }
 
     #[getter]
-    fn agent_id(&self) -> &str {
-        self.handle.agent_id()
+    fn agent_id(&self) -> String {
+        self.handle.agent_id().to_string()
     }
 
     #[getter]
@@ -526,12 +532,14 @@ mod _native {
 
     /// A small file of the kernel's own, read without giving the interpreter away.
     #[pyfunction]
+    #[allow(clippy::needless_pass_by_value, reason = "pyo3 hands it over")]
     fn read_kernel_file(path: PathBuf) -> Option<Cow<'static, [u8]>> {
         crate::kernel_files::read(&path).map(Cow::Owned)
     }
 
     /// How many entries a folder of the kernel's own has, likewise.
     #[pyfunction]
+    #[allow(clippy::needless_pass_by_value, reason = "pyo3 hands it over")]
     fn count_kernel_entries(path: PathBuf) -> Option<usize> {
         crate::kernel_files::count_entries(&path)
     }

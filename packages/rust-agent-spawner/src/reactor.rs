@@ -63,6 +63,11 @@ pub enum Command {
         uuid: String,
         limit: Option<Duration>,
     },
+    /// It got its owner; with a prompt it is a run.
+    Claim {
+        id: u64,
+        prompt: Option<(String, String)>,
+    },
     Interrupt {
         id: u64,
     },
@@ -285,6 +290,10 @@ impl Engine {
                     self.with(id, |session| {
                         session.begin_turn(&prompt, uuid, limit, now, &mut out);
                     });
+                    id
+                }
+                Command::Claim { id, prompt } => {
+                    self.with(id, |session| session.claim(prompt, now, &mut out));
                     id
                 }
                 Command::Answer { id, ask, line } => {

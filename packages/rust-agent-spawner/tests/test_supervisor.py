@@ -349,8 +349,8 @@ def test_settings_of_later_versions_are_refused_by_name(fleet: Fleet) -> None:
 
     asyncio.run(main())
     with pytest.raises(ConfigError) as caught:
-        fleet.supervisor(warm=2)
-    assert caught.value.field == "warm"
+        fleet.supervisor(register=True)
+    assert caught.value.field == "register"
 
 
 def test_a_second_loop_has_its_own_supervisor(fleet: Fleet) -> None:

@@ -55,6 +55,8 @@ class Ticket:
 
     reserve: int
     tell: Callable[[Exception | None], None]
+    #: For whom, as whoever asked put it.
+    subject: object = None
     waits: bool = True
 
 
@@ -94,12 +96,18 @@ class Admission:
         """How many wait for a place."""
         return sum(ticket.waits for *_, ticket in self._waiting)
 
-    def ask(self, priority: int, reserve: int, tell: Callable[[Exception | None], None]) -> Ticket:
+    def ask(
+        self,
+        priority: int,
+        reserve: int,
+        tell: Callable[[Exception | None], None],
+        subject: object = None,
+    ) -> Ticket:
         """Queue up; ``tell`` is called once, maybe at once, unless the ticket is withdrawn.
 
         ``reserve`` bytes must be free; ``left_start`` gives the claim on them back.
         """
-        ticket = Ticket(reserve, tell)
+        ticket = Ticket(reserve, tell, subject)
         if self._closed is not None:
             self._answer(ticket, self._closed)
         else:
@@ -129,7 +137,12 @@ class Admission:
         ticket.tell(error)
 
     async def enter(
-        self, priority: int, limit: float | None, agent_id: str, reserve: int = 0
+        self,
+        priority: int,
+        limit: float | None,
+        agent_id: str,
+        reserve: int = 0,
+        subject: object = None,
     ) -> None:
         """Wait for a place, at most ``limit`` seconds (None: without limit, 0: do not wait).
 
@@ -148,7 +161,7 @@ class Admission:
             else:
                 place.set_exception(error)
 
-        ticket = self.ask(priority, reserve, told)
+        ticket = self.ask(priority, reserve, told, subject)
         try:
             if not place.done() and limit is not None:
                 async with asyncio.timeout(limit):
@@ -204,6 +217,31 @@ class Admission:
             return False
         self._service_back, self._service_says = at, why
         return True
+
+    def next_ones(self, count: int) -> list[Ticket]:
+        """Who is served next, in that order."""
+        waiting = [entry for entry in self._waiting if entry[2].waits]
+        return [ticket for *_, ticket in heapq.nsmallest(count, waiting)]
+
+    def may_prepare(self, reserve: int) -> bool:
+        """Whether a process may be started that nobody needs yet: there is room for its start, and
+        it keeps nobody from one."""
+        if self._closed is not None or self._starting >= self._max_starting:
+            return False
+        waits = any(ticket.waits for *_, ticket in self._waiting)
+        if waits and self._alive < self._max_agents:
+            return False
+        now = time.monotonic()
+        obstacle = (
+            self._pause(now) or self._too_little_memory(reserve) or self._too_little_room(now)
+        )
+        return obstacle is None
+
+    def prepare(self, reserve: int) -> None:
+        """Such a process starts; ``left_start`` ends that."""
+        self._starting += 1
+        self._claimed += reserve
+        self._next_start = time.monotonic() + self._interval
 
     @property
     def obstacle(self) -> Obstacle | None:

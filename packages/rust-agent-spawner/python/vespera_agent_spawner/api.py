@@ -35,7 +35,7 @@ from vespera_agent_spawner.errors import (
     ConfigError,
 )
 from vespera_agent_spawner.results import AgentInfo, ExitStatus, Outcome, State, TurnResult
-from vespera_agent_spawner.supervisor import supervised_states
+from vespera_agent_spawner.supervisor import supervised_states, waiting_processes
 
 __all__ = [
     "agent_status",
@@ -212,6 +212,7 @@ def metrics() -> dict[str, float]:
     states = [entry.info().state for entry in _registry.live()]
     for state in [*states, *supervised_states()]:
         merged[f'vespera_agents{{state="{state.value}"}}'] += 1.0
+    merged["vespera_pool_warm"] = float(waiting_processes())
     merge(merged, PROCESS.snapshot())
     for used in backends.loaded():
         merge(merged, used.metrics())

@@ -84,6 +84,8 @@ class Batch:
         """Queue up for all of them; those that have a place start."""
         for index, config in enumerate(self._configs):
             self._enter(index, config)
+        if self._supervisor._pool is not None:
+            self._supervisor._pool.look_soon()
 
     async def all(self) -> list[RunResult]:
         """Wait for all; in their order."""
@@ -128,8 +130,9 @@ class Batch:
     def _ask(self, run: _Run) -> None:
         run.again = None
         priority = run.effort.config.priority
+        subject = (run.effort.config, run.seat.agent_id)
         run.ticket = self._places.ask(
-            priority, run.seat.reserve, lambda error: self._told(run, error)
+            priority, run.seat.reserve, lambda error: self._told(run, error), subject
         )
 
     def _told(self, run: _Run, error: Exception | None) -> None:

@@ -10,7 +10,7 @@ import time
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, cast
 
 from vespera_agent_spawner import backends
 from vespera_agent_spawner._counters import PROCESS
@@ -36,18 +36,19 @@ from vespera_agent_spawner.errors import (
     SupervisorClosed,
 )
 from vespera_agent_spawner.events import Event
+from vespera_agent_spawner.pool import Pool
 from vespera_agent_spawner.results import AgentInfo, RunResult, State, Usage
 from vespera_agent_spawner.retries import Effort
 from vespera_agent_spawner.session_hold import Hold, take_hold
 from vespera_agent_spawner.spending import Meter, Purse
 from vespera_agent_spawner.transcripts import path_in
 
-__all__ = ["Supervisor", "supervised_states"]
+__all__ = ["Supervisor", "supervised_states", "waiting_processes"]
 
 _CLOSE_GRACE = 5.0
 
 # Settings of later versions: refused, so that nobody relies on what does nothing.
-_LATER_FLEET = ("warm", "register")
+_LATER_FLEET = ("register",)
 _LATER_AGENT = ("hooks", "tools")
 
 
@@ -75,6 +76,7 @@ class Supervisor:
         self._merged: _Merged | None = None
         self._idle = asyncio.Event()
         self._log = logger_for("agent_spawner.supervisor")
+        self._pool: Pool | None = None
         self._purse: Purse | None = None
         if config.budget is not None:
             self._purse = Purse(config.budget, "budget", self._log.warning, self._broke)
@@ -93,7 +95,19 @@ class Supervisor:
             max_starting=self.config.max_starting,
             start_interval=self.config.start_interval,
         )
+        if self.config.warm:
+            self._pool = Pool(self.config.warm, self._admission, self._backend, self._ownership)
+            self._pool.next_ones = self._next_ones
         return self
+
+    def _next_ones(self, count: int) -> list[tuple[AgentConfig, int, bool]]:
+        """Those who are served next, as they will be started."""
+        found = []
+        for ticket in self._places.next_ones(count):
+            config, agent_id = cast("tuple[AgentConfig, str]", ticket.subject)
+            counting = config.budget is not None or self._purse is not None
+            found.append((self._settled(config, agent_id), ticket.reserve, counting))
+        return found
 
     async def __aexit__(
         self,
@@ -111,6 +125,8 @@ class Supervisor:
         if self._merged is not None:
             self._merged.close()
         ends = [asyncio.ensure_future(self._end(agent, grace)) for agent in self.agents()]
+        if self._pool is not None:
+            ends.append(asyncio.ensure_future(self._pool.close()))
         if ends:
             waiting = asyncio.gather(*ends, return_exceptions=True)
             try:
@@ -130,6 +146,8 @@ class Supervisor:
     async def drain(self, timeout: float | None = None) -> bool:
         """Start nothing more and wait until all agents are over; False when time ran out."""
         self._places.close(SupervisorClosed("the supervisor is draining and starts nothing"))
+        if self._pool is not None:
+            await self._pool.close()
         try:
             async with asyncio.timeout(timeout):
                 while self._ids:
@@ -265,7 +283,8 @@ class Supervisor:
         seat = self._enter(config)
         try:
             agent = self._agent(config, seat, self._forget, self._purse_of(config))
-            await places.enter(config.priority, queue, seat.agent_id, seat.reserve)
+            subject = (config, seat.agent_id)
+            await places.enter(config.priority, queue, seat.agent_id, seat.reserve, subject)
         except BaseException:
             self._release(seat)
             raise
@@ -319,14 +338,22 @@ class Supervisor:
         try:
             if agent.config.resume is not None and not agent.config.fork_session:
                 agent.config, agent._hold = self._held(agent.config)
-            session = self._backend.start(
-                agent.config,
-                _news_of(agent),
-                listening=listening or self._merged is not None,
-                ownership=self._ownership,
-                lookups=lookups,
-                counting=agent._meter is not None,
-            )
+            listening = listening or self._merged is not None
+            counting, news = agent._meter is not None, _news_of(agent)
+            session = None
+            if self._pool is not None:
+                session = self._pool.take(agent.config, seat.reserve, counting=counting)
+            if session is not None:
+                session.claim(agent.config, news, listening=listening)
+            else:
+                session = self._backend.start(
+                    agent.config,
+                    news,
+                    listening=listening,
+                    ownership=self._ownership,
+                    lookups=lookups,
+                    counting=counting,
+                )
             agent._attach(session)
         except BaseException:
             self._release(seat)
@@ -405,6 +432,8 @@ class Supervisor:
             self._admission_left()
         if not self._ids:
             self._idle.set()
+        if self._pool is not None:
+            self._pool.look_soon()
 
     def _admission_left(self) -> None:
         # A dropped agent may be collected when its loop is closed already.
@@ -553,6 +582,11 @@ class _Merged(AsyncIterator["tuple[Agent, Event]"]):
 
 #: Those of this process, for its metrics.
 _supervisors: weakref.WeakSet[Supervisor] = weakref.WeakSet()
+
+
+def waiting_processes() -> int:
+    """The spare processes of all supervisors of this process."""
+    return sum(len(one._pool) for one in list(_supervisors) if one._pool is not None)
 
 
 def supervised_states() -> list[State]:

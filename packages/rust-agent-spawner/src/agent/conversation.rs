@@ -194,6 +194,11 @@ impl Session {
         self.clocks.clear(Clock::Startup);
         self.greeted = true;
         crate::metrics::SPAWN_SECONDS.observe(self.age(now));
+        self.begin_run(now, out);
+    }
+
+    /// It is ready: a run begins with its prompt.
+    pub(super) fn begin_run(&mut self, now: Instant, out: &mut Vec<Action>) {
         let prompt = match self.plan.prompt.take() {
             None if self.plan.adapter.runs_to_exit() => Some(Default::default()),
             prompt => prompt,
@@ -204,7 +209,7 @@ impl Session {
             } else {
                 State::Ready
             };
-            let begins = *view.state == State::Starting && view.state.go(next);
+            let begins = *view.state != next && view.state.go(next);
             view.turn += u64::from(begins && prompt.is_some());
             begins
         });

@@ -98,6 +98,8 @@ pub struct Plan {
     pub answers_asks: bool,
     /// Whether the host is told of each message of the model, to count what it costs.
     pub counts_usage: bool,
+    /// Nobody owns it yet: `timeouts.total` does not run.
+    pub spare: bool,
 }
 
 impl Default for Plan {
@@ -108,6 +110,7 @@ impl Default for Plan {
             agents: None,
             answers_asks: false,
             counts_usage: false,
+            spare: false,
         }
     }
 }
@@ -162,7 +165,7 @@ impl Session {
         let mut clocks = Clocks::default();
         clocks.set(Clock::Born, now + BORN);
         clocks.set(Clock::Startup, now + timeouts.startup);
-        if let Some(total) = timeouts.total {
+        if let (Some(total), false) = (timeouts.total, plan.spare) {
             clocks.set(Clock::Total, now + total);
         }
         Self {
@@ -192,6 +195,20 @@ impl Session {
             said_id: String::new(),
             spoke: false,
             started: now,
+        }
+    }
+
+    /// A session that waited for an owner has one: its time begins now, and with a prompt it is a
+    /// run.
+    pub fn claim(&mut self, prompt: Option<(String, String)>, now: Instant, out: &mut Vec<Action>) {
+        self.started = now;
+        if let Some(total) = self.timeouts.total {
+            self.clocks.set(Clock::Total, now + total);
+        }
+        self.is_run = prompt.is_some();
+        self.plan.prompt = prompt;
+        if self.greeted {
+            self.begin_run(now, out);
         }
     }
 

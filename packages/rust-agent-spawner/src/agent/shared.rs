@@ -195,6 +195,8 @@ impl Cause {
 #[derive(Debug)]
 pub struct View {
     pub state: Course,
+    /// When it was asked for, or got its owner.
+    pub started: Instant,
     pub pid: i32,
     pub leash: i32,
     pub session_id: String,
@@ -238,7 +240,7 @@ pub(super) const NOTICE: &str = "";
 /// The view and the bell that rings whenever it changed.
 #[derive(Debug)]
 pub struct Shared {
-    agent_id: Box<str>,
+    agent_id: Mutex<Arc<str>>,
     view: Mutex<View>,
     changed: Condvar,
     /// Threads in `wait`: a wake-up that nobody waits for costs a system call all the same.
@@ -269,13 +271,14 @@ impl Shared {
         bridge: Option<(Arc<Bridge>, u64)>,
     ) -> Self {
         Self {
-            agent_id: Box::default(),
+            agent_id: Mutex::new("".into()),
             queue: Mutex::new(Queue::new(overflow, limit)),
             listening: AtomicBool::new(false),
             bridge,
             told: AtomicU8::new(0),
             view: Mutex::new(View {
                 state: Course(State::Starting),
+                started: Instant::now(),
                 pid: 0,
                 leash: 0,
                 session_id,
@@ -309,14 +312,19 @@ impl Shared {
     #[must_use]
     pub fn named(self, agent_id: &str) -> Self {
         Self {
-            agent_id: agent_id.into(),
+            agent_id: Mutex::new(agent_id.into()),
             ..self
         }
     }
 
     /// The caller's name of the agent.
-    pub fn agent_id(&self) -> &str {
-        &self.agent_id
+    pub fn agent_id(&self) -> Arc<str> {
+        Arc::clone(&self.agent_id.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// A waiting process gets an owner, who calls it so.
+    pub fn rename(&self, agent_id: &str) {
+        *self.agent_id.lock().unwrap_or_else(PoisonError::into_inner) = agent_id.into();
     }
 
     /// The view, locked: hold it for a few lines only, the reactor waits for it.

@@ -114,6 +114,7 @@ impl World {
             prompt: kind.run.then(|| ("work".into(), PROMPT.into())),
             agents: None,
             answers_asks: kind.answers_asks,
+            ..Plan::default()
         };
         let shared = Arc::new(Shared::new("a-session".into()));
         shared.listen(true);

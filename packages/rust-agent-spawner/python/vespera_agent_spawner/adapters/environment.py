@@ -11,7 +11,7 @@ import os
 from collections.abc import Collection, Mapping
 from typing import Any
 
-__all__ = ["SCRUBBED", "Environment", "environment_for"]
+__all__ = ["SCRUBBED", "Environment", "environment_for", "host_number"]
 
 # Marks that an outer Claude CLI (or editor extension, or SDK session) leaves in its children.
 SCRUBBED: frozenset[str] = frozenset(
@@ -50,7 +50,7 @@ def environment_for(
     if inherit is False:
         return Environment(own)
     if host is None and (inherit is None or inherit is True):
-        return _inherited(_host_number(), working_directory, tuple(own.items()))
+        return _inherited(host_number(), working_directory, tuple(own.items()))
     source = os.environ if host is None else host
     if inherit is None or inherit is True:
         taken = {name: value for name, value in source.items() if name not in SCRUBBED}
@@ -71,7 +71,7 @@ def _composed(taken: dict[str, str], working_directory: str, own: Mapping[str, s
 _last: tuple[object, int] = (None, 0)
 
 
-def _host_number() -> int:
+def host_number() -> int:
     """Which state of the host's environment this is."""
     global _last
     # os.environ's own table, compared without decoding; elsewhere a decoded copy does.

@@ -141,6 +141,10 @@ class LiveSession(Session, Protocol):
 
     def begin_shutdown(self, grace: float) -> None: ...
 
+    def claim(self, config: AgentConfig, news: Callable[[], bool], *, listening: bool) -> None:
+        """A spare session gets its owner, whose configuration differs in what no process sees
+        before its first prompt; with a prompt it is a run from now on."""
+
 
 class Backend(Protocol):
     """A way to start agents."""
@@ -171,10 +175,12 @@ class Backend(Protocol):
         ownership: Ownership,
         lookups: Lookups | None = None,
         counting: bool = False,
+        spare: bool = False,
     ) -> LiveSession:
         """Start an agent on the running loop without waiting; with a prompt it is a run.
 
-        ``counting``: its answers tell of each message of the model, under ``NOTICE``.
+        ``spare``: it waits for its owner (``claim``), whatever its prompt. ``counting``: its
+        answers tell of each message of the model, under ``NOTICE``.
 
         ``host_death_grace`` in seconds is what the host's death leaves it, where the backend can
         keep that; None is the adapter's.

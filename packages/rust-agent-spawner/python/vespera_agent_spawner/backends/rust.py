@@ -113,11 +113,12 @@ class RustBackend:
         ownership: Ownership,
         lookups: Lookups | None = None,
         counting: bool = False,
+        spare: bool = False,
     ) -> RustSession:
         launch = prepare(config, (), ownership, lookups)
         self._diagnostics.look()
         bridge = self._bridge()
-        prompt = None if config.prompt is None else (config.prompt, random_uuid())
+        prompt = None if spare else _prompt_of(config)
         try:
             native = _native.Session.start(
                 _settings_of(config),
@@ -126,8 +127,7 @@ class RustBackend:
                 _around(launch, bridge.moment),
                 bridge.native,
                 prompt,
-                config.on_permission is not None,
-                counting,
+                (config.on_permission is not None, counting, spare),
                 listening,
             )
         except BaseException:
@@ -136,6 +136,7 @@ class RustBackend:
             bridge.close_if_idle()
             raise
         session = RustSession(native, launch, config.limits, self._counters)
+        session.bridge = bridge
         self._sessions.add(session)
         bridge.add(native.number, session, news)
         return session
@@ -221,6 +222,10 @@ def _tier() -> str:
     return _native.containment()[0]
 
 
+def _prompt_of(config: AgentConfig) -> tuple[str, str] | None:
+    return None if config.prompt is None else (config.prompt, random_uuid())
+
+
 def _around(launch: Launch, moment: int) -> tuple[float, bytes | None, bytes | None, int]:
     cgroup, transcript = (
         None if path is None else os.fsencode(path) for path in (launch.cgroup, launch.transcript)
@@ -251,6 +256,8 @@ class RustSession:
         self._counters = counters
         self._started_at = time.time() - native.age()
         self.was_over = False
+        #: Where its news are told; none for one of a thread that waits.
+        self.bridge: LoopBridge | None = None
         self._ending = threading.Lock()
         self._containment = _tier() if launch.cgroup is None else "cgroup"
         self._exit: ExitStatus | None = None
@@ -386,6 +393,12 @@ class RustSession:
 
     def abandon(self) -> None:
         self._native.abandon()
+
+    def claim(self, config: AgentConfig, news: Callable[[], bool], *, listening: bool) -> None:
+        if self.bridge is not None:
+            self.bridge.add(self._native.number, self, news)
+        self._started_at = time.time()
+        self._native.claim(config.agent_id or "", _prompt_of(config), listening)
 
     def begin_shutdown(self, grace: float) -> None:
         self._native.begin_shutdown(grace)

@@ -169,12 +169,13 @@ class PythonBackend:
         ownership: Ownership,
         lookups: Lookups | None = None,
         counting: bool = False,
+        spare: bool = False,
     ) -> LivePythonSession:
         _require_posix(config)
         # Nothing here outlives the host to keep a grace: see containment_reason().
         launch = prepare(config, unenforced(), ownership, lookups)
         session = LivePythonSession(self, self._home(), config, launch, news, listening=listening)
-        session.counting = counting
+        session.counting, session.spare = counting, spare
         slot = str(next(self._slots))
         self._live[slot] = session
         session.begin((proc.host_tag_name(), slot))

@@ -84,6 +84,9 @@ class LivePythonSession:
         self._early: list[TurnResult] | None = None
         #: Whether the owner is told of each message of the model.
         self.counting = False
+        #: Whether it waits for its owner.
+        self.spare = False
+        self._in_claimed_run = False
         self._asks: list[bytes] = []
         self._answers: list[tuple[str, bytes]] = []
         self._paused = False
@@ -120,19 +123,48 @@ class LivePythonSession:
             limits=self._config.limits,
         )
         talk.listener = self
-        talk.is_run = self._config.prompt is not None
+        talk.is_run = self._is_run
         talk.idle_limits = self._timeouts.idle
         talk.on_end = self._on_end
         self._home.living.add(talk)
-        total = self._timeouts.total
-        if total is not None:
-            self._watch = Limit(total, talk.expire, "total", total)
+        self._watch_total(talk)
         if isinstance(talk, Program):
             talk.run(self._config.prompt or "", self._timeouts.turn)
             talk.when_ended(lambda: self._program_over(talk))
             self._ready = True
         else:
             self._begin(self._live(talk))
+
+    @property
+    def _is_run(self) -> bool:
+        return self._config.prompt is not None and not self.spare
+
+    def _watch_total(self, talk: Conversation) -> None:
+        total = self._timeouts.total
+        if total is not None and not self.spare:
+            self._watch = Limit(total, talk.expire, "total", total)
+
+    def claim(self, config: AgentConfig, news: Callable[[], bool], *, listening: bool) -> None:
+        """A spare session gets its owner; with a prompt it is a run from now on."""
+        talk = self._talk
+        self._config, self._news, self.spare = config, news, False
+        self._launch.agent_id = config.agent_id or ""
+        self._began, self._started_at = time.monotonic(), time.time()
+        self._queue.listen(listening)
+        self._watch_total(talk)
+        talk.is_run = self._is_run
+        if self._ready and self._is_run and not talk.state.is_over:
+            self._begin(self._run_claimed(talk, config.prompt or ""))
+        # Its owner asks at once, as one that starts an agent does.
+        self._told = self._more = True
+
+    async def _run_claimed(self, talk: Conversation, prompt: str) -> None:
+        self._in_claimed_run = True
+        try:
+            await self._run(talk, prompt)
+        finally:
+            self._in_claimed_run = False
+            talk.when_ended(self._close)
 
     def _program_over(self, talk: Program) -> None:
         late = talk.timed_out()
@@ -156,8 +188,8 @@ class LivePythonSession:
         self._ready = True
         self.changed()
         try:
-            if self._config.prompt is not None:
-                await self._run(talk, self._config.prompt)
+            if self._is_run:
+                await self._run(talk, self._config.prompt or "")
         finally:
             talk.when_ended(self._close)
 
@@ -180,7 +212,7 @@ class LivePythonSession:
             self._close()
 
     def _close(self) -> None:
-        if self._in_turn:
+        if self._in_turn or self._in_claimed_run:
             # What the turn says about its end comes first.
             return
         self._over = True
@@ -219,7 +251,7 @@ class LivePythonSession:
         self._early = None
         self._turn_ends += [end, *early]
         self._in_turn = False
-        if conversation.is_ended and self._config.prompt is None:
+        if conversation.is_ended and not self._is_run:
             self._close()
         else:
             self.changed()
@@ -313,9 +345,7 @@ class LivePythonSession:
         if state is State.DRAINING and not self._ready:
             # It is being ended before it was ready: how its start went is not known yet.
             return State.STARTING
-        if state is State.READY and (
-            self._in_turn or not self._talks or self._config.prompt is not None
-        ):
+        if state is State.READY and (self._in_turn or not self._talks or self._is_run):
             return State.IN_TURN
         return state
 

@@ -1,0 +1,252 @@
+"""Responsible for CLIs that are started before anybody needs them.
+
+A Claude CLI takes a second of CPU time until it takes a prompt. While runs wait for a place, the
+next ones' processes are started and initialised with their own configuration; while nobody waits,
+processes like those used last are kept. What reaches a process before its first prompt is its key,
+and a spare one serves only who has the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import json
+import os
+import time
+import weakref
+from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from vespera_agent_spawner._ids import random_uuid
+from vespera_agent_spawner.adapters import adapter_named
+from vespera_agent_spawner.adapters.environment import host_number
+from vespera_agent_spawner.backends._protocol import LiveSession, Ownership
+from vespera_agent_spawner.errors import AgentError
+from vespera_agent_spawner.results import State
+
+if TYPE_CHECKING:
+    from vespera_agent_spawner.admission import Admission
+    from vespera_agent_spawner.backends import Backend
+    from vespera_agent_spawner.config import AgentConfig
+
+__all__ = ["Pool", "key_of"]
+
+# Read by nobody but the owner of a process that runs already.
+_OWNERS = frozenset({"agent_id", "prompt", "priority", "retry"})
+# A process of one's own from its start: an id or a file of the caller's, functions of his.
+_COLD = ("session_id", "resume", "fork_session", "transcript", "hooks", "tools")
+
+# Seconds: settings, credentials and memory files are read when a CLI starts.
+_MAX_AGE = 300.0
+_LOOK_EVERY = 15.0
+_BROKEN_FOR = 60.0
+# The pause between two looks that find no room.
+_NO_ROOM = 0.25
+
+
+def key_of(config: AgentConfig, *, counting: bool) -> str | None:
+    """Everything that reaches the process before its first prompt; None: it always starts cold."""
+    if adapter_named(config.adapter).runs_to_exit or any(getattr(config, name) for name in _COLD):
+        return None
+    told = {name: value for name, value in config._given().items() if name not in _OWNERS}
+    told["on_permission"] = config.on_permission is not None
+    here = config.working_directory or os.getcwd()  # noqa: PTH109 - the same text
+    return json.dumps([told, here, host_number(), counting], sort_keys=True, default=str)
+
+
+@dataclass(eq=False)
+class _Spare:
+    key: str
+    reserve: int
+    session: LiveSession
+    since: float = field(default_factory=time.monotonic)
+    ready: bool = False
+
+
+class Pool:
+    """The spare processes of one supervisor. Runs on its loop."""
+
+    def __init__(
+        self,
+        size: int,
+        places: Admission,
+        backend: Backend,
+        ownership: Ownership,
+    ) -> None:
+        self._size = size
+        self._places = places
+        self._backend = backend
+        self._ownership = ownership
+        self._loop = asyncio.get_running_loop()
+        self._spares: list[_Spare] = []
+        self._configs: dict[str, tuple[AgentConfig, int, bool]] = {}
+        self._recent: deque[str] = deque(maxlen=size)
+        self._broken: dict[str, float] = {}
+        self._ending: set[LiveSession] = set()
+        self._gone = asyncio.Event()
+        self._soon = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._closed = False
+        #: The configurations of those who wait for a place, in their order, each with its memory
+        #: reserve and whether its messages are counted.
+        self.next_ones: Callable[[int], list[tuple[AgentConfig, int, bool]]] = lambda count: []
+
+    def __len__(self) -> int:
+        """Processes that are ready or will be."""
+        return len(self._spares)
+
+    def take(self, config: AgentConfig, reserve: int, *, counting: bool) -> LiveSession | None:
+        """A process for this configuration, the readiest; None: start one."""
+        key = key_of(config, counting=counting)
+        if key is None or self._closed:
+            return None
+        self._recent.append(key)
+        self._configs[key] = (config, reserve, counting)
+        self.look_soon()
+        fitting = [spare for spare in self._spares if spare.key == key and not _is_over(spare)]
+        if not fitting:
+            return None
+        chosen = max(fitting, key=lambda spare: (spare.ready, -spare.since))
+        self._forget(chosen)
+        return chosen.session
+
+    def look_soon(self) -> None:
+        """Something changed: see what is wanted now, once the loop is done with it."""
+        if not self._soon and not self._closed:
+            self._soon = True
+            self._loop.call_soon(self._look)
+
+    async def close(self) -> None:
+        """End all; nobody owns them and nothing is lost."""
+        self._closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+        for spare in list(self._spares):
+            self._end(spare)
+        while self._ending:
+            self._gone.clear()
+            await self._gone.wait()
+
+    # -- inside ----------------------------------------------------------------------------
+
+    def _look(self) -> None:
+        self._soon = False
+        if self._closed:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        wanted = self._wanted()
+        kept: Counter[str] = Counter()
+        for spare in list(self._spares):
+            old = time.monotonic() - spare.since > _MAX_AGE
+            if old or kept[spare.key] >= wanted[spare.key]:
+                self._end(spare)
+            else:
+                kept[spare.key] += 1
+        pause = _LOOK_EVERY
+        for key, count in wanted.items():
+            for _ in range(count - kept[key]):
+                config, reserve, counting = self._configs[key]
+                if not self._places.may_prepare(reserve):
+                    pause = _NO_ROOM
+                    break
+                self._start(key, config, reserve, counting)
+        self._configs = {key: one for key, one in self._configs.items() if key in wanted}
+        if self._spares or pause == _NO_ROOM:
+            self._timer = self._loop.call_later(pause, self.look_soon)
+
+    def _wanted(self) -> Counter[str]:
+        """Those that will be needed next, then those that were used last."""
+        wanted: Counter[str] = Counter()
+        for config, reserve, counting in self.next_ones(self._size):
+            key = key_of(config, counting=counting)
+            if key is not None:
+                self._configs[key] = (config, reserve, counting)
+                wanted[key] += 1
+        recent = [key for key in reversed(self._recent) if key in self._configs]
+        for key in itertools.islice(itertools.cycle(recent), max(0, self._size - wanted.total())):
+            wanted[key] += 1
+        now = time.monotonic()
+        self._broken = {key: until for key, until in self._broken.items() if until > now}
+        for key in self._broken:
+            wanted.pop(key, None)
+        return wanted
+
+    def _start(self, key: str, config: AgentConfig, reserve: int, counting: bool) -> None:
+        unnamed = config._having({"agent_id": f"spare-{random_uuid()[:8]}", "prompt": None})
+        holder: list[_Spare] = []
+        try:
+            session = self._backend.start(
+                unnamed,
+                _news_of(self, holder),
+                listening=False,
+                ownership=self._ownership,
+                counting=counting,
+                spare=True,
+            )
+        except (AgentError, OSError):
+            # Whoever needs it is told why; here nobody does yet.
+            self._broken[key] = time.monotonic() + _BROKEN_FOR
+            return
+        spare = _Spare(key, reserve, session)
+        holder.append(spare)
+        self._spares.append(spare)
+        self._places.prepare(reserve)
+        self._news(spare)
+
+    def _news(self, spare: _Spare) -> None:
+        spare.session.heard()
+        over = _is_over(spare)
+        if spare.session in self._ending:
+            if over:
+                self._ending.discard(spare.session)
+                self._gone.set()
+            return
+        if spare not in self._spares:
+            return
+        if over:
+            self._broken[spare.key] = time.monotonic() + _BROKEN_FOR
+            self._forget(spare)
+        elif not spare.ready and spare.session.state is not State.STARTING:
+            spare.ready = True
+            self._places.left_start(spare.reserve)
+            self.look_soon()
+
+    def _forget(self, spare: _Spare) -> None:
+        self._spares.remove(spare)
+        if not spare.ready:
+            self._places.left_start(spare.reserve)
+
+    def _end(self, spare: _Spare) -> None:
+        self._forget(spare)
+        if not _is_over(spare):
+            self._ending.add(spare.session)
+            with contextlib.suppress(AgentError):
+                spare.session.kill()
+
+    def __del__(self) -> None:
+        for spare in self._spares:
+            with contextlib.suppress(Exception):
+                spare.session.kill()
+
+
+def _is_over(spare: _Spare) -> bool:
+    return spare.session.state.is_over
+
+
+def _news_of(pool: Pool, holder: list[Any]) -> Callable[[], bool]:
+    """What the backend calls; it must not keep alive what its owner dropped."""
+    weak = weakref.ref(pool)
+
+    def news() -> bool:
+        living = weak()
+        if living is None:
+            return False
+        if holder:
+            living._news(holder[0])
+        return True
+
+    return news

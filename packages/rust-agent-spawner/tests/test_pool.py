@@ -1,0 +1,238 @@
+"""Processes that are started before anybody needs them: for whom, how many, and how they end."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import vespera_agent_spawner as spawner
+from fleets import Fleet, until
+from vespera_agent_spawner import AgentConfig, Outcome, State, Supervisor, pool
+from vespera_agent_spawner.errors import AgentTimeout
+from vespera_agent_spawner.pool import key_of
+
+
+def spares(sup: Supervisor) -> list[Any]:
+    assert sup._pool is not None
+    return sup._pool._spares
+
+
+async def filled(sup: Supervisor, count: int) -> None:
+    await until(lambda: [spare.ready for spare in spares(sup)] == [True] * count)
+
+
+def pids(sup: Supervisor) -> set[int]:
+    return {spare.session.pid for spare in spares(sup)}
+
+
+def test_the_next_runs_have_their_process_before_their_place(fleet: Fleet, tmp_path: Path) -> None:
+    async def main() -> None:
+        places = [tmp_path / str(number) for number in range(4)]
+        for place in places:
+            place.mkdir()
+        async with fleet.supervisor(warm=2, max_agents=1) as sup:
+            first = [fleet.config("hang")]
+            rest = [fleet.config("environment", working_directory=place) for place in places]
+            work = asyncio.ensure_future(sup.run([*first, *rest]))
+            await filled(sup, 2)
+            waiting = pids(sup)
+            (running,) = sup.agents()
+            await running.interrupt()
+            results = await work
+            assert [result.outcome for result in results[1:]] == [Outcome.COMPLETED] * 4
+            # Each in its own directory, whoever was prepared for it.
+            told = [json.loads(result.result or "")["PWD"] for result in results[1:]]
+            assert told == [str(place) for place in places]
+            assert not waiting & pids(sup)
+
+    asyncio.run(main())
+    assert fleet.gone()
+
+
+def test_who_comes_again_finds_a_process_like_the_last(fleet: Fleet) -> None:
+    async def main() -> None:
+        async with fleet.supervisor(warm=1) as sup:
+            chat = await sup.spawn(fleet.config(agent_id="first"))
+            await filled(sup, 1)
+            waiting = pids(sup)
+            again = await sup.spawn(fleet.config(agent_id="second"))
+            assert (again.pid in waiting, again.agent_id) == (True, "second")
+            assert again.info().agent_id == "second"
+            assert again.session_id != chat.session_id
+            assert (await again.run("echo a")).result == "echo a"
+            (result,) = await sup.run([fleet.config("echo b")])
+            assert (result.result, result.turns) == ("echo b", 1)
+            assert spawner.metrics()["vespera_pool_warm"] >= 0.0
+
+    asyncio.run(main())
+    assert fleet.gone()
+
+
+def test_a_claimed_run_has_events_result_and_end_of_its_own(fleet: Fleet) -> None:
+    async def main() -> None:
+        async with fleet.supervisor(warm=1) as sup:
+            await (await sup.spawn(fleet.config())).shutdown()
+            await filled(sup, 1)
+            waiting = pids(sup)
+            agent = await sup.spawn(fleet.config("echo hello"))
+            assert agent.pid in waiting
+            events = [event async for event in agent]
+            assert [e.text for e in events if e.kind == "assistant"] == ["echo hello"]
+            result = await agent.result()
+            assert (result.outcome, result.result) == (Outcome.COMPLETED, "echo hello")
+            assert result.time_to_first_output is not None
+            assert result.time_to_first_output < result.duration
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("prompt", ["die", "crash", "leave", "task"])
+def test_a_claimed_process_that_misbehaves_is_ended_like_any_other(
+    fleet: Fleet, prompt: str
+) -> None:
+    async def main() -> None:
+        async with fleet.supervisor(warm=1) as sup:
+            cold = (await sup.run([fleet.config(prompt)]))[0]
+            await filled(sup, 1)
+            warm = (await sup.run([fleet.config(prompt)]))[0]
+            assert (warm.outcome, warm.orphans_reaped) == (cold.outcome, cold.orphans_reaped)
+
+    asyncio.run(main())
+    assert fleet.gone()
+
+
+def test_limits_of_time_begin_with_the_owner(fleet: Fleet) -> None:
+    async def main() -> None:
+        timeouts = {"total": 0.8}
+        async with fleet.supervisor(warm=1) as sup:
+            (result,) = await sup.run([fleet.config("echo a", timeouts=timeouts)])
+            await filled(sup, 1)
+            waiting = pids(sup)
+            await asyncio.sleep(1.2)
+            assert pids(sup) == waiting
+            (result,) = await sup.run([fleet.config("hang", timeouts=timeouts)])
+            assert result.outcome is Outcome.TIMED_OUT
+            assert 0.7 < result.duration < 8
+
+    asyncio.run(main())
+
+
+def test_what_differs_before_the_first_prompt_is_never_shared(fleet: Fleet) -> None:
+    base = {"model": "haiku", "environment": {"A": "1"}}
+    same = [{"prompt": "x"}, {"agent_id": "a"}, {"priority": 3}, {"retry": {"attempts": 2}}]
+    differing: list[dict[str, Any]] = [
+        {"model": "opus"},
+        {"environment": {"A": "2"}},
+        {"environment": {"A": "1", "B": "1"}},
+        {"working_directory": "/"},
+        {"system_prompt": "s"},
+        {"allowed_tools": ["Bash"]},
+        {"mcp_config": {"mcpServers": {}}},
+        {"limits": {"open_files": 64}},
+        {"timeouts": {"turn": 3}},
+        {"overflow": "block"},
+        {"on_permission": lambda tool, given: True},
+        {"extra_args": {"debug": None}},
+        {"budget": {"usd": 1}},
+    ]
+
+    def key(**more: Any) -> str | None:
+        return key_of(AgentConfig.from_mapping({**base, **more}), counting=False)
+
+    assert {key(**more) for more in same} == {key()}
+    keys = [key(), *(key(**more) for more in differing)]
+    assert len(set(keys)) == len(keys)
+    assert key_of(AgentConfig(**base), counting=True) != key()  # type: ignore[arg-type]
+    cold = [{"resume": "s"}, {"transcript": "/tmp/t"}, {"adapter": "raw", "program": "sh"}]
+    assert [key_of(AgentConfig.from_mapping(one), counting=False) for one in cold] == [None] * 3
+
+
+def test_a_changed_environment_of_the_host_is_another_key(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    before = key_of(AgentConfig(), counting=False)
+    monkeypatch.setenv("A_NEW_ONE", "1")
+    assert key_of(AgentConfig(), counting=False) != before
+
+
+def test_a_spare_that_died_is_not_handed_out_and_its_kind_rests(fleet: Fleet) -> None:
+    async def main() -> None:
+        async with fleet.supervisor(warm=1) as sup:
+            await (await sup.spawn(fleet.config())).shutdown()
+            await filled(sup, 1)
+            (pid,) = pids(sup)
+            os.kill(pid, 9)
+            await until(lambda: spares(sup) == [])
+            chat = await sup.spawn(fleet.config())
+            assert (await chat.run("echo a")).result == "echo a"
+            await chat.shutdown()
+
+    asyncio.run(main())
+    assert fleet.gone()
+
+
+def test_a_cli_that_never_gets_ready_is_not_prepared_again_and_again(fleet: Fleet) -> None:
+    async def main() -> None:
+        async with fleet.supervisor(warm=2) as sup:
+            (result,) = await sup.run([fleet.config("echo a", "exit")])
+            assert result.outcome is Outcome.SPAWN_FAILED
+            await asyncio.sleep(1)
+            assert spares(sup) == []
+            began = spawner.metrics().get('vespera_spawns_total{outcome="spawn_failed"}', 0)
+            await asyncio.sleep(0.5)
+            ended = spawner.metrics().get('vespera_spawns_total{outcome="spawn_failed"}', 0)
+            assert began == ended
+
+    asyncio.run(main())
+
+
+def test_old_ones_are_replaced(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool, "_MAX_AGE", 0.4)
+    monkeypatch.setattr(pool, "_LOOK_EVERY", 0.1)
+
+    async def main() -> None:
+        async with fleet.supervisor(warm=1) as sup:
+            await (await sup.spawn(fleet.config())).shutdown()
+            await filled(sup, 1)
+            old = pids(sup)
+            await until(lambda: bool(spares(sup)) and not pids(sup) & old)
+            await until(lambda: pids(sup) and all(not Path(f"/proc/{p}").exists() for p in old))
+
+    asyncio.run(main())
+
+
+def test_nothing_is_prepared_where_it_would_keep_somebody_from_a_start(fleet: Fleet) -> None:
+    async def main() -> None:
+        async with fleet.supervisor(warm=4, max_agents=2, max_starting=1) as sup:
+            configs = [fleet.config("echo a") for _ in range(6)]
+            results = await sup.run(configs)
+            assert [result.outcome for result in results] == [Outcome.COMPLETED] * 6
+            await filled(sup, 4)
+        reserve = 1 << 60
+        async with fleet.supervisor(warm=2, memory_reserve=reserve) as sup:
+            with pytest.raises(AgentTimeout, match="memory_reserve"):
+                await sup.spawn(fleet.config(timeouts={"queue": 0.3}))
+            assert spares(sup) == []
+
+    asyncio.run(main())
+
+
+def test_draining_and_leaving_end_them_all(fleet: Fleet) -> None:
+    async def main() -> None:
+        async with fleet.supervisor(warm=3) as sup:
+            await (await sup.spawn(fleet.config())).shutdown()
+            await filled(sup, 3)
+            assert await sup.drain(5)
+            assert spares(sup) == []
+        async with fleet.supervisor(warm=3) as sup:
+            chat = await sup.spawn(fleet.config())
+            await filled(sup, 3)
+            assert chat.state is State.READY
+
+    asyncio.run(main())
+    assert fleet.gone()
