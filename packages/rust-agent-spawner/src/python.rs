@@ -16,7 +16,7 @@ mod events;
 mod launch;
 
 use events::{PyBridge, PyEvent};
-use launch::{Around, Identity, PyEnvironment, PySettings, launch_of};
+use launch::{Answers, Around, Identity, PyEnvironment, PySettings, launch_of};
 
 /// Runs `call` without the interpreter; it may ask whether Python has a signal to deliver.
 fn detached<T: Send>(
@@ -141,12 +141,12 @@ impl PySession {
         around: Around,
         bridge: &PyBridge,
         prompt: Option<(String, String)>,
-        answers_asks: bool,
+        answers: Answers,
         listening: bool,
     ) -> PyResult<Self> {
         let (launch, mut plan) = launch_of(settings, environment, identity, around)?;
         plan.prompt = prompt;
-        plan.answers_asks = answers_asks;
+        answers.enter(&mut plan)?;
         let bridge = Arc::clone(&bridge.inner);
         let start = || Handle::start(&launch, plan, Some(bridge), listening);
         // One packet, 0.2 ms: beside a thread that computes, giving the interpreter away and
@@ -222,6 +222,11 @@ impl PySession {
     /// Writes a whole line to the CLI.
     fn write(&self, line: Vec<u8>) {
         self.handle.write(line);
+    }
+
+    /// Ends the agent's input, once all of it is written; does not wait.
+    fn end_input(&self) {
+        self.handle.end_input();
     }
 
     /// Begins a turn and does not wait.

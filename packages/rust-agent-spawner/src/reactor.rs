@@ -80,6 +80,10 @@ pub enum Command {
         id: u64,
         line: Vec<u8>,
     },
+    /// Nothing more is written.
+    EndInput {
+        id: u64,
+    },
     /// A consumer has taken events: read on.
     Resume {
         id: u64,
@@ -293,6 +297,10 @@ impl Engine {
                 }
                 Command::Write { id, line } => {
                     out.push(Action::Write(line));
+                    id
+                }
+                Command::EndInput { id } => {
+                    self.with(id, |session| session.end_input(&mut out));
                     id
                 }
                 Command::Resume { id } => {

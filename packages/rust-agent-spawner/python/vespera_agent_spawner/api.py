@@ -253,6 +253,14 @@ def _settle_config(
             value=base.prompt,
             remedy="leave it out and give the prompt to execute_claude_json",
         )
+    for name in ("hooks", "tools"):
+        if getattr(base, name) is not None:
+            raise ConfigError(
+                f"config.{name}: the module functions have no event loop to call functions on",
+                field=f"config.{name}",
+                value=name,
+                remedy="spawn the agent with a Supervisor",
+            )
     if base.agent_id not in (None, agent_id):
         raise _contradiction("agent_id", agent_id, base.agent_id)
     changes: dict[str, Any] = {"agent_id": agent_id}

@@ -292,7 +292,7 @@ class AgentConfig(_Settings):
     """
 
     agent_id: Setting[Text, Text] = Setting(optional(rules.name), None)
-    adapter: Setting[str, str] = Setting(rules.choice("claude", "raw"), "claude")
+    adapter: Setting[str, str] = Setting(rules.choice("claude", "raw", "relay"), "claude")
     program: Setting[PathText | None, Text] = Setting(_SYSTEM_TEXT, None)
     args: Setting[Sequence[str], tuple[str, ...]] = Setting(rules.sequence(rules.argument), ())
     prompt: Setting[Text, Text] = Setting(_PROSE, None)

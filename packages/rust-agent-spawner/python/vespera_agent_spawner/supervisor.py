@@ -32,6 +32,7 @@ from vespera_agent_spawner.errors import (
     SupervisorClosed,
 )
 from vespera_agent_spawner.events import Event
+from vespera_agent_spawner.handlers import check_handlers
 from vespera_agent_spawner.results import AgentInfo, RunResult, State, Usage
 from vespera_agent_spawner.transcripts import path_in
 
@@ -41,7 +42,7 @@ _CLOSE_GRACE = 5.0
 
 # Settings of later versions: refused, so that nobody relies on what does nothing.
 _LATER_FLEET = ("warm", "budget", "register")
-_LATER_AGENT = ("hooks", "tools", "budget")
+_LATER_AGENT = ("budget",)
 
 
 class Supervisor:
@@ -358,6 +359,7 @@ class Supervisor:
         if not isinstance(config, AgentConfig):
             config = AgentConfig.from_mapping(config)
         _refuse_later(config, _LATER_AGENT)
+        check_handlers(config)
         changes: dict[str, Any] = {}
         if config.agent_id is None:
             changes["agent_id"] = f"agent-{next(self._numbers)}"

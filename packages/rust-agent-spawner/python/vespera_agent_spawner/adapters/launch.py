@@ -21,6 +21,7 @@ from vespera_agent_spawner.adapters.claude import json_text
 from vespera_agent_spawner.adapters.environment import Environment, environment_for
 from vespera_agent_spawner.adapters.locate import find_program
 from vespera_agent_spawner.errors import ConfigError, SpawnError
+from vespera_agent_spawner.handlers import offering
 from vespera_agent_spawner.transcripts import begin_transcript
 
 if TYPE_CHECKING:
@@ -88,6 +89,8 @@ def prepare(
     program = find_program(config.program or adapter.program, environment, directory)
     # Not its JSON text: paths that are not UTF-8 keep their bytes only here.
     mapping: Mapping[str, Any] = config._given()
+    if config.hooks is not None or config.tools is not None:
+        mapping = offering(config, mapping)
     session_id = _session_id(config)
     private, files = _private_files(mapping, adapter)
     try:
