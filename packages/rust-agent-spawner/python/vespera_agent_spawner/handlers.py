@@ -65,7 +65,9 @@ def offering(config: AgentConfig, mapping: Mapping[str, Any]) -> dict[str, Any]:
     """
     told = {**mapping, "hooks": hooking.wire_of(config.hooks)}
     if config.tools is not None:
-        server = {"mcpServers": {SERVER: {"type": "sdk", "name": SERVER}}}
+        # Otherwise the CLI may hold the schemas back until the model searches for them.
+        host = {"type": "sdk", "name": SERVER, "alwaysLoad": True}
+        server = {"mcpServers": {SERVER: host}}
         # Beside the user's own mcp_config, which may be a file: the flag may be given twice.
         told["args"] = [*(mapping.get("args") or ()), f"--mcp-config={json.dumps(server)}"]
         names = [full_name(name) for name in offered(config.tools)]

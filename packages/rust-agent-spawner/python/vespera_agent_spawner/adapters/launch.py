@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vespera_agent_spawner._tracing import trace_context
 from vespera_agent_spawner.adapters import Adapter, adapter_named
 from vespera_agent_spawner.adapters.claude import json_text
 from vespera_agent_spawner.adapters.environment import Environment, environment_for
@@ -85,7 +86,11 @@ def prepare(
             "agent_id: an agent needs an id", field="agent_id", value=None, remedy="give one"
         )
     directory = _working_directory(config)
-    environment = environment_for(config.inherit_environment, config.environment, directory)
+    own = config.environment
+    trace = trace_context(own)
+    environment = environment_for(
+        config.inherit_environment, {**trace, **own} if trace else own, directory
+    )
     program = find_program(config.program or adapter.program, environment, directory)
     # Not its JSON text: paths that are not UTF-8 keep their bytes only here.
     mapping: Mapping[str, Any] = config._given()
