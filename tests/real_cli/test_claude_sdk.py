@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from claude_agent_sdk import (
+    AssistantMessage,
     ClaudeAgentOptions,
     ClaudeSDKClient,
     CLIConnectionError,
@@ -25,6 +33,7 @@ from claude_agent_sdk import (
     tool,
 )
 
+import vespera_agent_spawner as spawner
 from vespera_agent_spawner import ConfigError, Outcome, State, Supervisor, SupervisorConfig
 from vespera_agent_spawner.claude_sdk import SupervisedTransport
 from vespera_server.demo.surroundings import Surroundings
@@ -130,7 +139,7 @@ def test_a_client_has_turns_and_interrupts(
         async with ClaudeSDKClient(opts, transport=transport) as client:
             await client.query("[[script:slow]] go")
             async for message in client.receive_response():
-                if "Bash" in repr(message):
+                if isinstance(message, AssistantMessage):
                     await client.interrupt()
             await client.query("and now?")
             _, result = await told(client.receive_response())
@@ -263,7 +272,7 @@ def test_a_cancelled_query_leaves_nothing(
         async def one() -> None:
             stream = query(prompt="[[script:slow]] go", options=opts, transport=transport)
             async for message in stream:
-                if "Bash" in repr(message):
+                if isinstance(message, AssistantMessage):
                     began.set()
 
         asking = asyncio.ensure_future(one())
@@ -277,3 +286,82 @@ def test_a_cancelled_query_leaves_nothing(
             await transport.write("{}\n")
 
     work(main)
+
+
+# -- containment ---------------------------------------------------------------------------
+
+HIDE = "setsid sleep 71 & setsid sh -c 'sleep 72' & sleep 73"
+
+HOST = """
+import asyncio, json, sys
+from claude_agent_sdk import ClaudeAgentOptions, query
+from vespera_agent_spawner.claude_sdk import SupervisedTransport
+
+async def main():
+    options = ClaudeAgentOptions(**json.loads(sys.argv[1]))
+    transport = SupervisedTransport(options) if sys.argv[2] == "ours" else None
+    async for message in query(prompt="[[script:hide]] go", options=options, transport=transport):
+        pass
+
+asyncio.run(main())
+"""
+
+
+def of_home(home: str) -> dict[int, str]:
+    """Living processes of the test, which inherit its HOME, and their command lines."""
+    found = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                environ = (entry / "environ").read_bytes().split(b"\0")
+                line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+                if f"HOME={home}".encode() in environ and line:
+                    found[int(entry.name)] = line
+    return found
+
+
+def eventually(condition: Callable[[], bool], seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+@pytest.mark.parametrize(("transport", "left"), [("ours", 0), ("its own", 3)])
+def test_a_killed_host_leaves_nothing_on_our_transport(
+    claude: str, model: ScriptedModel, place: Surroundings, transport: str, left: int
+) -> None:
+    """On its own the SDK leaves all three processes of the tool: that is what is gained."""
+    if not spawner.RUST_AGENT_SPAWNER_AVAILABLE:
+        pytest.skip("the Python backend cannot act once its host is killed")
+    model.add("hide", Script(bash(HIDE), Reply(Text("?"))))
+    directory = place.copy_for("hidden")
+    directory.mkdir(parents=True)
+    env = place.environment(model.base_url)
+    fields = {
+        "cli_path": claude,
+        "cwd": str(directory),
+        "env": env,
+        "allowed_tools": ["Bash"],
+    }
+
+    def sleepers() -> int:
+        return sum(line.startswith("sleep 7") for line in of_home(env["HOME"]).values())
+
+    host = subprocess.Popen([sys.executable, "-c", HOST, json.dumps(fields), transport])
+    try:
+        assert eventually(lambda: host.poll() is not None or sleepers() == 3, 60)
+        assert host.poll() is None
+        host.kill()
+        host.wait()
+        gone = eventually(lambda: not of_home(env["HOME"]), 5)
+        assert gone == (left == 0)
+        assert sleepers() == left
+    finally:
+        for pid in of_home(env["HOME"]):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        host.kill()
+        host.wait()

@@ -163,6 +163,29 @@ def _(text: str, prompt: Frame, inbox: Frames) -> None:
     result(json.dumps(answers), prompt)
 
 
+@turn("calls")
+def _(text: str, prompt: Frame, inbox: Frames) -> None:
+    """What the host is asked, one request after the other: calls JSON. A number takes that one
+    back; its answer is not waited for. The result has the answers by number."""
+    asked = json.loads(text.partition(" ")[2])
+    missing = set()
+    for number, request in enumerate(asked):
+        if isinstance(request, int):
+            say({"type": "control_cancel_request", "request_id": f"call-{request}"})
+            missing.discard(request)
+        else:
+            name = f"call-{number}"
+            say({"type": "control_request", "request_id": name, "request": request})
+            missing.add(number)
+    answers = {}
+    while missing:
+        response = next(inbox)["response"]
+        number = int(response["request_id"].removeprefix("call-"))
+        answers[number] = response
+        missing.discard(number)
+    result(json.dumps(answers), prompt)
+
+
 @turn("foreign")
 def _(text: str, prompt: Frame, inbox: Frames) -> None:
     result("of a background task", {"uuid": "somebody-else"}, origin={"kind": "task-notification"})

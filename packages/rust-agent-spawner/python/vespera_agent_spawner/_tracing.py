@@ -25,8 +25,11 @@ def trace_context(own: Mapping[str, str]) -> dict[str, str]:
         return {}
     carrier: dict[str, str] = {}
     try:
-        from opentelemetry import propagate
+        from opentelemetry import propagate, trace
 
+        # Most programs that have it loaded have no span: asking costs less than injecting nothing.
+        if not trace.get_current_span().get_span_context().is_valid:
+            return {}
         propagate.inject(carrier)
     except Exception:
         # Somebody else's propagator: whatever is wrong with it, the agent starts.

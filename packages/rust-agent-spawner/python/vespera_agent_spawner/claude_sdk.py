@@ -1,7 +1,7 @@
 """Responsible for the official ``claude_agent_sdk`` on this engine: a transport for it.
 
-One line more, and the CLI of a ``query()`` or a ``ClaudeSDKClient`` is an agent of a supervisor: its
-tree ends with it and with its host, it has limits, it is counted and it waits for its place::
+One line more, and the CLI of a ``query()`` or a ``ClaudeSDKClient`` is an agent of a supervisor:
+its tree ends with it and with its host, it has limits, it is counted and it waits for its place::
 
     options = ClaudeAgentOptions(…)
     async for message in query(prompt="…", options=options, transport=SupervisedTransport(options)):
@@ -14,7 +14,6 @@ command line is made by the SDK itself. It needs asyncio, and the extra ``claude
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
@@ -25,7 +24,7 @@ from vespera_agent_spawner._tracing import trace_context
 from vespera_agent_spawner.agent import Agent
 from vespera_agent_spawner.config import AgentConfig, Limits, Timeouts
 from vespera_agent_spawner.errors import AgentError, ConfigError, ProgramNotFound
-from vespera_agent_spawner.events import Event
+from vespera_agent_spawner.events import Event, frame_of
 from vespera_agent_spawner.supervisor import Supervisor
 
 try:
@@ -49,6 +48,8 @@ __all__ = ["SupervisedTransport"]
 
 # What the SDK gives a CLI: five seconds after the end of its input, five more after SIGTERM.
 _GRACE = 10.0
+
+_RELAYED = AgentConfig(adapter="relay")
 
 _log = logger_for("agent_spawner.claude_sdk")
 
@@ -75,13 +76,14 @@ class SupervisedTransport(Transport):
     ) -> None:
         self._options = options if options is not None else ClaudeAgentOptions()
         self._supervisor = supervisor
-        self._ours: dict[str, Any] = {
+        ours = {
             "agent_id": agent_id,
             "limits": limits,
             "timeouts": timeouts,
-            "priority": priority,
+            "priority": priority or None,
             "transcript": transcript,
         }
+        self._ours = {name: value for name, value in ours.items() if value is not None}
         self._shared: _Shared | None = None
         self._agent: Agent | None = None
         self._open = False
@@ -188,8 +190,7 @@ class SupervisedTransport(Transport):
                 remedy="leave it out, or start the host as that user",
             )
         program, *args = _command(options)
-        return AgentConfig(
-            adapter="relay",
+        return _RELAYED._with(
             program=program,
             args=args,
             working_directory=options.cwd,
@@ -260,17 +261,12 @@ class _StderrLines:
 
 
 def _message_of(event: Event) -> dict[str, Any] | None:
-    if event.kind == "oversize":
+    message = frame_of(event.raw)
+    if message is None and event.kind == "oversize":
         _log.warning("a frame of %d bytes is over the cap and was skipped", event.length)
-        return None
-    try:
-        message = json.loads(event.raw)
-    except ValueError:
-        message = None
-    if not isinstance(message, dict):
+    elif message is None:
         # Some CLIs print what is no frame; a frame that was cut off is the end's to explain.
         _log.debug("a line that is no frame was skipped: %.200r", event.raw)
-        return None
     return message
 
 
