@@ -122,7 +122,8 @@ def test_one_line_is_enough(options: Options, model: ScriptedModel) -> None:
         return result.result
 
     async def main() -> None:
-        assert await asyncio.gather(one(), one()) == ["done", "done"]
+        first, second = await asyncio.gather(one(), one())
+        assert (first, second) == ("done", "done")
 
     asyncio.run(main())
 
@@ -251,7 +252,7 @@ def test_what_cannot_start_raises_the_sdks_errors(
             ({"cwd": tmp_path / "nowhere"}, CLIConnectionError),
             ({"user": "somebody"}, ConfigError),
         ):
-            opts = ClaudeAgentOptions(**fields)  # type: ignore[arg-type]
+            opts = ClaudeAgentOptions(**fields)
             transport = SupervisedTransport(opts, supervisor=sup)
             with pytest.raises(error):
                 await told(query(prompt="go", options=opts, transport=transport))

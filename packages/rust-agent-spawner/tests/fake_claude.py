@@ -165,24 +165,19 @@ def _(text: str, prompt: Frame, inbox: Frames) -> None:
 
 @turn("calls")
 def _(text: str, prompt: Frame, inbox: Frames) -> None:
-    """What the host is asked, one request after the other: calls JSON. A number takes that one
-    back; its answer is not waited for. The result has the answers by number."""
-    asked = json.loads(text.partition(" ")[2])
+    """Requests to the host: calls JSON. A number takes that one back; the result has answers."""
     missing = set()
-    for number, request in enumerate(asked):
+    for number, request in enumerate(json.loads(text.partition(" ")[2])):
         if isinstance(request, int):
-            say({"type": "control_cancel_request", "request_id": f"call-{request}"})
-            missing.discard(request)
+            say({"type": "control_cancel_request", "request_id": f"{request}"})
+            missing.discard(f"{request}")
         else:
-            name = f"call-{number}"
-            say({"type": "control_request", "request_id": name, "request": request})
-            missing.add(number)
+            say({"type": "control_request", "request_id": f"{number}", "request": request})
+            missing.add(f"{number}")
     answers = {}
-    while missing:
+    while missing - answers.keys():
         response = next(inbox)["response"]
-        number = int(response["request_id"].removeprefix("call-"))
-        answers[number] = response
-        missing.discard(number)
+        answers[response["request_id"]] = response
     result(json.dumps(answers), prompt)
 
 

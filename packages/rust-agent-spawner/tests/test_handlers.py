@@ -157,7 +157,7 @@ def test_the_stream_goes_on_while_a_handler_hangs(fleet: Fleet) -> None:
                 if event.kind == "control_request":
                     break
             assert busy.state is State.IN_TURN
-            assert (await other.run("ok")).outcome is Outcome.COMPLETED
+            assert (await other.run("echo hello")).outcome is Outcome.COMPLETED
             assert not turn.done()
             release.set()
             assert "waited" in ((await turn).result or "")

@@ -77,7 +77,8 @@ def spawn_claude_agent(
     """
     _warn_if_blocking_a_loop("spawn_claude_agent")
     settled = _settle_config(agent_id, command, timeout_seconds, working_directory, config)
-    if adapter_named(settled.adapter).runs_to_exit:
+    adapter = adapter_named(settled.adapter)
+    if adapter.runs_to_exit or adapter.relayed:
         raise ConfigError(
             f"adapter: '{settled.adapter}' has no turns, and these functions take turns; "
             "run it in a Supervisor",

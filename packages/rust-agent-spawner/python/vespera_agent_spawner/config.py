@@ -285,7 +285,8 @@ class AgentConfig(_Settings):
     ``working_directory`` the host's; ``timeouts``, ``limits``, ``retry``, ``budget`` the
     supervisor's; all others the program's own default. ``inherit_environment`` starts from the
     adapter's scrubbed copy of the host's environment, to which ``environment`` is added.
-    ``mcp_config`` and ``settings`` are a file's path or its content. ``hooks``, ``tools`` and
+    ``mcp_config`` and ``settings`` are a file's path or its content. ``hooks`` (by the
+    CLI's event: a function, a ``Hook`` or a list), ``tools`` (functions or ``Tool``) and
     ``on_permission`` take Python functions and cannot come from JSON. ``transcript`` is a file to
     which the raw frames of both directions are appended. ``extra_args`` are further flags of the
     CLI, named without dashes, None for a flag without a value.

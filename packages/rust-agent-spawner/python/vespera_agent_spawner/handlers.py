@@ -96,7 +96,8 @@ class Handlers:
     @staticmethod
     def wanted(config: AgentConfig) -> bool:
         """Whether there is anything to ask."""
-        return not (config.on_permission is config.hooks is config.tools is None)
+        given = (config.on_permission, config.hooks, config.tools)
+        return any(handlers is not None for handlers in given)
 
     def hear(self, line: bytes) -> None:
         """Something is asked, or not any more."""
@@ -127,12 +128,12 @@ class Handlers:
             self._log.error("an ask has no answer: %r", error)
 
     async def _answer(self, ask: str, frame: Mapping[str, Any]) -> None:
-        request = frame.get("request")
-        request = request if isinstance(request, Mapping) else {}
+        asked = frame.get("request")
+        request: Mapping[str, Any] = asked if isinstance(asked, Mapping) else {}
         try:
             match request.get("subtype"):
                 case "can_use_tool" if self._on_permission is not None:
-                    answer = frames.answer_with(frame, await self._decide(request))
+                    answer = frames.answer_with(frame, await self._decision(request))
                 case "hook_callback":
                     answer = await self._hooked(frame, request)
                 case "mcp_message" if self._server is not None:
@@ -149,7 +150,7 @@ class Handlers:
         with contextlib.suppress(AgentError):
             self._session.answer(ask, answer)
 
-    async def _decide(self, request: Mapping[str, Any]) -> dict[str, Any]:
+    async def _decision(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Let ``on_permission`` decide; whoever raises or takes too long denies."""
         handler, given = self._on_permission, request.get("input")
         given = given if isinstance(given, dict) else {}
@@ -176,9 +177,7 @@ class Handlers:
         self._failed(f"{why}: denied")
         return {"behavior": "deny", "message": why}
 
-    async def _hooked(
-        self, frame: Mapping[str, Any], request: Mapping[str, Any]
-    ) -> Mapping[str, Any]:
+    async def _hooked(self, frame: Mapping[str, Any], request: Mapping[str, Any]) -> dict[str, Any]:
         name = str(request.get("callback_id"))
         hook = self._hooks.get(name)
         if hook is None:

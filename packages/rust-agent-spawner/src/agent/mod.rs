@@ -13,7 +13,7 @@ pub mod details;
 pub mod process;
 pub mod queue;
 pub mod raw;
-mod relay;
+pub mod relay;
 mod session;
 mod shared;
 pub mod stream;

@@ -2,8 +2,8 @@
 //! agents, and what is each one's own.
 
 use super::seconds;
-use crate::agent::{Plan, adapter};
 use crate::agent::adapter::Told;
+use crate::agent::{Plan, adapter};
 use crate::config::{self, AgentConfig};
 use crate::handle::Launch;
 use pyo3::prelude::*;
