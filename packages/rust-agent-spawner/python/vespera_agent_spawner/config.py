@@ -176,11 +176,15 @@ def _plain(value: object) -> Any:
             return value.to_mapping()
         case Mapping():
             members = {key: _plain(item) for key, item in value.items()}
-            return None if any(callable(item) for item in value.values()) else members
+            return None if any(map(_holds_functions, value.values())) else members
         case list() | tuple():
             return None if value and all(map(callable, value)) else [_plain(item) for item in value]
         case _:
             return None if callable(value) else value
+
+
+def _holds_functions(value: object) -> bool:
+    return callable(value) or (isinstance(value, tuple) and any(map(callable, value)))
 
 
 def _idle(path: str, value: object) -> float | dict[str, float]:
