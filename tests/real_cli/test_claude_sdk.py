@@ -191,6 +191,21 @@ def test_the_sdks_permissions_hooks_and_tools_are_its_own(
     assert hooked == ["mcp__calc__add", "Bash", "Bash"]
 
 
+def test_a_client_connects_again(options: Options, model: ScriptedModel, work: Work) -> None:
+    model.add("plain", Script(then=Reply(Text("done"))))
+
+    async def main(sup: Supervisor) -> None:
+        opts = options()
+        client = ClaudeSDKClient(opts, transport=SupervisedTransport(opts, supervisor=sup))
+        for _ in range(2):
+            async with client:
+                await client.query("[[script:plain]] go")
+                _, result = await told(client.receive_response())
+                assert result.result == "done"
+
+    work(main)
+
+
 def test_a_streamed_prompt_and_partial_messages(
     options: Options, model: ScriptedModel, work: Work
 ) -> None:

@@ -174,7 +174,7 @@ def _(text: str, prompt: Frame, inbox: Frames) -> None:
         else:
             say({"type": "control_request", "request_id": f"{number}", "request": request})
             missing.add(f"{number}")
-    answers = {}
+    answers: dict[str, Frame] = {}
     while missing - answers.keys():
         response = next(inbox)["response"]
         answers[response["request_id"]] = response

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import importlib
 import json
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -336,6 +338,29 @@ def test_a_handler_without_a_deadline_is_refused(seconds: float) -> None:
         Hook(print, timeout=seconds)
     with pytest.raises(ConfigError, match="is no deadline"):
         Tool(add, timeout=seconds)
+
+
+def test_tools_without_pydantic_name_the_extra(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pydantic", None)
+
+    def fresh() -> None: ...
+
+    async def main() -> None:
+        async with fleet.supervisor() as sup:
+            with pytest.raises(ConfigError, match=r"vespera-agent-spawner\[tools\]") as caught:
+                await sup.spawn(fleet.config("hello", tools=[fresh]))
+            assert caught.value.field == "tools"
+
+    asyncio.run(main())
+
+
+def test_the_transport_without_the_sdk_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "claude_agent_sdk", None)
+    monkeypatch.delitem(sys.modules, "vespera_agent_spawner.claude_sdk", raising=False)
+    with pytest.raises(ImportError, match=r"vespera-agent-spawner\[claude-sdk\]"):
+        importlib.import_module("vespera_agent_spawner.claude_sdk")
 
 
 def test_the_module_functions_have_no_loop_to_call_on(backend: str) -> None:

@@ -257,7 +257,8 @@ def _settle_config(
     for name in ("hooks", "tools"):
         if getattr(base, name) is not None:
             raise ConfigError(
-                f"config.{name}: the module functions have no event loop to call functions on",
+                f"config.{name}: the module functions have no event loop to call functions on; "
+                "spawn the agent with a Supervisor",
                 field=f"config.{name}",
                 value=name,
                 remedy="spawn the agent with a Supervisor",

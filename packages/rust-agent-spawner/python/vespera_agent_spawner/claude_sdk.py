@@ -37,11 +37,10 @@ try:
         __version__,
     )
 except ImportError as _missing:
-    raise ConfigError(
-        "vespera_agent_spawner.claude_sdk: the official SDK is not installed",
-        field="claude_sdk",
-        value="claude-agent-sdk",
-        remedy="pip install 'vespera-agent-spawner[claude-sdk]'",
+    raise ImportError(
+        "vespera_agent_spawner.claude_sdk is a transport of the official SDK, which is not "
+        "installed: pip install 'vespera-agent-spawner[claude-sdk]'",
+        name="claude_agent_sdk",
     ) from _missing
 
 __all__ = ["SupervisedTransport"]
@@ -86,6 +85,8 @@ class SupervisedTransport(Transport):
         self._ours = {name: value for name, value in ours.items() if value is not None}
         self._shared: _Shared | None = None
         self._agent: Agent | None = None
+        self._connected = False
+        # Its input is.
         self._open = False
         self._stderr = _StderrLines(self._options)
 
@@ -100,7 +101,7 @@ class SupervisedTransport(Transport):
 
     async def connect(self) -> None:
         """Start the CLI, once there is a place for it."""
-        if self._agent is not None:
+        if self._connected:
             return
         config = self._config()
         try:
@@ -112,7 +113,7 @@ class SupervisedTransport(Transport):
             if isinstance(error, ProgramNotFound):
                 raise CLINotFoundError(str(error)) from error
             raise CLIConnectionError(str(error)) from error
-        self._open = True
+        self._connected = self._open = True
 
     async def write(self, data: str) -> None:
         """Lines of the SDK."""
@@ -138,7 +139,7 @@ class SupervisedTransport(Transport):
 
     async def close(self) -> None:
         """End the tree: at most ten seconds in peace, then by force."""
-        self._open = False
+        self._connected = self._open = False
         try:
             # Whoever is cancelled here leaves a tree that is being ended all the same.
             if self._agent is not None:
@@ -184,7 +185,7 @@ class SupervisedTransport(Transport):
             options = replace(options, permission_prompt_tool_name="stdio")
         if options.user is not None:
             raise ConfigError(
-                "options.user: an agent runs as its host's user",
+                "options.user: an agent runs as its host's user; leave it out",
                 field="options.user",
                 value=options.user,
                 remedy="leave it out, or start the host as that user",
@@ -227,9 +228,12 @@ class _Shared:
 
     async def leave(self) -> None:
         self._users -= 1
-        if self._users == 0 and self._supervisor is not None:
-            supervisor, self._supervisor = self._supervisor, None
-            self._by_loop.pop(self._loop, None)
+        if self._users > 0:
+            return
+        if self._by_loop.get(self._loop) is self:
+            del self._by_loop[self._loop]
+        supervisor, self._supervisor = self._supervisor, None
+        if supervisor is not None:
             await supervisor.shutdown()
 
 

@@ -101,7 +101,7 @@ def _listed(hooks: Mapping[str, Any] | None) -> list[tuple[str, list[Hook]]]:
         return []
     if not isinstance(hooks, Mapping):
         raise ConfigError(
-            "hooks: functions without an event",
+            'hooks: functions without an event; name it, as in {"PreToolUse": guard}',
             field="hooks",
             value=repr(hooks),
             remedy='name the event, as in {"PreToolUse": guard}',

@@ -172,7 +172,8 @@ def _model_of(
         from pydantic import ConfigDict, Field, PydanticUserError, create_model
     except ImportError as error:
         raise ConfigError(
-            "tools: type hints become a JSON Schema with pydantic, which is not installed",
+            "tools: type hints become a JSON Schema with pydantic, which is not installed: "
+            "pip install 'vespera-agent-spawner[tools]'",
             field="tools",
             value=name,
             remedy="pip install 'vespera-agent-spawner[tools]'",
