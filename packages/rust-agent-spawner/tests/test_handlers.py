@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import gc
 import importlib
 import json
@@ -25,6 +26,7 @@ from vespera_agent_spawner import (
     State,
     Supervisor,
     Tool,
+    metrics,
     spawn_claude_agent,
 )
 
@@ -340,6 +342,41 @@ def test_a_handler_without_a_deadline_is_refused(seconds: float) -> None:
         Tool(add, timeout=seconds)
 
 
+def test_what_can_be_called_can_be_a_tool(fleet: Fleet) -> None:
+    class Adder:
+        """Adds to its own."""
+
+        __hash__ = None  # type: ignore[assignment]
+
+        def __init__(self, own: int) -> None:
+            self.own = own
+
+        async def __call__(self, to: int) -> int:
+            self.own += to
+            return self.own
+
+        def method(self, schema: int, /, copy: int = 3) -> list[int]:
+            """A name that a model has for itself."""
+            return [schema, copy, self.own]
+
+    adder = Adder(40)
+    tools = [
+        Tool(adder, name="adder"),
+        adder.method,
+        Tool(functools.partial(add, b=7), name="seven", description="Adds seven."),
+    ]
+    requests = [use("adder", to=2), mcp("tools/list"), use("method", schema=1), use("seven", a=1)]
+    answers = ask(fleet, requests, tools=tools)
+    texts = [said(answers[number])["result"]["content"][0]["text"] for number in (0, 2, 3)]
+    assert texts[0] == "42"
+    assert texts[1] in ("[1,3,40]", "[1,3,42]")
+    assert texts[2] == "8"
+    listed = {tool["name"]: tool for tool in said(answers[1])["result"]["tools"]}
+    assert listed["adder"]["description"] == "Adds to its own."
+    assert listed["method"]["inputSchema"]["required"] == ["schema"]
+    assert listed["seven"]["description"] == "Adds seven."
+
+
 def test_tools_without_pydantic_name_the_extra(
     fleet: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -388,8 +425,9 @@ def test_equal_configurations_tell_the_cli_the_same() -> None:
 
 def test_lines_of_a_relayed_cli_pass_as_they_are(fleet: Fleet) -> None:
     async def main(sup: Supervisor) -> None:
-        config = fleet.config()._with(adapter="relay")
-        agent = await sup.spawn(config)
+        runs = 'vespera_runs_total{outcome="completed"}'
+        before = metrics()
+        agent = await sup.spawn(fleet.config()._with(adapter="relay"))
         assert agent.state is State.READY
         hello = {"type": "control_request", "request_id": "mine", "request": {}}
         hello["request"] = {"subtype": "initialize"}
@@ -410,6 +448,7 @@ def test_lines_of_a_relayed_cli_pass_as_they_are(fleet: Fleet) -> None:
         assert kinds.count("control_request") == 2
         result = await agent.result()
         assert (result.outcome, result.turns) == (Outcome.COMPLETED, 1)
+        assert metrics()[runs] == before.get(runs, 0.0) + 1
 
     async def outer() -> None:
         async with fleet.supervisor() as sup:

@@ -388,9 +388,13 @@ class Agent:
                 answer.exception()
         if self.config.transcript is not None:
             self._end_transcript(session, self.config.transcript)
-        if self.is_run and self._ready.done() and self._ready.exception() is None:
+        relayed = self._adapter.relayed
+        counts = self.is_run or relayed
+        if counts and self._ready.done() and self._ready.exception() is None:
             final = self._result()
             PROCESS.count_run(final.outcome, final.duration)
+            if relayed:
+                PROCESS.add("vespera_cost_usd_total", final.cost_usd or 0.0)
             if final.outcome is Outcome.AUTH_FAILED and self._on_refused is not None:
                 self._on_refused(self, final.error)
         if self._handlers is not None:

@@ -103,9 +103,16 @@ class Offered:
         return args, kwargs
 
 
-@functools.lru_cache(maxsize=64)
 def offered(tools: tuple[Callable[..., Any], ...]) -> Mapping[str, Offered]:
-    """The tools by name. Agents of a fleet mostly share theirs."""
+    """The tools by name."""
+    try:
+        return _remembered(tools)
+    except TypeError:
+        # A callable object that cannot be hashed.
+        return _offered(tools)
+
+
+def _offered(tools: tuple[Callable[..., Any], ...]) -> Mapping[str, Offered]:
     found: dict[str, Offered] = {}
     for given in tools:
         one = Offered(given if isinstance(given, Tool) else Tool(given))
@@ -117,6 +124,10 @@ def offered(tools: tuple[Callable[..., Any], ...]) -> Mapping[str, Offered]:
             )
         found[one.name] = one
     return found
+
+
+# Agents of a fleet mostly share their tools, and a schema takes longer than a start.
+_remembered = functools.lru_cache(maxsize=16)(_offered)
 
 
 def full_name(name: str) -> str:

@@ -282,22 +282,21 @@ class LivePythonSession:
 
     def ask(self, frame: bytes) -> bool:
         """A permission ask; False when nobody here decides."""
-        if self._config.on_permission is None:
-            return False
-        self.withdrawn(frame)
-        return True
+        return self._config.on_permission is not None and self._to_handlers(frame)
 
     def call(self, frame: bytes) -> bool:
         """A call of the host's functions; False when it has none."""
-        if self._config.hooks is None and self._config.tools is None:
-            return False
-        self.withdrawn(frame)
-        return True
+        has_some = self._config.hooks is not None or self._config.tools is not None
+        return has_some and self._to_handlers(frame)
 
     def withdrawn(self, frame: bytes) -> None:
-        """Something that the host's handlers are to hear."""
+        """The CLI waits no more for the answer to what it has asked."""
+        self._to_handlers(frame)
+
+    def _to_handlers(self, frame: bytes) -> bool:
         self._asks.append(frame)
         self.changed()
+        return True
 
     # -- the owner's loop ------------------------------------------------------------------
 
