@@ -43,7 +43,7 @@ WORKS = (
         "the same while a Python thread of the host computes",
         "starts",
         by("noop", "floor", "asyncio", "python", "rust", busy=True),
-        100,
+        400,
         (Target("rust", "floor", RATE, 0.7), Target("rust", "asyncio", RATE, 30)),
     ),
     Work(

@@ -106,6 +106,7 @@ pub fn launch_of(tag: &str, index: u64, kind: &str, grace: u32) -> Launch {
         },
         limits: Limits::default(),
         host_death_grace_ms: grace,
+        moment: 0,
         cgroup: None,
         transcript: None,
         ceilings: Ceilings::default(),

@@ -222,16 +222,20 @@ pub struct Budget {
     /// Tokens, in and out together.
     #[schemars(range(min = 0, max = 9_223_372_036_854_775_807_i64))]
     pub tokens: Option<u64>,
+    /// US dollars per hour above which the log warns; nothing is stopped.
+    #[schemars(range(min = 0, max = 1_000_000_000))]
+    pub usd_per_hour: Option<f64>,
 }
 
 impl Budget {
-    const FIELDS: &[&str] = &["usd", "tokens"];
+    const FIELDS: &[&str] = &["usd", "tokens", "usd_per_hour"];
 
     pub(crate) fn read(path: &str, value: &Value) -> Result<Self> {
         let fields = Fields::open(path, value, Self::FIELDS)?;
         Ok(Self {
             usd: fields.optional("usd", number(1_000_000_000))?,
             tokens: fields.optional("tokens", integer(0, i64::MAX))?,
+            usd_per_hour: fields.optional("usd_per_hour", number(1_000_000_000))?,
         })
     }
 }

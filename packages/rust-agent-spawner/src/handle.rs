@@ -2,7 +2,7 @@
 //!
 //! A call waits in short slices so that its caller can stop it (Ctrl-C); it decides nothing itself.
 
-use crate::agent::process::{self, Request};
+use crate::agent::process::{self, Moment, Request};
 use crate::agent::queue::{Event, Overflow};
 use crate::agent::transcript::Transcript;
 use crate::agent::{Ending, Plan, Refused, Session, Shared, State, Timeouts, TurnEnd};
@@ -36,6 +36,7 @@ pub struct Launch {
     pub timeouts: Timeouts,
     pub limits: Limits,
     pub host_death_grace_ms: u32,
+    pub moment: Moment,
     /// A delegated cgroup2 directory in which the agent gets its own; without one it gets none.
     pub cgroup: Option<Vec<u8>>,
     /// What its tree may use at most, judged by looking at it.
@@ -80,6 +81,8 @@ pub struct Handle {
     agent_id: String,
     program: String,
     directory: String,
+    /// It has no turns that somebody waits for: its end is told by its state alone.
+    is_run: bool,
     started: Instant,
     shared: Arc<Shared>,
     reactor: Arc<Reactor>,
@@ -148,6 +151,7 @@ impl Handle {
             limits: kept.kernel_limits(launch.limits),
             cgroup: &cgroup,
             host_death_grace_ms: launch.host_death_grace_ms,
+            moment: launch.moment,
         })
         .map_err(io)?;
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
@@ -163,6 +167,7 @@ impl Handle {
         shared.listen(listening);
         let now = Instant::now();
         crate::metrics::SPAWNS.add(1);
+        let is_run = plan.prompt.is_some() || plan.adapter.runs_to_exit();
         let session = Box::new(Session::new(
             Arc::clone(&shared),
             launch.timeouts,
@@ -175,6 +180,7 @@ impl Handle {
             agent_id: launch.agent_id.clone(),
             program,
             directory,
+            is_run,
             started: now,
             shared,
             reactor,
@@ -311,12 +317,12 @@ impl Handle {
     /// The end of the turn in flight, once it has one.
     ///
     /// # Errors
-    /// A time-out, or the agent's end.
+    /// A time-out, or the end of a session.
     pub fn take_turn(&self) -> Result<Option<Turn>, Stopped> {
         let (end, more) = {
             let mut view = self.shared.view();
             let end = match view.turn_ends.pop_front() {
-                None if view.state.is_over() => Some(TurnEnd::Ended),
+                None if view.state.is_over() && !self.is_run => Some(TurnEnd::Ended),
                 end => end,
             };
             (end, !view.turn_ends.is_empty())

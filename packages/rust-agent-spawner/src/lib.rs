@@ -15,6 +15,7 @@ pub mod diagnostics;
 pub mod error;
 pub mod handle;
 pub mod json;
+pub mod kernel_files;
 pub mod metrics;
 pub mod oom;
 pub mod reactor;

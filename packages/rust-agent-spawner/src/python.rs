@@ -142,11 +142,13 @@ impl PySession {
         bridge: &PyBridge,
         prompt: Option<(String, String)>,
         answers: Answers,
+        counts_usage: bool,
         listening: bool,
     ) -> PyResult<Self> {
         let (launch, mut plan) = launch_of(settings, environment, identity, around)?;
         plan.prompt = prompt;
         answers.enter(&mut plan)?;
+        plan.counts_usage = counts_usage;
         let bridge = Arc::clone(&bridge.inner);
         let start = || Handle::start(&launch, plan, Some(bridge), listening);
         // One packet, 0.2 ms: beside a thread that computes, giving the interpreter away and
@@ -419,7 +421,9 @@ mod _native {
     use super::{Bound, Error, PyModule, PyResult, Value, config};
     use crate::agent::claude_argv::argv;
     use pyo3::prelude::*;
+    use std::borrow::Cow;
     use std::collections::BTreeMap;
+    use std::path::PathBuf;
 
     #[pymodule_export]
     use super::events::{PyBridge, PyEvent};
@@ -449,7 +453,7 @@ mod _native {
     /// The containment tier and why it is not a better one. Starts the guardian.
     #[pyfunction]
     fn containment(py: Python<'_>) -> PyResult<(&'static str, &'static str)> {
-        py.detach(crate::agent::process::guardian)
+        py.detach(|| crate::agent::process::guardian(0))
             .map_err(|error| {
                 Error::spawn(
                     format!("the guardian did not start: {error}"),
@@ -523,6 +527,18 @@ mod _native {
     #[pyfunction]
     fn close_diagnostics() {
         crate::diagnostics::close();
+    }
+
+    /// A small file of the kernel's own, read without giving the interpreter away.
+    #[pyfunction]
+    fn read_kernel_file(path: PathBuf) -> Option<Cow<'static, [u8]>> {
+        crate::kernel_files::read(&path).map(Cow::Owned)
+    }
+
+    /// How many entries a folder of the kernel's own has, likewise.
+    #[pyfunction]
+    fn count_kernel_entries(path: PathBuf) -> Option<usize> {
+        crate::kernel_files::count_entries(&path)
     }
 
     /// Counters of the engine by metric name.

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import select
 import signal
 import subprocess
 import sys
@@ -64,9 +65,10 @@ def result(text: str, prompt: Frame, **more: object) -> None:
 def session_id() -> str:
     if "now" in SESSION:
         return SESSION["now"]
-    for word in sys.argv:
-        if word.startswith("--session-id="):
-            return word.partition("=")[2]
+    for flag in ("--session-id=", "--resume="):
+        for word in sys.argv:
+            if word.startswith(flag):
+                return word.partition("=")[2]
     return "none"
 
 
@@ -320,6 +322,60 @@ def _(text: str, prompt: Frame, inbox: Frames) -> None:
     os._exit(3)
 
 
+@turn("You")
+def _(text: str, prompt: Frame, inbox: Frames) -> None:
+    """What a session that goes on after its end is told: "You were ended …"."""
+    result(json.dumps({"argv": sys.argv, "prompt": text}), prompt)
+
+
+@turn("speak-and-die")
+def _(text: str, prompt: Frame, inbox: Frames) -> None:
+    say({"type": "assistant", "message": {"content": [{"type": "text", "text": "I begin"}]}})
+    os._exit(3)
+
+
+@turn("spend")
+def _(text: str, prompt: Frame, inbox: Frames) -> None:
+    """So many messages of 100 tokens, each told in two frames: ``spend COUNT``."""
+    count = int(text.split()[1])
+    for number in range(count):
+        usage = {"input_tokens": 40, "output_tokens": 60, "cache_read_input_tokens": 9000}
+        message = {"id": f"{session_id()}-{number}", "usage": usage, "content": []}
+        say({"type": "assistant", "message": message})
+        say({"type": "assistant", "message": message})
+        time.sleep(0.02)
+        if poll_interrupt():
+            result(
+                "stopped",
+                prompt,
+                subtype="error_during_execution",
+                terminal_reason="aborted_streaming",
+                is_error=True,
+            )
+            return
+    result("spent", prompt, usage={"input_tokens": 40 * count, "output_tokens": 60 * count})
+
+
+def poll_interrupt() -> bool:
+    """Whether the host asks for the end of the turn."""
+    if not select.select([0], [], [], 0)[0]:
+        return False
+    frame = json.loads(sys.stdin.buffer.readline())
+    acknowledge(frame)
+    return bool(frame["request"]["subtype"] == "interrupt")
+
+
+@turn("die-until")
+def _(text: str, prompt: Frame, inbox: Frames) -> None:
+    """Dies without a word until it is tried for the third time: ``die-until FILE``."""
+    file = Path(text.split()[1])
+    tries = [*file.read_text().splitlines(), session_id()] if file.exists() else [session_id()]
+    file.write_text("\n".join(tries))
+    if len(tries) < 3:
+        os._exit(3)
+    result(json.dumps(tries), prompt)
+
+
 @turn("crash")
 def _(text: str, prompt: Frame, inbox: Frames) -> None:
     os.kill(os.getpid(), signal.SIGSEGV)
@@ -544,6 +600,8 @@ def begin(how: str) -> None:
         # A grandchild holds stdout and stderr open: exit must not wait for the pipes' end.
         subprocess.Popen(SLEEPER, start_new_session=True)
         sys.exit("error: bad flag")
+    if how == "forgetful" and any(word.startswith("--resume=") for word in sys.argv):
+        sys.exit(f"No conversation found with session ID: {session_id()}")
     if how == "silent":
         sys.stderr.write("waiting for the MCP server\n")
         sys.stderr.flush()

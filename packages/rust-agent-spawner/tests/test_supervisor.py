@@ -144,7 +144,7 @@ def test_the_higher_priority_goes_first(fleet: Fleet) -> None:
             async with asyncio.TaskGroup() as group:
                 for prompt, priority in (("echo low", 0), ("echo high", 5)):
                     group.create_task(one(fleet.config(prompt, priority=priority)))
-                await until(lambda: len(sup.agents()) == 3)
+                await until(lambda: sup.waiting == 2)
                 await blocker.shutdown()
         return order
 
@@ -342,8 +342,8 @@ def test_settings_of_later_versions_are_refused_by_name(fleet: Fleet) -> None:
     async def main() -> None:
         async with fleet.supervisor() as sup:
             with pytest.raises(ConfigError) as caught:
-                await sup.spawn(fleet.config(budget={"usd": 1}))
-            assert caught.value.field == "budget"
+                await sup.spawn(fleet.config(tools=[len]))
+            assert caught.value.field == "tools"
             with pytest.raises(ConfigError, match="need a prompt"):
                 await sup.run([fleet.config()])
 

@@ -5,6 +5,7 @@ There is no label per agent: the number of series stays bounded however many age
 
 from __future__ import annotations
 
+import bisect
 import functools
 import threading
 from collections import Counter
@@ -35,12 +36,13 @@ class Counters:
 
     def observe(self, name: str, seconds: float) -> None:
         """One more took this long, in buckets."""
-        for bound in _BOUNDS:
-            if seconds <= bound:
-                self.add(f"{name}_bucket", le=f"{bound:g}")
-                break
-        self.add(f"{name}_count")
-        self.add(f"{name}_sum", seconds)
+        at = bisect.bisect_left(_BOUNDS, seconds)
+        with self._lock:
+            values = self._values
+            if at < len(_BOUNDS):
+                values[_bucket(name, at)] += 1
+            values[f"{name}_count"] += 1
+            values[f"{name}_sum"] += seconds  # type: ignore[assignment]
 
     def count_run(self, outcome: str, seconds: float) -> None:
         """A run, or a turn of a session, has an end."""
@@ -67,13 +69,18 @@ class Counters:
         self.__init__()  # type: ignore[misc]
 
 
+@functools.lru_cache(maxsize=64)
+def _bucket(name: str, at: int) -> str:
+    return f'{name}_bucket{{le="{_BOUNDS[at]:g}"}}'
+
+
 def _add_up(values: dict[str, float], name: str) -> None:
     """Buckets are kept apart and told as Prometheus wants them: each with all below it."""
     if not any(series.startswith(f"{name}_bucket{{") for series in values):
         return
     below = 0.0
-    for bound in _BOUNDS:
-        series = f'{name}_bucket{{le="{bound:g}"}}'
+    for at in range(len(_BOUNDS)):
+        series = _bucket(name, at)
         below += values.get(series, 0.0)
         values[series] = below
     values[f'{name}_bucket{{le="+Inf"}}'] = values[f"{name}_count"]

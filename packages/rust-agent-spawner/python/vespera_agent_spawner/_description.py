@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vespera_agent_spawner.errors import AgentError, AgentTimeout
+from vespera_agent_spawner.errors import AgentError, AgentTimeout, BudgetExceeded
 from vespera_agent_spawner.results import ExitStatus, Outcome, RunResult, State, TurnResult
 
 if TYPE_CHECKING:
@@ -24,15 +24,19 @@ def describe(
     duration: float,
     ended: bool,
     by_exit: bool = False,
+    overspent: str | None = None,
 ) -> RunResult:
     """One turn of a session (``ended`` False) or a whole run, as a value.
 
-    ``by_exit``: the exit is all that a program says about its work.
+    ``by_exit``: the exit is all that a program says about its work. ``overspent``: it was stopped
+    for its budget, in these words.
     """
     info = session.info()
     status = session.exit_status if ended else None
     outcome, words = _outcome(info.state, turn, error, status, cancelled)
-    if turn is None and not cancelled:
+    if overspent and not cancelled and (turn is None or outcome is Outcome.CANCELLED):
+        outcome, words = Outcome.BUDGET_EXCEEDED, overspent
+    elif turn is None and not cancelled:
         outcome, words = _blamed(outcome, words, error, status, session.refused)
     if by_exit and status is not None and not isinstance(error, AgentTimeout):
         if outcome is Outcome.INCOMPLETE and status.success:
@@ -69,6 +73,8 @@ def never_started(error: BaseException, backend: str, containment: str) -> RunRe
     outcome = Outcome.AUTH_FAILED if auth else Outcome.SPAWN_FAILED
     if isinstance(error, AgentTimeout) and error.which == "total":
         outcome = Outcome.TIMED_OUT
+    if isinstance(error, BudgetExceeded):
+        outcome = Outcome.BUDGET_EXCEEDED
     return RunResult(
         outcome=outcome,
         result=None,

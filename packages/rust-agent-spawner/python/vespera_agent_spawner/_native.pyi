@@ -1,5 +1,6 @@
 # The Rust extension. Private: use the package's own functions.
 
+import os
 from typing import Any, final
 
 __all__ = [
@@ -13,7 +14,9 @@ __all__ = [
     "close_diagnostics",
     "config_schema",
     "containment",
+    "count_kernel_entries",
     "metrics",
+    "read_kernel_file",
     "usage_of",
     "validate_agent_config",
     "wait_for_diagnostics",
@@ -26,6 +29,8 @@ def config_schema() -> str: ...
 def validate_agent_config(json: str) -> str: ...
 def claude_argv(config_json: str, program: str, session_id: str) -> list[str]: ...
 def metrics() -> dict[str, float]: ...
+def read_kernel_file(path: str | os.PathLike[str]) -> bytes | None: ...
+def count_kernel_entries(path: str | os.PathLike[str]) -> int | None: ...
 def usage_of(leashes: list[int]) -> list[tuple[int, float, int, int]]: ...
 def want_diagnostics(level: int) -> None: ...
 def wait_for_diagnostics() -> list[tuple[int, str, str, str]]: ...
@@ -80,17 +85,18 @@ class Session:
         settings: Settings,
         environment: Environment,
         identity: tuple[str, str, list[bytes], bytes],
-        around: tuple[float, bytes | None, bytes | None],
+        around: tuple[float, bytes | None, bytes | None, int],
     ) -> Session: ...
     @staticmethod
     def start(
         settings: Settings,
         environment: Environment,
         identity: tuple[str, str, list[bytes], bytes],
-        around: tuple[float, bytes | None, bytes | None],
+        around: tuple[float, bytes | None, bytes | None, int],
         bridge: Bridge,
         prompt: tuple[str, str] | None,
         answers: tuple[bool, bool, str | None],
+        counts_usage: bool,
         listening: bool,
     ) -> Session: ...
     @property

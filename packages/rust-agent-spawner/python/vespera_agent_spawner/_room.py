@@ -12,6 +12,8 @@ import resource
 from collections.abc import Iterator
 from pathlib import Path
 
+from vespera_agent_spawner import _kernel_files as kernel_files
+
 __all__ = ["free_descriptors", "free_memory", "free_processes"]
 
 
@@ -24,10 +26,8 @@ def free_memory() -> int | None:
 def free_descriptors() -> int | None:
     """Descriptors that this process may still open."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    try:
-        return soft - len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - pathlib is slower
-    except OSError:
-        return None
+    used = kernel_files.count("/proc/self/fd")
+    return None if used is None else soft - used
 
 
 def free_processes() -> tuple[int, str] | None:
@@ -37,13 +37,7 @@ def free_processes() -> tuple[int, str] | None:
 
 
 def _available() -> int | None:
-    try:
-        for line in Path("/proc/meminfo").read_text("ascii").splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    except (OSError, ValueError, IndexError):
-        pass
-    return None
+    return _named("/proc/meminfo", "MemAvailable:", 1024)
 
 
 def _free_in_cgroups() -> Iterator[int | None]:
@@ -57,13 +51,7 @@ def _free_in_cgroups() -> Iterator[int | None]:
 
 
 def _cached(group: Path) -> int:
-    try:
-        for line in (group / "memory.stat").read_text("ascii").splitlines():
-            if line.startswith("inactive_file "):
-                return int(line.split()[1])
-    except (OSError, ValueError):
-        pass
-    return 0
+    return _named(group / "memory.stat", "inactive_file ", 1) or 0
 
 
 def _free_by_pids() -> Iterator[tuple[int, str] | None]:
@@ -80,8 +68,8 @@ def _free_by_rlimit() -> tuple[int, str] | None:
         return None
     try:
         # All of the machine: where that is little, nobody needs to be counted.
-        everybody = int(Path("/proc/loadavg").read_text("ascii").split()[3].partition("/")[2])
-    except (OSError, ValueError, IndexError):
+        everybody = int(kernel_files.text("/proc/loadavg").split()[3].partition("/")[2])
+    except (ValueError, IndexError):
         return None
     used = everybody if everybody < soft // 2 else _threads_of(os.getuid())
     return soft - used, f"ulimit -u {soft}"
@@ -106,9 +94,20 @@ def _threads_of(user: int) -> int:
 def _number(file: Path) -> int | None:
     """A file that holds a number; None for "max" and for one that is not there."""
     try:
-        return int(file.read_text("ascii"))
-    except (OSError, ValueError):
+        return int(kernel_files.text(file))
+    except ValueError:
         return None
+
+
+def _named(file: str | Path, start: str, unit: int) -> int | None:
+    """The number of the line that starts so, times ``unit``."""
+    for line in kernel_files.text(file).splitlines():
+        if line.startswith(start):
+            try:
+                return int(line.split()[1]) * unit
+            except (ValueError, IndexError):
+                return None
+    return None
 
 
 @functools.cache

@@ -11,12 +11,13 @@ import heapq
 import itertools
 import resource
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from vespera_agent_spawner._room import free_descriptors, free_memory, free_processes
 from vespera_agent_spawner.errors import AgentTimeout, ConfigError, SupervisorClosed
 
-__all__ = ["Admission", "Obstacle", "default_max_agents"]
+__all__ = ["Admission", "Obstacle", "Ticket", "default_max_agents"]
 
 # What an agent holds in the host: four descriptors, and some to spare for the host's own work.
 _DESCRIPTORS = 4
@@ -26,6 +27,9 @@ _PROCESSES = 24
 _RECHECK = 0.25
 _BREAKER_FAILURES = 5
 _BREAKER_PAUSE = 10.0
+# Starting several in one go saves turns of the loop, each of which costs 5 ms beside a thread
+# that computes; after so long the loop's other work has its turn.
+_IN_ONE_GO = 0.004
 
 
 def default_max_agents(reserve: int) -> int:
@@ -45,6 +49,15 @@ class Obstacle:
     remedy: str
 
 
+@dataclass(slots=True, eq=False)
+class Ticket:
+    """Somebody's turn in the queue; ``tell`` hears None for a place, or why there will be none."""
+
+    reserve: int
+    tell: Callable[[Exception | None], None]
+    waits: bool = True
+
+
 class Admission:
     """Places for agents. Runs on one event loop."""
 
@@ -56,8 +69,10 @@ class Admission:
         self._starting = 0
         self._claimed = 0
         self._next_start = 0.0
-        self._waiting: list[tuple[int, int, int, asyncio.Future[None]]] = []
+        self._waiting: list[tuple[int, int, Ticket]] = []
         self._numbers = itertools.count()
+        self._later: dict[Callable[[], None], asyncio.TimerHandle] = {}
+        self._serving = False
         self._timer: asyncio.TimerHandle | None = None
         self._closed: Exception | None = None
         self._failures = 0
@@ -77,7 +92,41 @@ class Admission:
     @property
     def waiting(self) -> int:
         """How many wait for a place."""
-        return sum(not future.done() for *_, future in self._waiting)
+        return sum(ticket.waits for *_, ticket in self._waiting)
+
+    def ask(self, priority: int, reserve: int, tell: Callable[[Exception | None], None]) -> Ticket:
+        """Queue up; ``tell`` is called once, maybe at once, unless the ticket is withdrawn.
+
+        ``reserve`` bytes must be free; ``left_start`` gives the claim on them back.
+        """
+        ticket = Ticket(reserve, tell)
+        if self._closed is not None:
+            self._answer(ticket, self._closed)
+        else:
+            heapq.heappush(self._waiting, (-priority, next(self._numbers), ticket))
+            self._serve()
+        return ticket
+
+    def call_later(self, wait: float, queue_up: Callable[[], None]) -> None:
+        """Call somebody who wants to ``ask`` in so many seconds, or once nobody enters any more."""
+
+        def call() -> None:
+            if self._later.pop(queue_up, None) is not None:
+                queue_up()
+
+        self._later[queue_up] = asyncio.get_running_loop().call_later(wait, call)
+        if self._closed is not None:
+            call()
+
+    def call_off(self, queue_up: Callable[[], None]) -> None:
+        """Do not call who was to be called later."""
+        timer = self._later.pop(queue_up, None)
+        if timer is not None:
+            timer.cancel()
+
+    def _answer(self, ticket: Ticket, error: Exception | None) -> None:
+        ticket.waits = False
+        ticket.tell(error)
 
     async def enter(
         self, priority: int, limit: float | None, agent_id: str, reserve: int = 0
@@ -87,11 +136,19 @@ class Admission:
         ``reserve`` bytes must be free; ``left_start`` gives the claim on them back.
         Raises ``AgentTimeout`` (queue), or what ``close`` was given.
         """
-        if self._closed is not None:
-            raise self._closed
         place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        heapq.heappush(self._waiting, (-priority, next(self._numbers), reserve, place))
-        self._serve()
+
+        def told(error: Exception | None) -> None:
+            if place.done():  # who waited was cancelled a moment ago
+                if error is None:
+                    self.leave()
+                    self.left_start(reserve)
+            elif error is None:
+                place.set_result(None)
+            else:
+                place.set_exception(error)
+
+        ticket = self.ask(priority, reserve, told)
         try:
             if not place.done() and limit is not None:
                 async with asyncio.timeout(limit):
@@ -108,12 +165,17 @@ class Admission:
                 context={"agent_id": agent_id, "obstacle": why.words},
             ) from None
         except asyncio.CancelledError:
-            if place.done() and not place.cancelled() and place.exception() is None:
+            # Told of a place and cancelled in the same moment.
+            if not ticket.waits and not place.cancelled() and place.exception() is None:
                 self.leave()
                 self.left_start(reserve)
             raise
         finally:
-            place.cancel()
+            self.withdraw(ticket)
+
+    def withdraw(self, ticket: Ticket) -> None:
+        """Nobody waits for this place any more."""
+        ticket.waits = False
 
     def left_start(self, reserve: int = 0) -> None:
         """The start has an end, good or bad: another may start."""
@@ -158,11 +220,13 @@ class Admission:
         self._closed = error or SupervisorClosed("the supervisor is closed and starts nothing")
         if self._timer is not None:
             self._timer.cancel()
-        for *_, place in self._waiting:
-            if not place.done():
-                place.set_exception(self._closed)
-                place.exception()
-        self._waiting.clear()
+        for queue_up in list(self._later):
+            self.call_off(queue_up)
+            queue_up()
+        waiting, self._waiting = self._waiting, []
+        for *_, ticket in waiting:
+            if ticket.waits:
+                self._answer(ticket, self._closed)
 
     def _is_full(self) -> bool:
         return self._alive >= self._max_agents or self._starting >= self._max_starting
@@ -226,23 +290,40 @@ class Admission:
         return self._room
 
     def _serve(self) -> None:
-        while self._waiting:
-            *_, reserve, place = self._waiting[0]
-            if place.done():
-                heapq.heappop(self._waiting)
-                continue
-            if self._is_full():
-                # Whoever leaves serves the others.
-                return
-            if self._obstacle(reserve) is not None:
-                self._look_again()
-                return
+        # Whoever is told of a place may start and fail at once, which frees the place again: the
+        # loop below sees it.
+        if self._serving:
+            return
+        self._serving = True
+        pause = time.monotonic() + _IN_ONE_GO
+        try:
+            while self._waiting:
+                if time.monotonic() > pause:
+                    asyncio.get_running_loop().call_soon(self._serve)
+                    return
+                if not self._admit_next():
+                    return
+        finally:
+            self._serving = False
+
+    def _admit_next(self) -> bool:
+        *_, ticket = self._waiting[0]
+        if not ticket.waits:
             heapq.heappop(self._waiting)
-            self._alive += 1
-            self._starting += 1
-            self._claimed += reserve
-            self._next_start = time.monotonic() + self._interval
-            place.set_result(None)
+            return True
+        if self._is_full():
+            # Whoever leaves serves the others.
+            return False
+        if self._obstacle(ticket.reserve) is not None:
+            self._look_again()
+            return False
+        heapq.heappop(self._waiting)
+        self._alive += 1
+        self._starting += 1
+        self._claimed += ticket.reserve
+        self._next_start = time.monotonic() + self._interval
+        self._answer(ticket, None)
+        return True
 
     def _look_again(self) -> None:
         """Time and free memory tell nobody when they change."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import time
 import warnings
 import weakref
@@ -16,11 +17,17 @@ from typing import Any
 
 from vespera_agent_spawner._counters import PROCESS
 from vespera_agent_spawner._description import describe
-from vespera_agent_spawner._logging import logger_for
+from vespera_agent_spawner._logging import AgentLogger, logger_for
 from vespera_agent_spawner.adapters import adapter_named
 from vespera_agent_spawner.backends._protocol import NOTICE, LiveSession
 from vespera_agent_spawner.config import AgentConfig
-from vespera_agent_spawner.errors import AgentBusy, AgentError, AgentFailed, AgentTimeout
+from vespera_agent_spawner.errors import (
+    AgentBusy,
+    AgentError,
+    AgentFailed,
+    AgentTimeout,
+    BudgetExceeded,
+)
 from vespera_agent_spawner.events import Event
 from vespera_agent_spawner.handlers import Handlers
 from vespera_agent_spawner.results import (
@@ -32,12 +39,17 @@ from vespera_agent_spawner.results import (
     TurnResult,
     Usage,
 )
+from vespera_agent_spawner.session_hold import Hold
+from vespera_agent_spawner.spending import Meter
 from vespera_agent_spawner.transcripts import end_transcript
 
 __all__ = ["Agent"]
 
+_LOGGER = logging.getLogger("vespera.agent_spawner.agent")
 _BATCH = 256
 _ANSWER_DEADLINE = 30.0
+# Seconds for a run that may spend nothing more to leave by itself.
+_STOP_GRACE = 5.0
 
 
 class Agent:
@@ -54,11 +66,13 @@ class Agent:
         self._adapter = adapter_named(config.adapter)
         self._loop = loop
         self._on_end = on_end
+        self._on_start: Callable[[Agent, AgentError | None], None] | None = None
         self._session: LiveSession | None = None
         self._started = time.monotonic()
         self._ready: asyncio.Future[None] = loop.create_future()
         self._ended: asyncio.Future[ExitStatus] = loop.create_future()
-        self._bell = asyncio.Event()
+        # Only an iteration has one.
+        self._bell: asyncio.Event | None = None
         self._turn: asyncio.Future[TurnResult] | None = None
         self._last_turn: TurnResult | None = None
         self._last_error: AgentError | None = None
@@ -70,9 +84,16 @@ class Agent:
         self._handlers: Handlers | None = None
         self._on_service: Callable[[Agent, Mapping[str, Any]], None] | None = None
         self._on_refused: Callable[[Agent, str | None], None] | None = None
+        self._hold: Hold | None = None
+        self._meter: Meter | None = None
+        #: Why it may spend nothing more.
+        self._overspent: str | None = None
         self._final: RunResult | None = None
         self._turn_began = self._started
-        self._log = logger_for("agent_spawner.agent", config.agent_id)
+
+    @property
+    def _log(self) -> AgentLogger:
+        return logger_for("agent_spawner.agent", self.config.agent_id)
 
     # -- identity --------------------------------------------------------------------------
 
@@ -168,6 +189,7 @@ class Agent:
             cancelled=False,
             duration=time.monotonic() - started,
             ended=self._ended.done(),
+            overspent=self._overspent,
         )
 
     async def send(self, prompt: str) -> None:
@@ -182,6 +204,8 @@ class Agent:
             )
         if self._adapter.relayed:
             raise AgentFailed(f"agent '{self.agent_id}' is relayed: who speaks with it has turns")
+        if self._overspent is not None:
+            raise BudgetExceeded(f"agent '{self.agent_id}': {self._overspent}; raise the budget")
         if timeout is None and self.config.timeouts is not None:
             timeout = self.config.timeouts.turn
         self._live.begin_turn(prompt, timeout)
@@ -212,6 +236,7 @@ class Agent:
             duration=self._duration,
             ended=True,
             by_exit=self._adapter.runs_to_exit or self._adapter.relayed,
+            overspent=self._overspent,
         )
 
     # -- control ---------------------------------------------------------------------------
@@ -282,11 +307,16 @@ class Agent:
 
     async def cancel(self, grace: float = 5.0) -> None:
         """End the work: the turn is interrupted, then the ladder within ``grace`` seconds."""
+        if self._begin_cancel(grace):
+            await asyncio.shield(self._ended)
+
+    def _begin_cancel(self, grace: float) -> bool:
         if self._session is None or self._ended.done():
-            return
+            return False
         self._cancelled = True
         self._session.interrupt()
-        await self.shutdown(grace)
+        self._session.begin_shutdown(grace)
+        return True
 
     # -- what the backend tells ------------------------------------------------------------
 
@@ -302,7 +332,8 @@ class Agent:
             return
         if session.heard():
             self._changed(session)
-        self._bell.set()
+        if self._bell is not None:
+            self._bell.set()
         if self._merged is not None:
             self._merged(self)
 
@@ -317,14 +348,30 @@ class Agent:
                 self._handlers.hear(ask)
         for request_id, frame in session.take_answers():
             if request_id == NOTICE:
-                if self._on_service is not None:
-                    self._on_service(self, json.loads(frame))
+                self._noticed(json.loads(frame))
                 continue
             answer = self._answers.get(request_id)
             if answer is not None and not answer.done():
                 answer.set_result(json.loads(frame).get("response") or {})
         if state.is_over and not self._ended.done():
             self._end(session)
+
+    def _noticed(self, frame: Mapping[str, Any]) -> None:
+        if frame.get("type") != "assistant":
+            if self._on_service is not None:
+                self._on_service(self, frame)
+        elif self._meter is not None and (words := self._meter.message(frame)) is not None:
+            self._spent(words)
+
+    def _spent(self, words: str) -> None:
+        """Its budget, or its fleet's, is spent: the work ends where it is."""
+        if self._overspent is not None or self._session is None or self._ended.done():
+            return
+        self._overspent = words
+        self._log.warning("%s: nothing more is spent", words)
+        self._session.interrupt()
+        if self.is_run:
+            self._session.begin_shutdown(_STOP_GRACE)
 
     def _take_turn(self, session: LiveSession) -> None:
         """The turn's end; a run may have several, of which the last one counts."""
@@ -349,6 +396,9 @@ class Agent:
             return False
         self._last_turn = result
         PROCESS.count_spent(result)
+        if self._meter is not None and (words := self._meter.turn(result)) is not None:
+            # What is there is paid for; a session says so when it is asked for more.
+            self._overspent = self._overspent or (None if self.is_run else words)
         if result["outcome"] == Outcome.AUTH_FAILED and self._on_refused is not None:
             self._on_refused(self, result.get("error"))
         if self._turn is not None:
@@ -371,13 +421,17 @@ class Agent:
         PROCESS.count_run(described.outcome, took)
 
     def _settle_start(self, session: LiveSession) -> None:
+        failure: AgentError | None = None
         try:
             session.check_start()
         except AgentError as error:
+            failure = error
             self._ready.set_exception(error)
             self._ready.exception()
         else:
             self._ready.set_result(None)
+        if self._on_start is not None:
+            self._on_start(self, failure)
 
     def _end(self, session: LiveSession) -> None:
         self._duration = time.monotonic() - self._started
@@ -399,8 +453,11 @@ class Agent:
                 self._on_refused(self, final.error)
         if self._handlers is not None:
             self._handlers.close()
+        if self._hold is not None:
+            self._hold.release()
         self._ended.set_result(status)
-        self._log.info("ended: %s", status.reason)
+        if _LOGGER.isEnabledFor(logging.INFO):
+            self._log.info("ended: %s", status.reason)
         self._on_end(self)
 
     def _end_transcript(self, session: LiveSession, path: str) -> None:
@@ -435,6 +492,7 @@ class _Events(AsyncIterator[Event]):
     def __init__(self, agent: Agent) -> None:
         self._agent = agent
         self._batch: list[Event] = []
+        self._bell = agent._bell = asyncio.Event()
 
     def __aiter__(self) -> _Events:
         return self
@@ -444,7 +502,7 @@ class _Events(AsyncIterator[Event]):
             return self._batch.pop()
         agent = self._agent
         while not self._batch:
-            agent._bell.clear()
+            self._bell.clear()
             over = agent._ended.done()
             batch = agent._live.take_events(_BATCH)
             batch.reverse()
@@ -452,5 +510,5 @@ class _Events(AsyncIterator[Event]):
             if not batch:
                 if over:
                     raise StopAsyncIteration
-                await agent._bell.wait()
+                await self._bell.wait()
         return self._batch.pop()

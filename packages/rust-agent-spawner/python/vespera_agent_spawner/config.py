@@ -9,17 +9,19 @@ crate ``vespera-config``; ``config_schema.json`` beside this file is made from i
 
 from __future__ import annotations
 
+import functools
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Generic, Self, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeAlias, TypeVar
 
 from . import _validation as rules
 from ._validation import Rule, optional
 
 __all__ = ["AgentConfig", "Budget", "Limits", "RetryPolicy", "SupervisorConfig", "Timeouts"]
 
+C = TypeVar("C")
 R = TypeVar("R")
 W = TypeVar("W", contravariant=True)
 
@@ -59,19 +61,24 @@ class Setting(Generic[W, R]):
     def __set_name__(self, owner: type, name: str) -> None:
         self.name = name
 
-    def __get__(self, instance: object | None, owner: type) -> R:
-        if instance is None:  # dataclass asks the class for the default
-            return self.default
-        value: R = vars(instance)[self.name]
-        return value
+    if TYPE_CHECKING:
+        # A descriptor that only sets is not asked on reading: the instance's own value is found,
+        # at a fifth of the cost.
+        def __get__(self, instance: object | None, owner: type) -> R: ...
+
+    def __repr__(self) -> str:
+        return repr(self.default)  # in a signature
 
     def __set__(self, instance: object, value: W) -> None:
+        # The dataclass knows no other default than this.
+        ours: object = self
+        given: Any = self.default if value is ours else value
         # Most fields of most configurations have their default, which needs no check; a mapping
         # is copied by its rule.
-        if value is self.default and not isinstance(value, dict):
-            vars(instance)[self.name] = value
+        if given is self.default and not isinstance(given, dict):
+            vars(instance)[self.name] = given
         else:
-            vars(instance)[self.name] = self.rule(self.name, value)
+            vars(instance)[self.name] = self.rule(self.name, given)
 
 
 class _Settings:
@@ -111,21 +118,28 @@ class _Settings:
             for name, value in self._changed()
         }
 
-    def _changed(self) -> Iterator[tuple[str, Any]]:
+    def _changed(self) -> list[tuple[str, Any]]:
         """The fields that have not their default."""
         values = vars(self)
-        for name, default in _defaults_of(type(self)):
-            value = values[name]
-            if value is not default and value != default:
-                yield name, value
+        return [
+            (name, value)
+            for name, default in _defaults_of(type(self))
+            if (value := values[name]) is not default and value != default
+        ]
 
     def _with(self, **changes: Any) -> Self:
         """A copy with other values: they are checked, the rest was."""
-        changed = object.__new__(type(self))
-        vars(changed).update(vars(self))
         settings = _settings_of(type(self))
-        for name, value in changes.items():
-            vars(changed)[name] = settings[name].rule(name, value)
+        return self._having(
+            {name: settings[name].rule(name, value) for name, value in changes.items()}
+        )
+
+    def _having(self, changes: Mapping[str, Any]) -> Self:
+        """A copy with other values that a configuration has checked already."""
+        changed = object.__new__(type(self))
+        values = vars(changed)
+        values.update(vars(self))
+        values.update(changes)
         return changed
 
     def to_json(self) -> str:
@@ -149,6 +163,29 @@ class _Settings:
             )
             parts.append(f"{name}={shown}")
         return f"{type(self).__name__}({', '.join(parts)})"
+
+
+def _sparing(cls: type[C]) -> type[C]:
+    """Let instances begin with the defaults. A dataclass's own ``__init__`` sets field after
+    field, and most fields of most configurations have their default: that took a tenth of a
+    start."""
+    strict, after = cls.__init__, getattr(cls, "__post_init__", None)
+
+    @functools.wraps(strict)
+    def __init__(self: C, **given: Any) -> None:
+        settings = _settings_of(cls)
+        if not given.keys() <= settings.keys():
+            strict(self, **given)  # which says what is wrong with the names
+        values = vars(self)
+        for name, default in _defaults_of(cls):
+            values[name] = {} if isinstance(default, dict) else default
+        for name, value in given.items():
+            settings[name].__set__(self, value)
+        if after is not None:
+            after(self)
+
+    setattr(cls, "__init__", __init__)  # noqa: B010 - as mypy refuses the plain assignment
+    return cls
 
 
 _KNOWN: dict[type[Any], dict[str, Setting[Any, Any]]] = {}
@@ -197,6 +234,7 @@ def _idle(path: str, value: object) -> float | dict[str, float]:
     }
 
 
+@_sparing
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Timeouts(_Settings):
     """How long each phase may last, in seconds; None is no limit.
@@ -222,6 +260,7 @@ class Timeouts(_Settings):
     write: Setting[Duration, float] = Setting(rules.positive_duration, 30.0)
 
 
+@_sparing
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Limits(_Settings):
     """What one agent's process tree may use; None is no limit.
@@ -242,6 +281,7 @@ class Limits(_Settings):
     nice: Setting[int | None, int | None] = Setting(optional(rules.integer(-20, 19)), None)
 
 
+@_sparing
 @dataclass(frozen=True, kw_only=True, repr=False)
 class RetryPolicy(_Settings):
     """Whether and when a run is tried again; one attempt means never.
@@ -259,12 +299,20 @@ class RetryPolicy(_Settings):
     )
 
 
+@_sparing
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Budget(_Settings):
-    """What may be spent: US dollars, and tokens in and out together. None is no limit."""
+    """What may be spent: US dollars, and tokens in and out together. None is no limit.
+
+    Cached input that is only read counts as no token. ``usd_per_hour`` stops nothing: the log
+    warns when the last ten minutes' spending runs at more.
+    """
 
     usd: Setting[float | None, float | None] = Setting(optional(rules.number(1_000_000_000)), None)
     tokens: Setting[int | None, int | None] = Setting(optional(rules.integer(0, 2**63 - 1)), None)
+    usd_per_hour: Setting[float | None, float | None] = Setting(
+        optional(rules.number(1_000_000_000)), None
+    )
 
 
 _TEXT = optional(rules.text)
@@ -281,6 +329,7 @@ _PathOrObject: TypeAlias = Setting[
 _Object: TypeAlias = Setting[Mapping[str, object] | None, dict[str, Any] | None]
 
 
+@_sparing
 @dataclass(frozen=True, kw_only=True, repr=False)
 class AgentConfig(_Settings):
     """One agent: without a prompt a session, with one a run.
@@ -373,6 +422,7 @@ class AgentConfig(_Settings):
             raise rules.refuse("session_id", self.session_id, remedy)
 
 
+@_sparing
 @dataclass(frozen=True, kw_only=True, repr=False)
 class SupervisorConfig(_Settings):
     """A fleet of agents.

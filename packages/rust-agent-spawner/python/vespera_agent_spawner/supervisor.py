@@ -19,21 +19,28 @@ from vespera_agent_spawner._logging import logger_for
 from vespera_agent_spawner.adapters import adapter_named
 from vespera_agent_spawner.adapters.claude import CLAUDE
 from vespera_agent_spawner.adapters.claude_frames import limit_ends
+from vespera_agent_spawner.adapters.lookups import Lookups
 from vespera_agent_spawner.admission import Admission, default_max_agents
 from vespera_agent_spawner.agent import Agent
 from vespera_agent_spawner.backends import Backend, Ownership
 from vespera_agent_spawner.backends._cgroup import delegated
-from vespera_agent_spawner.config import AgentConfig, SupervisorConfig
+from vespera_agent_spawner.batch import Batch, Seat
+from vespera_agent_spawner.config import AgentConfig, Budget, SupervisorConfig
 from vespera_agent_spawner.errors import (
     AgentError,
     AgentExists,
     AgentNotFound,
+    AgentTimeout,
+    BudgetExceeded,
     ConfigError,
     SupervisorClosed,
 )
 from vespera_agent_spawner.events import Event
 from vespera_agent_spawner.handlers import check_handlers
 from vespera_agent_spawner.results import AgentInfo, RunResult, State, Usage
+from vespera_agent_spawner.retries import Effort
+from vespera_agent_spawner.session_hold import Hold, take_hold
+from vespera_agent_spawner.spending import Meter, Purse
 from vespera_agent_spawner.transcripts import path_in
 
 __all__ = ["Supervisor", "supervised_states"]
@@ -41,8 +48,7 @@ __all__ = ["Supervisor", "supervised_states"]
 _CLOSE_GRACE = 5.0
 
 # Settings of later versions: refused, so that nobody relies on what does nothing.
-_LATER_FLEET = ("warm", "budget", "register")
-_LATER_AGENT = ("budget",)
+_LATER_FLEET = ("warm", "register")
 
 
 class Supervisor:
@@ -61,7 +67,7 @@ class Supervisor:
         self._ownership = _ownership(config, self._backend)
         # Weak: an agent that its owner dropped is ended, not kept. Ids and places are strong.
         self._agents: weakref.WeakValueDictionary[str, Agent] = weakref.WeakValueDictionary()
-        self._ids: dict[str, _Place] = {}
+        self._ids: dict[str, Seat] = {}
         self._numbers = itertools.count(1)
         self._admission: Admission | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -69,6 +75,9 @@ class Supervisor:
         self._merged: _Merged | None = None
         self._idle = asyncio.Event()
         self._log = logger_for("agent_spawner.supervisor")
+        self._purse: Purse | None = None
+        if config.budget is not None:
+            self._purse = Purse(config.budget, "budget", self._log.warning, self._broke)
         _supervisors.add(self)
 
     # -- life ------------------------------------------------------------------------------
@@ -141,6 +150,11 @@ class Supervisor:
         return [agent.info() for agent in self.agents() if agent._session is not None]
 
     @property
+    def waiting(self) -> int:
+        """How many wait for a place."""
+        return 0 if self._admission is None else self._admission.waiting
+
+    @property
     def obstacle(self) -> str | None:
         """Why no agent may start now, in words (a full house, a pause until a rate limit ends,
         too little memory, …); None when one may."""
@@ -167,36 +181,53 @@ class Supervisor:
     async def spawn(self, config: AgentConfig | Mapping[str, Any]) -> Agent:
         """Start an agent; returns when the CLI has answered ``initialize``.
 
-        Waits for a place at most ``timeouts.queue`` seconds. Raises ``ConfigError``,
+        Waits for a place at most ``timeouts.queue`` seconds. A start that fails is tried again as
+        ``retry`` says; what happens later is its owner's to judge. Raises ``ConfigError``,
         ``AgentExists``, ``SpawnError``, ``AgentTimeout`` (queue, startup) or ``SupervisorClosed``.
         """
-        settled = self._settle(config)
-        timeouts = settled.timeouts
-        return await self._start(settled, timeouts.queue if timeouts else None, listening=True)
+        checked = self._checked(config)
+        timeouts = checked.timeouts or self.config.timeouts
+        effort = Effort(checked, checked.retry or self.config.retry)
+        while True:
+            try:
+                return await self._start(checked, timeouts.queue)
+            except (AgentError, OSError) as error:
+                if isinstance(error, AgentTimeout) and error.which == "queue":
+                    raise
+                wait = effort.again(self._never_started(error))
+                if wait is None:
+                    raise
+                PROCESS.add("vespera_retries_total")
+                await asyncio.sleep(wait)
 
     async def run(self, configs: Iterable[AgentConfig | Mapping[str, Any]]) -> list[RunResult]:
         """Run all, as many at once as there are places; results in the order of ``configs``.
 
         One agent's failure is its result, never an exception. Cancelling ends the work.
         """
-        settled = [self._settle_run(config) for config in configs]
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(self._run_one(config)) for config in settled]
-        return [task.result() for task in tasks]
+        batch = Batch(self, [self._checked_run(config) for config in configs])
+        try:
+            batch.begin()
+            return await batch.all()
+        except GeneratorExit:
+            # Nothing can be awaited in a coroutine that is thrown away.
+            batch.stop()
+            raise
+        except BaseException:
+            await batch.end()
+            raise
 
     async def as_completed(
         self, configs: Iterable[AgentConfig | Mapping[str, Any]]
     ) -> AsyncIterator[RunResult]:
         """As ``run``, each result as soon as it is there. Closing it ends the rest."""
-        settled = [self._settle_run(config) for config in configs]
-        tasks = [asyncio.ensure_future(self._run_one(config)) for config in settled]
+        batch = Batch(self, [self._checked_run(config) for config in configs])
         try:
-            for task in asyncio.as_completed(tasks):
-                yield await task
+            batch.begin()
+            while (result := await batch.next()) is not None:
+                yield result
         finally:
-            for left in tasks:
-                left.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await batch.end()
 
     def events(self) -> AsyncIterator[tuple[Agent, Event]]:
         """The events of all agents, merged; each agent's own are in order.
@@ -215,69 +246,113 @@ class Supervisor:
             self._merged.watch(agent)
         return self._merged
 
-    async def _run_one(self, config: AgentConfig) -> RunResult:
-        agent: Agent | None = None
-        try:
-            agent = await self._start(config, None, listening=False)
-            result = await agent.result()
-        except asyncio.CancelledError:
-            if agent is not None:
-                await agent.cancel()
-            raise
-        except (AgentError, OSError) as error:
-            failed = never_started(error, self._backend.name, self._backend.containment())
-            PROCESS.count_run(failed.outcome, failed.duration)
-            return failed
-        return result
-
-    async def _start(self, config: AgentConfig, queue: float | None, *, listening: bool) -> Agent:
-        places = self._places
-        agent_id = config.agent_id or ""
-        reserve = self.config.memory_reserve
-        if reserve is None:
-            reserve = adapter_named(config.adapter).memory_reserve
+    def _enter(self, config: AgentConfig) -> Seat:
+        """Take an id, before there is a place; raises ``AgentExists``."""
+        agent_id = config.agent_id or f"agent-{next(self._numbers)}"
         if agent_id in self._ids:
             raise AgentExists(
                 f"agent '{agent_id}' exists already in this supervisor",
                 context={"agent_id": agent_id},
             )
-        agent = Agent(config, self._forget)
-        agent._on_service, agent._on_refused = self._noted_service, self._noted_refusal
-        place = self._ids[agent_id] = _Place(agent_id)
-        self._agents[agent_id] = agent
+        reserve = self.config.memory_reserve
+        if reserve is None:
+            reserve = adapter_named(config.adapter).memory_reserve
+        seat = self._ids[agent_id] = Seat(agent_id, reserve)
+        return seat
+
+    async def _start(self, config: AgentConfig, queue: float | None) -> Agent:
+        places = self._places
+        seat = self._enter(config)
         try:
-            await places.enter(config.priority, queue, agent_id, reserve)
+            agent = self._agent(config, seat, self._forget, self._purse_of(config))
+            await places.enter(config.priority, queue, seat.agent_id, seat.reserve)
         except BaseException:
-            self._release(place)
+            self._release(seat)
             raise
-        place.entered = True
-        weakref.finalize(agent, self._release, place).atexit = False
         try:
-            await self._launch(agent, place, listening or self._merged is not None)
+            self._launch(agent, seat, listening=True)
+            weakref.finalize(agent, self._release, seat).atexit = False
+            await self._ready(agent)
         except BaseException as error:
             places.note_start(error)
             raise
         else:
             places.note_start(None)
         finally:
-            places.left_start(reserve)
+            places.left_start(seat.reserve)
         return agent
 
-    async def _launch(self, agent: Agent, place: _Place, listening: bool) -> None:
+    def _purse_of(self, config: AgentConfig) -> Purse | None:
+        if config.budget is None:
+            return None
+        return Purse(config.budget, "the agent's budget", self._log.warning)
+
+    def _broke(self, words: str) -> None:
+        """The fleet's budget is spent: nothing starts any more, and what runs is stopped."""
+        text = f"nothing more is started: {words}; raise it in another supervisor"
+        self._log.error("%s", text)
+        for agent in self.agents():
+            agent._spent(words)
+        if self._admission is not None and not self._closed:
+            self._admission.close(BudgetExceeded(text))
+
+    def _agent(
+        self,
+        config: AgentConfig,
+        seat: Seat,
+        on_end: Callable[[Agent], None],
+        purse: Purse | None,
+    ) -> Agent:
+        agent = Agent(self._settled(config, seat.agent_id), on_end)
+        agent._on_service, agent._on_refused = self._noted_service, self._noted_refusal
+        purses = [one for one in (purse, self._purse) if one is not None]
+        if purses and not agent._adapter.runs_to_exit:
+            agent._meter = Meter(purses)
+        self._agents[seat.agent_id] = agent
+        return agent
+
+    def _launch(
+        self, agent: Agent, seat: Seat, *, listening: bool, lookups: Lookups | None = None
+    ) -> None:
+        """Start the agent, which has a place, without waiting for what comes of it."""
+        seat.entered = True
         try:
+            if agent.config.resume is not None and not agent.config.fork_session:
+                agent.config, agent._hold = self._held(agent.config)
             session = self._backend.start(
                 agent.config,
                 _news_of(agent),
-                listening=listening,
+                listening=listening or self._merged is not None,
                 ownership=self._ownership,
+                lookups=lookups,
+                counting=agent._meter is not None,
             )
             agent._attach(session)
         except BaseException:
-            self._release(place)
+            self._release(seat)
             raise
         if self._merged is not None:
             self._merged.watch(agent)
         agent._news()
+
+    def _held(self, config: AgentConfig) -> tuple[AgentConfig, Hold | None]:
+        """A session goes on in one process; a second one forks it, and so keeps both."""
+        session_id = str(config.resume)
+        try:
+            hold = take_hold(session_id)
+        except OSError as error:
+            self._log.warning("whether session %s is in use is not known: %s", session_id, error)
+            return config, None
+        if hold is None:
+            self._log.warning(
+                "agent '%s': session %s is in use by another process, so it is forked",
+                config.agent_id,
+                session_id,
+            )
+            config = config._having({"fork_session": True, "session_id": None})
+        return config, hold
+
+    async def _ready(self, agent: Agent) -> None:
         try:
             # Shielded: the agent's own end asks how its start went.
             await asyncio.shield(agent._ready)
@@ -287,6 +362,9 @@ class Supervisor:
             with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.shield(agent._ended)
             raise
+
+    def _never_started(self, error: BaseException) -> RunResult:
+        return never_started(error, self._backend.name, self._backend.containment())
 
     def _noted_refusal(self, agent: Agent, error: str | None) -> None:
         """Its credentials were refused: the next one in the queue would fail the same way."""
@@ -313,16 +391,17 @@ class Supervisor:
 
     def _forget(self, agent: Agent) -> None:
         """The agent is over."""
-        place = self._ids.get(agent.agent_id)
-        if place is not None:
-            self._release(place)
+        seat = self._ids.get(agent.agent_id)
+        if seat is not None:
+            self._release(seat)
 
-    def _release(self, place: _Place) -> None:
+    def _release(self, seat: Seat) -> None:
         """An agent is over, or was dropped: its place and its id are free."""
-        if self._ids.get(place.agent_id) is not place:
+        if self._ids.get(seat.agent_id) is not seat:
             return
-        del self._ids[place.agent_id]
-        if place.entered:
+        del self._ids[seat.agent_id]
+        self._agents.pop(seat.agent_id, None)
+        if seat.entered:
             self._admission_left()
         if not self._ids:
             self._idle.set()
@@ -355,36 +434,42 @@ class Supervisor:
 
     # -- configuration ---------------------------------------------------------------------
 
-    def _settle(self, config: AgentConfig | Mapping[str, Any]) -> AgentConfig:
+    def _checked(self, config: AgentConfig | Mapping[str, Any]) -> AgentConfig:
         if not isinstance(config, AgentConfig):
             config = AgentConfig.from_mapping(config)
-        _refuse_later(config, _LATER_AGENT)
         check_handlers(config)
+        return config
+
+    def _checked_run(self, config: AgentConfig | Mapping[str, Any]) -> AgentConfig:
+        checked = self._checked(config)
+        if checked.prompt is None and not adapter_named(checked.adapter).runs_to_exit:
+            raise ConfigError(
+                f"agent '{checked.agent_id}': run and as_completed need a prompt",
+                field="prompt",
+                value=None,
+                remedy="give a prompt, or spawn a session",
+            )
+        return checked
+
+    def _settled(self, config: AgentConfig, agent_id: str) -> AgentConfig:
+        """With what the fleet says where the agent says nothing."""
         changes: dict[str, Any] = {}
         if config.agent_id is None:
-            changes["agent_id"] = f"agent-{next(self._numbers)}"
+            changes["agent_id"] = agent_id
         if config.timeouts is None:
             changes["timeouts"] = self.config.timeouts
         if config.limits is None:
             changes["limits"] = self.config.limits
         if config.transcript is None and self.config.transcript_dir is not None:
-            agent_id = config.agent_id or changes["agent_id"]
             changes["transcript"] = path_in(self.config.transcript_dir, agent_id)
-        retry = config.retry or self.config.retry
-        if retry.attempts > 1:
-            raise _later("retry.attempts", retry.attempts)
-        return config._with(**changes)
-
-    def _settle_run(self, config: AgentConfig | Mapping[str, Any]) -> AgentConfig:
-        settled = self._settle(config)
-        if settled.prompt is None and not adapter_named(settled.adapter).runs_to_exit:
-            raise ConfigError(
-                f"agent '{settled.agent_id}': run and as_completed need a prompt",
-                field="prompt",
-                value=None,
-                remedy="give a prompt, or spawn a session",
-            )
-        return settled
+        left = None if self._purse is None else self._purse.left_usd
+        adapter = adapter_named(config.adapter)
+        if left is not None and not (adapter.runs_to_exit or adapter.relayed):
+            # What one agent may spend at most, as its CLI counts within a turn.
+            own = config.budget.usd if config.budget is not None else None
+            ceiling = max(0.01, left) if own is None else min(own, max(0.01, left))
+            changes["budget"] = Budget(usd=ceiling)
+        return config._having(changes)
 
 
 def _ownership(config: SupervisorConfig, backend: Backend) -> Ownership:
@@ -399,14 +484,6 @@ def _ownership(config: SupervisorConfig, backend: Backend) -> Ownership:
             remedy="leave it out, or use backend='rust'",
         )
     return dataclasses.replace(chosen, cgroup=delegated(config.cgroup))
-
-
-@dataclasses.dataclass(slots=True, eq=False)
-class _Place:
-    """An agent's hold on its id and, once it has entered, on a place."""
-
-    agent_id: str
-    entered: bool = False
 
 
 def _news_of(agent: Agent) -> Callable[[], bool]:
@@ -481,7 +558,12 @@ _supervisors: weakref.WeakSet[Supervisor] = weakref.WeakSet()
 
 def supervised_states() -> list[State]:
     """The states of all agents of all supervisors of this process."""
-    return [agent.state for supervisor in list(_supervisors) for agent in supervisor.agents()]
+    states: list[State] = []
+    for supervisor in list(_supervisors):
+        begun = (agent.state for agent in supervisor.agents())
+        states += [state for state in begun if state is not State.QUEUED]
+        states += [State.QUEUED] * supervisor.waiting
+    return states
 
 
 def _refuse_later(config: AgentConfig | SupervisorConfig, names: tuple[str, ...]) -> None:

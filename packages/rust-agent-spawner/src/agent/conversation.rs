@@ -36,6 +36,9 @@ impl Session {
             self.note_speech(now);
         }
         let relayed = self.plan.adapter.is_relayed();
+        if kind == Kind::Assistant && self.plan.counts_usage {
+            self.notice(line);
+        }
         match kind {
             // Between the CLI and whoever speaks with it.
             Kind::ControlResponse | Kind::ControlRequest | Kind::ControlCancel if relayed => {}
@@ -294,7 +297,7 @@ impl Session {
         }
     }
 
-    /// The service takes no more work: the owner of the fleet is to know.
+    /// Something that the owner of the fleet is to know, and did not ask for.
     fn notice(&self, line: &[u8]) {
         if self.shared.is_bridged() {
             self.shared

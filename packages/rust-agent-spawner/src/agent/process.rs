@@ -17,8 +17,9 @@ use std::ffi::CString;
 use std::io::{self, IoSlice, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 use vespera_guardian::{Environment, HOST_FD, Limits, MAX_INLINE, Spawn, VERSION, read_hello};
 
 /// The guardian program, built by `build.rs`.
@@ -47,7 +48,12 @@ pub struct Request<'a> {
     pub cgroup: &'a [u8],
     /// How long an agent may go on after its host's death, in milliseconds.
     pub host_death_grace_ms: u32,
+    pub moment: Moment,
 }
+
+/// Requests of one moment of the host: between them no code runs but the engine's own, so its
+/// rights are looked at once. Zero is a moment of its own for each request.
+pub type Moment = u64;
 
 /// The host's ends of one agent.
 #[derive(Debug)]
@@ -70,6 +76,9 @@ pub struct Guardian {
     rights: Rights,
     /// Its socket said so before the kernel had reaped it for us.
     gone: AtomicBool,
+    /// The moment in which the host's rights were last found to be its own, and the umask then.
+    checked: AtomicU64,
+    umask: AtomicU32,
 }
 
 static CURRENT: Mutex<Option<Arc<Guardian>>> = Mutex::new(None);
@@ -78,19 +87,39 @@ static IMAGE: Mutex<Option<Descriptor>> = Mutex::new(None);
 /// Guardians that were let go and have not been reaped; theirs is the host's pid beside it.
 static FORMER: Mutex<Vec<(u32, libc::pid_t)>> = Mutex::new(Vec::new());
 
+/// When to look for what a dead guardian had not reaped: its leashes end their agents first.
+const LOOKS: [Duration; 6] = [
+    Duration::ZERO,
+    Duration::from_millis(20),
+    Duration::from_millis(100),
+    Duration::from_millis(500),
+    Duration::from_secs(2),
+    Duration::from_secs(10),
+];
+
 /// The guardian of this process, started at first use and again when it has died or when the
 /// host's rights have changed, and the host's umask.
 ///
 /// # Errors
 /// What the system said when it could not be started.
-pub fn guardian() -> io::Result<(Arc<Guardian>, u32)> {
+pub fn guardian(moment: Moment) -> io::Result<(Arc<Guardian>, u32)> {
     let mut current = CURRENT.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(running) = current.as_ref()
+        && moment != 0
+        && running.checked.load(Ordering::Relaxed) == moment
+        && running.rights.pid == std::process::id()
+        && running.is_alive()
+    {
+        return Ok((Arc::clone(running), running.umask.load(Ordering::Relaxed)));
+    }
     reap_former();
     let (rights, umask) = rights::now();
     if let Some(running) = current.as_ref()
         && running.rights == rights
         && running.is_alive()
     {
+        running.umask.store(umask, Ordering::Relaxed);
+        running.checked.store(moment, Ordering::Relaxed);
         return Ok((Arc::clone(running), umask));
     }
     let own = rights.pid;
@@ -104,6 +133,7 @@ pub fn guardian() -> io::Result<(Arc<Guardian>, u32)> {
         let why = if last.is_alive() {
             "the host's rights have changed"
         } else {
+            mourn(own, last.pid);
             "the last one died, and its agents with it"
         };
         diagnostics::note(Level::Warning, "guardian", "", || {
@@ -122,7 +152,7 @@ pub fn guardian() -> io::Result<(Arc<Guardian>, u32)> {
 pub fn spawn(request: &Request<'_>) -> io::Result<Ends> {
     let mut attempts = ATTEMPTS;
     loop {
-        let (guardian, umask) = guardian()?;
+        let (guardian, umask) = guardian(request.moment)?;
         match Arc::clone(&guardian).spawn(request, umask) {
             // It died before it took the request: nothing has begun, so another may have it.
             Err(error) if is_hangup(&error) && attempts > 1 => {
@@ -155,6 +185,48 @@ fn reap_former() {
     let mut former = FORMER.lock().unwrap_or_else(PoisonError::into_inner);
     // 0 is a child that lives; a forked child of the host has none of these.
     former.retain(|(owner, pid)| *owner == own && wait_for(*pid) == 0);
+}
+
+/// A host that is process 1 of its container, or a subreaper, inherits the leashes that a dead
+/// guardian had not reaped. They are told by the guardian's session, so that nobody else's child
+/// is taken.
+fn mourn(own: u32, guardian: libc::pid_t) {
+    let work = move || {
+        for wait in LOOKS {
+            std::thread::sleep(wait);
+            // Nobody else is in that session, and a forked copy has no children of ours.
+            for (pid, session) in zombies() {
+                if session == guardian && std::process::id() == own {
+                    wait_for(pid);
+                }
+            }
+        }
+    };
+    // Without a thread they wait for the container's end, as they would without us.
+    let _ = std::thread::Builder::new()
+        .name("vespera-mourner".into())
+        .spawn(work);
+}
+
+/// Our children that wait to be reaped, and their sessions.
+fn zombies() -> Vec<(libc::pid_t, libc::pid_t)> {
+    let tasks = std::fs::read_dir("/proc/self/task");
+    let children = tasks.into_iter().flatten().flatten().filter_map(|task| {
+        let text = std::fs::read_to_string(task.path().join("children")).ok()?;
+        let pids = text.split_ascii_whitespace().map(str::parse);
+        Some(pids.filter_map(Result::ok).collect::<Vec<libc::pid_t>>())
+    });
+    children
+        .flatten()
+        .filter_map(|pid| {
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+            // The name in field 2 may hold spaces and parentheses: count from its last one.
+            let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
+            let state = fields.next()?;
+            let session = fields.nth(2)?.parse().ok()?;
+            (state == "Z").then_some((pid, session))
+        })
+        .collect()
 }
 
 /// As waitpid(2) with WNOHANG: 0 while it lives, its pid once, then -1.
@@ -202,6 +274,8 @@ impl Guardian {
             pid,
             rights,
             gone: AtomicBool::new(false),
+            checked: AtomicU64::new(0),
+            umask: AtomicU32::new(0),
         };
         let mut hello = [0_u8; 16];
         guardian.wait(rustix::event::PollFlags::IN)?;
@@ -287,7 +361,7 @@ impl Guardian {
                 Ok(_) => return Ok(()),
                 // Full socket, or too many descriptors in flight: both mean "later".
                 Err(Errno::AGAIN) => self.wait(rustix::event::PollFlags::OUT)?,
-                Err(Errno::TOOMANYREFS) => std::thread::sleep(std::time::Duration::from_millis(1)),
+                Err(Errno::TOOMANYREFS) => std::thread::sleep(Duration::from_millis(1)),
                 Err(Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
             }

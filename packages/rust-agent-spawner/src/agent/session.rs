@@ -98,6 +98,8 @@ pub struct Plan {
     pub answers_asks: bool,
     /// Whether the host has functions that the CLI calls.
     pub answers_calls: bool,
+    /// Whether the host is told of each message of the model, to count what it costs.
+    pub counts_usage: bool,
 }
 
 impl Default for Plan {
@@ -108,6 +110,7 @@ impl Default for Plan {
             told: Told::default(),
             answers_asks: false,
             answers_calls: false,
+            counts_usage: false,
         }
     }
 }

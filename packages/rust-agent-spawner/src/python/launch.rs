@@ -3,6 +3,7 @@
 
 use super::seconds;
 use crate::agent::adapter::Told;
+use crate::agent::process::Moment;
 use crate::agent::{Plan, adapter};
 use crate::config::{self, AgentConfig};
 use crate::handle::Launch;
@@ -51,8 +52,9 @@ impl PyEnvironment {
 pub(super) type Identity = (String, String, Vec<Vec<u8>>, Vec<u8>);
 
 /// What the agent's own configuration does not say: seconds that the host's death leaves it, the
-/// delegated cgroup in which it gets one of its own, and the path of its transcript.
-pub(super) type Around = (f64, Option<Vec<u8>>, Option<Vec<u8>>);
+/// delegated cgroup in which it gets one of its own, the path of its transcript, and the host's
+/// moment.
+pub(super) type Around = (f64, Option<Vec<u8>>, Option<Vec<u8>>, Moment);
 
 /// What the host answers: permission asks; calls of its functions; and its hooks as JSON, which
 /// the CLI is told of before its first prompt.
@@ -80,7 +82,7 @@ pub(super) fn launch_of(
 ) -> PyResult<(Launch, Plan)> {
     let config = &settings.config;
     let (agent_id, session_id, argv, directory) = identity;
-    let (grace, cgroup, transcript) = around;
+    let (grace, cgroup, transcript, moment) = around;
     let grace = seconds(grace, "host_death_grace")?.as_millis();
     let launch = Launch {
         agent_id,
@@ -91,6 +93,7 @@ pub(super) fn launch_of(
         timeouts: config::timeouts(config),
         limits: config::kernel_limits(config),
         host_death_grace_ms: u32::try_from(grace).unwrap_or(u32::MAX),
+        moment,
         cgroup,
         ceilings: config::ceilings(config),
         overflow: config::overflow(config),

@@ -123,6 +123,7 @@ impl World {
             told: Told::default(),
             answers_asks: kind.answers_asks,
             answers_calls: kind.answers_calls,
+            ..Plan::default()
         };
         let shared = Arc::new(Shared::new("a-session".into()));
         shared.listen(true);

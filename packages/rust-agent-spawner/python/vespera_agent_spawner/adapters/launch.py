@@ -10,17 +10,18 @@ import errno
 import os
 import shutil
 import tempfile
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vespera_agent_spawner._ids import random_uuid
 from vespera_agent_spawner._tracing import trace_context
 from vespera_agent_spawner.adapters import Adapter, adapter_named
 from vespera_agent_spawner.adapters.claude import json_text
 from vespera_agent_spawner.adapters.environment import Environment, environment_for
 from vespera_agent_spawner.adapters.locate import find_program
+from vespera_agent_spawner.adapters.lookups import Lookups
 from vespera_agent_spawner.errors import ConfigError, SpawnError
 from vespera_agent_spawner.handlers import offering
 from vespera_agent_spawner.transcripts import begin_transcript
@@ -63,15 +64,23 @@ class Launch:
 
 
 def prepare(
-    config: AgentConfig, unenforced: Sequence[str] = (), ownership: Ownership | None = None
+    config: AgentConfig,
+    unenforced: Sequence[str] = (),
+    ownership: Ownership | None = None,
+    lookups: Lookups | None = None,
 ) -> Launch:
     """Settle a configuration; raises ``ConfigError``, ``SpawnError`` or ``ProgramNotFound``.
 
     A limit that the backend cannot keep (``unenforced``) is refused: silence would be a promise.
     """
+    lookups = lookups or Lookups()
     adapter = adapter_named(config.adapter)
     grace = ownership.host_death_grace if ownership else None
-    _refuse_unknown(config, adapter)
+    # Not its JSON text: paths that are not UTF-8 keep their bytes only here.
+    mapping: dict[str, Any] = dict(config._changed())
+    if config.budget is not None:
+        mapping["budget"] = config.budget._given()
+    _refuse_unknown(config, adapter, mapping)
     for name in unenforced:
         value = getattr(config.limits, name) if config.limits is not None else None
         if value is not None:
@@ -85,15 +94,13 @@ def prepare(
         raise ConfigError(
             "agent_id: an agent needs an id", field="agent_id", value=None, remedy="give one"
         )
-    directory = _working_directory(config)
+    directory = _working_directory(config, lookups)
     own = config.environment
     trace = trace_context(own)
     environment = environment_for(
         config.inherit_environment, {**trace, **own} if trace else own, directory
     )
-    program = find_program(config.program or adapter.program, environment, directory)
-    # Not its JSON text: paths that are not UTF-8 keep their bytes only here.
-    mapping: Mapping[str, Any] = config._given()
+    program = _program(config.program or adapter.program, environment, directory, lookups)
     if config.hooks is not None or config.tools is not None:
         mapping = offering(config, mapping)
     session_id = _session_id(config)
@@ -121,19 +128,33 @@ def prepare(
     )
 
 
+def _program(name: str | None, environment: Environment, directory: str, lookups: Lookups) -> str:
+    # Only a relative path means something else in another directory.
+    relative = name is not None and os.sep in name and not name.startswith(os.sep)
+    where = directory if relative else None
+    key = ("program", name, environment.get("PATH"), environment.get("HOME"), where)
+    return lookups.found(key, lambda: find_program(name, environment, directory))
+
+
 def _session_id(config: AgentConfig) -> str:
     if config.session_id is not None:
         return str(config.session_id)
     if config.resume is not None and not config.fork_session:
         return str(config.resume)
-    return str(uuid.uuid4())
+    return random_uuid()
 
 
-def _working_directory(config: AgentConfig) -> str:
+def _working_directory(config: AgentConfig, lookups: Lookups) -> str:
     chosen = config.working_directory
     if not chosen:
-        return os.getcwd()  # noqa: PTH109 - a fraction of the time, and the same text
-    directory = Path(chosen).expanduser().absolute()
+        return lookups.here
+    return lookups.found(chosen, lambda: _existing_directory(config, chosen, lookups))
+
+
+def _existing_directory(config: AgentConfig, chosen: str, lookups: Lookups) -> str:
+    directory = Path(chosen).expanduser()
+    if not directory.is_absolute():
+        directory = Path(lookups.here, directory)
     if not directory.is_dir():
         exists = directory.exists()
         raise SpawnError(
@@ -147,7 +168,7 @@ def _working_directory(config: AgentConfig) -> str:
     return str(directory)
 
 
-def _refuse_unknown(config: AgentConfig, adapter: Adapter) -> None:
+def _refuse_unknown(config: AgentConfig, adapter: Adapter, given: Mapping[str, Any]) -> None:
     if config.program is None and adapter.program is None:
         raise ConfigError(
             f"program: adapter '{adapter.name}' has none of its own; give its name or path",
@@ -157,8 +178,9 @@ def _refuse_unknown(config: AgentConfig, adapter: Adapter) -> None:
         )
     if not adapter.unknown:
         return
-    for name, value in config._changed():
-        if name in adapter.unknown:
+    for name in adapter.unknown:
+        if name in given:
+            value = getattr(config, name)
             raise ConfigError(
                 f"{name}: adapter '{adapter.name}' has no such setting; leave it out, or put it "
                 "into args",

@@ -36,6 +36,7 @@ OF_A_CLI = (
     "fork_session",
     "max_turns",
     "extra_args",
+    "budget",
 )
 
 

@@ -21,7 +21,7 @@ RELAY = Adapter(
     program=None,
     memory_reserve=CLAUDE.memory_reserve,
     host_death_grace=CLAUDE.host_death_grace,
-    # A prompt is the other library's to send.
-    unknown=("prompt", *OF_A_CLI),
+    # A prompt is the other library's to send, and its turns are nobody's to count.
+    unknown=("prompt", "budget", *OF_A_CLI),
     relayed=True,
 )

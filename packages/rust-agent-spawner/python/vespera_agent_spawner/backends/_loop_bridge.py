@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -15,12 +16,18 @@ if TYPE_CHECKING:
 __all__ = ["LoopBridge"]
 
 
+# Of the whole process: several loops may have moments at the same time.
+_moments = itertools.count(1)
+
+
 class LoopBridge:
     """One per loop, while any of its agents lives."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.native = _native.Bridge()
         self.closed = False
+        #: While the loop is in ``_ring``, which moment of the host that is; else 0.
+        self.moment = 0
         self._loop = loop
         self._watched: dict[int, tuple[RustSession, Callable[[], bool]]] = {}
         loop.add_reader(self.native.fileno(), self._ring)
@@ -39,6 +46,14 @@ class LoopBridge:
             self._loop.remove_reader(self.native.fileno())
 
     def _ring(self) -> None:
+        self.moment = next(_moments)
+        try:
+            self._tell()
+        finally:
+            self.moment = 0
+        self.close_if_idle()
+
+    def _tell(self) -> None:
         for number in self.native.take():
             watched = self._watched.get(number)
             if watched is None:
@@ -52,4 +67,3 @@ class LoopBridge:
                 # An end that comes while its owner reads is told by the next ring.
                 if session.was_over:
                     self._watched.pop(number, None)
-        self.close_if_idle()

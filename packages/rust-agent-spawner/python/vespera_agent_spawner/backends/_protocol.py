@@ -10,6 +10,7 @@ from vespera_agent_spawner.events import Event
 from vespera_agent_spawner.results import AgentInfo, ExitStatus, State, TurnResult, Usage
 
 if TYPE_CHECKING:
+    from vespera_agent_spawner.adapters.lookups import Lookups
     from vespera_agent_spawner.config import AgentConfig
 
 __all__ = ["NOTICE", "Backend", "LiveSession", "Ownership", "Session"]
@@ -175,8 +176,12 @@ class Backend(Protocol):
         *,
         listening: bool,
         ownership: Ownership,
+        lookups: Lookups | None = None,
+        counting: bool = False,
     ) -> LiveSession:
         """Start an agent on the running loop without waiting; with a prompt it is a run.
+
+        ``counting``: its answers tell of each message of the model, under ``NOTICE``.
 
         ``host_death_grace`` in seconds is what the host's death leaves it, where the backend can
         keep that; None is the adapter's.

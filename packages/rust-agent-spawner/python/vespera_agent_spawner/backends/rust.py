@@ -11,7 +11,6 @@ import json
 import os
 import threading
 import time
-import uuid
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from vespera_agent_spawner import _native
 from vespera_agent_spawner._counters import Counters, merge
+from vespera_agent_spawner._ids import random_uuid
 from vespera_agent_spawner.adapters.claude_frames import (
     Refused,
     control_request,
@@ -41,6 +41,7 @@ from vespera_agent_spawner.results import (
 )
 
 if TYPE_CHECKING:
+    from vespera_agent_spawner.adapters.lookups import Lookups
     from vespera_agent_spawner.config import AgentConfig, Limits, Timeouts
 
 __all__ = ["RustBackend", "RustSession"]
@@ -92,7 +93,7 @@ class RustBackend:
         self._diagnostics.look()
         try:
             native = _native.Session.spawn(
-                _settings_of(config), _encoded(launch), _identity(launch), _around(launch)
+                _settings_of(config), _encoded(launch), _identity(launch), _around(launch, 0)
             )
         except BaseException:
             self._counters.add("vespera_spawns_total", outcome="spawn_failed")
@@ -110,20 +111,23 @@ class RustBackend:
         *,
         listening: bool,
         ownership: Ownership,
+        lookups: Lookups | None = None,
+        counting: bool = False,
     ) -> RustSession:
-        launch = prepare(config, (), ownership)
+        launch = prepare(config, (), ownership, lookups)
         self._diagnostics.look()
         bridge = self._bridge()
-        prompt = None if config.prompt is None else (config.prompt, str(uuid.uuid4()))
+        prompt = None if config.prompt is None else (config.prompt, random_uuid())
         try:
             native = _native.Session.start(
                 _settings_of(config),
                 _encoded(launch),
                 _identity(launch),
-                _around(launch),
+                _around(launch, bridge.moment),
                 bridge.native,
                 prompt,
                 _answers(config, launch),
+                counting,
                 listening,
             )
         except BaseException:
@@ -227,11 +231,11 @@ def _tier() -> str:
     return _native.containment()[0]
 
 
-def _around(launch: Launch) -> tuple[float, bytes | None, bytes | None]:
+def _around(launch: Launch, moment: int) -> tuple[float, bytes | None, bytes | None, int]:
     cgroup, transcript = (
         None if path is None else os.fsencode(path) for path in (launch.cgroup, launch.transcript)
     )
-    return launch.host_death_grace, cgroup, transcript
+    return launch.host_death_grace, cgroup, transcript, moment
 
 
 def _end_quietly(session: RustSession, grace: float) -> None:
@@ -319,7 +323,7 @@ class RustSession:
         return self._native.leash
 
     def execute(self, prompt: str, timeout: float | None) -> TurnResult:
-        return self._result(*self._native.execute(prompt, str(uuid.uuid4()), timeout))
+        return self._result(*self._native.execute(prompt, random_uuid(), timeout))
 
     def _result(
         self, line: bytes, cost_before: float | None, refused: tuple[str, str] | None
@@ -373,7 +377,7 @@ class RustSession:
         self._native.answer(ask, encode(frame))
 
     def request(self, request: Mapping[str, Any]) -> str:
-        request_id = f"vespera-{uuid.uuid4()}"
+        request_id = f"vespera-{random_uuid()}"
         self._native.write(encode(control_request(request_id, request)))
         return request_id
 
@@ -384,7 +388,7 @@ class RustSession:
         self._native.end_input()
 
     def begin_turn(self, prompt: str, timeout: float | None) -> None:
-        self._native.begin_turn(prompt, str(uuid.uuid4()), timeout)
+        self._native.begin_turn(prompt, random_uuid(), timeout)
 
     def take_turn(self) -> TurnResult | None:
         taken = self._native.take_turn()

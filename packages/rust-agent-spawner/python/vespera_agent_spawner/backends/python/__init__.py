@@ -43,6 +43,7 @@ from vespera_agent_spawner.results import (
 )
 
 if TYPE_CHECKING:
+    from vespera_agent_spawner.adapters.lookups import Lookups
     from vespera_agent_spawner.config import AgentConfig
 
 __all__ = ["PythonBackend", "PythonSession"]
@@ -166,11 +167,14 @@ class PythonBackend:
         *,
         listening: bool,
         ownership: Ownership,
+        lookups: Lookups | None = None,
+        counting: bool = False,
     ) -> LivePythonSession:
         _require_posix(config)
         # Nothing here outlives the host to keep a grace: see containment_reason().
-        launch = prepare(config, unenforced(), ownership)
+        launch = prepare(config, unenforced(), ownership, lookups)
         session = LivePythonSession(self, self._home(), config, launch, news, listening=listening)
+        session.counting = counting
         slot = str(next(self._slots))
         self._live[slot] = session
         session.begin((proc.host_tag_name(), slot))

@@ -11,12 +11,12 @@ import contextlib
 import itertools
 import json
 import time
-import uuid
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from vespera_agent_spawner._counters import Counters, kind_label
+from vespera_agent_spawner._ids import random_uuid
 from vespera_agent_spawner.adapters import claude_frames as frames
 from vespera_agent_spawner.adapters.launch import Launch
 from vespera_agent_spawner.backends.python.background import BackgroundTasks, IdleClock
@@ -129,7 +129,7 @@ class Conversation(Life):
         """One prompt to its ``result``."""
         await self._settled()
         self._require_ready()
-        turn = Turn(str(uuid.uuid4()), asyncio.get_running_loop().create_future())
+        turn = Turn(random_uuid(), asyncio.get_running_loop().create_future())
         self._turn = turn
         self.refused = None
         self._move(State.IN_TURN)

@@ -10,12 +10,12 @@ import asyncio
 import contextlib
 import json
 import time
-import uuid
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any
 
 from vespera_agent_spawner._description import OUTPUT_LIMIT
+from vespera_agent_spawner._ids import random_uuid
 from vespera_agent_spawner.adapters import adapter_named
 from vespera_agent_spawner.adapters.claude_frames import is_final
 from vespera_agent_spawner.adapters.launch import Launch
@@ -85,6 +85,8 @@ class LivePythonSession:
         # Ends that nobody has taken; those of background tasks that came before the turn's own.
         self._turn_ends: deque[TurnResult | AgentError] = deque()
         self._early: list[TurnResult] | None = None
+        #: Whether the owner is told of each message of the model.
+        self.counting = False
         self._asks: list[bytes] = []
         self._answers: list[tuple[str, bytes]] = []
         self._paused = False
@@ -253,6 +255,8 @@ class LivePythonSession:
             kind in ("assistant", "stream_event") or not self._talks
         ):
             self._first_output = time.monotonic() - self._began
+        if self.counting and kind == "assistant":
+            self.notice(raw)
         queue = self._queue
         if not queue.listening:
             return
@@ -429,7 +433,7 @@ class LivePythonSession:
         self._begin(self._talk.answer(ask, frame))
 
     def request(self, request: Mapping[str, Any]) -> str:
-        request_id = f"vespera-{uuid.uuid4()}"
+        request_id = f"vespera-{random_uuid()}"
         self._begin(self._request(request_id, request))
         return request_id
 

@@ -1,0 +1,257 @@
+"""Responsible for a list of runs: each starts when there is a place, and ends with a result.
+
+It lives in callbacks, not in a task per run: what one callback of the loop can do (an agent's end,
+its result, the next one's start) does not wait for another turn of the loop. Beside a thread that
+computes each turn costs the 5 ms of a thread switch; without one it is still the largest part of
+what a start costs in Python.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from vespera_agent_spawner._counters import PROCESS
+from vespera_agent_spawner.adapters.lookups import Lookups
+from vespera_agent_spawner.errors import AgentError
+from vespera_agent_spawner.results import RunResult
+from vespera_agent_spawner.retries import Effort
+
+if TYPE_CHECKING:
+    from vespera_agent_spawner.admission import Ticket
+    from vespera_agent_spawner.agent import Agent
+    from vespera_agent_spawner.config import AgentConfig
+    from vespera_agent_spawner.spending import Purse
+    from vespera_agent_spawner.supervisor import Supervisor
+
+__all__ = ["Batch", "Seat"]
+
+# As long as an agent of its own that is cancelled.
+_GRACE = 5.0
+
+
+@dataclass(slots=True, eq=False)
+class Seat:
+    """An agent's hold on its id and, once it has entered, on a place."""
+
+    agent_id: str
+    reserve: int
+    entered: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class _Run:
+    index: int
+    effort: Effort
+    seat: Seat
+    purse: Purse | None
+    ticket: Ticket | None = None
+    agent: Agent | None = None
+    #: Why it never started, until it is over.
+    failed: RunResult | None = None
+    #: The last attempt's end, while the next one has none.
+    last: RunResult | None = None
+    #: Whom the admission calls for the next attempt.
+    again: Callable[[], None] | None = None
+
+
+class Batch:
+    """The runs of one ``Supervisor.run`` or ``as_completed``."""
+
+    def __init__(self, supervisor: Supervisor, configs: Sequence[AgentConfig]) -> None:
+        self._supervisor = supervisor
+        self._places = supervisor._places
+        self._configs = configs
+        self._lookups = Lookups()
+        self._loop = asyncio.get_running_loop()
+        self._results: list[RunResult | None] = [None] * len(configs)
+        self._left = len(configs)
+        self._fresh: deque[RunResult] = deque()
+        self._runs: dict[str, _Run] = {}
+        self._broken: BaseException | None = None
+        self._ending = False
+        self._bell: asyncio.Future[None] | None = None
+        self._enough = 1
+
+    # -- for its owner ---------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """Queue up for all of them; those that have a place start."""
+        for index, config in enumerate(self._configs):
+            self._enter(index, config)
+
+    async def all(self) -> list[RunResult]:
+        """Wait for all; in their order."""
+        await self._until(len(self._results))
+        return [result for result in self._results if result is not None]
+
+    async def next(self) -> RunResult | None:
+        """The next one that is there; None after the last."""
+        if not self._fresh and not self._left:
+            return None
+        await self._until(1)
+        return self._fresh.popleft()
+
+    def stop(self) -> None:
+        """Begin to end what is left: turns are interrupted, then the ladder."""
+        self._ending = True
+        for run in list(self._runs.values()):
+            self._stop(run)
+
+    async def end(self) -> None:
+        """End what is left."""
+        # All are begun before anything is waited for: whoever is in a hurry leaves nothing either.
+        self.stop()
+        waiting = [run.agent._ended for run in self._runs.values() if run.agent is not None]
+        if waiting:
+            await asyncio.wait(waiting)
+
+    # -- callbacks -------------------------------------------------------------------------
+
+    def _enter(self, index: int, config: AgentConfig) -> None:
+        try:
+            seat = self._supervisor._enter(config)
+        except (AgentError, OSError) as error:
+            self._finish(index, self._never_started(error))
+            return
+        effort = Effort(config, config.retry or self._supervisor.config.retry)
+        run = self._runs[seat.agent_id] = _Run(
+            index, effort, seat, self._supervisor._purse_of(config)
+        )
+        self._ask(run)
+
+    def _ask(self, run: _Run) -> None:
+        run.again = None
+        priority = run.effort.config.priority
+        run.ticket = self._places.ask(
+            priority, run.seat.reserve, lambda error: self._told(run, error)
+        )
+
+    def _told(self, run: _Run, error: Exception | None) -> None:
+        """There is a place, or there will be none."""
+        if error is not None:
+            self._drop(run)
+            # Who is refused another attempt has the result of the last one.
+            last = self._never_started(error) if run.last is None else run.effort.settled(run.last)
+            self._finish(run.index, last)
+            return
+        run.seat.entered = True
+        try:
+            run.agent = agent = self._supervisor._agent(
+                run.effort.config, run.seat, self._over, run.purse
+            )
+            agent._on_start = self._started
+            self._supervisor._launch(agent, run.seat, listening=False, lookups=self._lookups)
+        except BaseException as failure:
+            self._supervisor._release(run.seat)
+            self._left_start(run, failure)
+            if isinstance(failure, AgentError | OSError):
+                self._attempted(run, self._never_started(failure))
+            else:
+                # Not in the middle of somebody else's callback.
+                self._runs.pop(run.seat.agent_id, None)
+                self._break(failure)
+
+    def _started(self, agent: Agent, error: AgentError | None) -> None:
+        """The start has an end."""
+        run = self._runs[agent.agent_id]
+        if error is not None:
+            run.failed = self._never_started(error)
+        self._left_start(run, error)
+
+    def _left_start(self, run: _Run, error: BaseException | None) -> None:
+        self._places.note_start(error)
+        self._places.left_start(run.seat.reserve)
+
+    def _over(self, agent: Agent) -> None:
+        """Nothing of the agent is left."""
+        self._supervisor._forget(agent)
+        run = self._runs.get(agent.agent_id)
+        if run is None or run.agent is not agent:
+            return
+        if self._ending:
+            del self._runs[agent.agent_id]
+            return
+        try:
+            self._attempted(run, run.failed or agent._result())
+        except BaseException as failure:
+            self._break(failure)
+
+    def _attempted(self, run: _Run, result: RunResult) -> None:
+        """An attempt has an end: another one, or the run's own end."""
+        run.agent = run.failed = None
+        wait = None if self._ending else run.effort.again(result)
+        if wait is not None and self._holds_again(run):
+            PROCESS.add("vespera_retries_total")
+            run.last = result
+            run.again = functools.partial(self._ask, run)
+            self._places.call_later(wait, run.again)
+            return
+        self._runs.pop(run.seat.agent_id, None)
+        self._finish(run.index, run.effort.settled(result))
+
+    def _holds_again(self, run: _Run) -> bool:
+        """Its id was free for a moment, in which nobody else took it."""
+        config = run.effort.config
+        if config.agent_id is None:
+            config = config._having({"agent_id": run.seat.agent_id})
+        try:
+            run.seat = self._supervisor._enter(config)
+        except AgentError:
+            return False
+        return True
+
+    # -- inside ----------------------------------------------------------------------------
+
+    def _stop(self, run: _Run) -> None:
+        agent = run.agent
+        if run.again is not None:
+            self._places.call_off(run.again)
+        if agent is None:
+            self._drop(run)
+        elif not agent._ready.done():
+            agent.kill()
+        else:
+            with contextlib.suppress(AgentError):
+                agent._begin_cancel(_GRACE)
+
+    def _drop(self, run: _Run) -> None:
+        """It never gets a place."""
+        if run.ticket is not None:
+            self._places.withdraw(run.ticket)
+        self._runs.pop(run.seat.agent_id, None)
+        self._supervisor._release(run.seat)
+
+    def _never_started(self, error: BaseException) -> RunResult:
+        failed = self._supervisor._never_started(error)
+        PROCESS.count_run(failed.outcome, failed.duration)
+        return failed
+
+    def _finish(self, index: int, result: RunResult) -> None:
+        self._results[index] = result
+        self._fresh.append(result)
+        self._left -= 1
+        self._ring()
+
+    def _break(self, error: BaseException) -> None:
+        self._broken = self._broken or error
+        self._ring()
+
+    def _ring(self) -> None:
+        enough = len(self._fresh) >= self._enough or self._broken is not None
+        if enough and self._bell is not None and not self._bell.done():
+            self._bell.set_result(None)
+
+    async def _until(self, enough: int) -> None:
+        """Wait for so many results that nobody has taken."""
+        self._enough = enough
+        while len(self._fresh) < enough and self._broken is None:
+            self._bell = self._loop.create_future()
+            await self._bell
+        if self._broken is not None:
+            raise self._broken
