@@ -59,6 +59,14 @@ WORKS = (
         ),
     ),
     Work(
+        "P3s",
+        "the session of P3 by the official SDK, on its own transport and on ours",
+        "sessions",
+        by("session", "sdk", "sdk-on-python", "sdk-on-rust"),
+        200,
+        (Target("sdk-on-rust", "sdk", RATE, 1.5),),
+    ),
+    Work(
         "P4",
         "events of 450 bytes to an `async for` consumer that reads kind and text",
         "events",

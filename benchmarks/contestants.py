@@ -98,6 +98,24 @@ def sdk_peer(kind: str, count: int) -> Cost:
     return on_loop(lambda: official_sdk.sessions(program, count, WIDTH))
 
 
+def sdk_on(impl: work.Impl, kind: str, count: int) -> Cost:
+    """The official SDK on our transport, by a backend of ours."""
+    from benchmarks.peers import official_sdk
+
+    assert kind == "session", "the SDK has sessions only"
+    program = str(compiled("instant_cli"))
+
+    async def main(number: int) -> float:
+        return await work.sdk_sessions(official_sdk.sessions, program, impl, number)
+
+    asyncio.run(main(2))  # the guardian is started once
+    before = children_cpu()
+    with counted() as cost:
+        used = asyncio.run(main(count))
+    cost.agents = used if impl == "rust" else children_cpu() - before
+    return cost
+
+
 def ours(impl: work.Impl, kind: str, count: int) -> Cost:
     """A backend of ours, through the Supervisor."""
     if kind in EVENTS:
@@ -152,6 +170,8 @@ CONTESTANTS: dict[str, Callable[[str, int], Cost]] = {
     "uvloop": functools.partial(asyncio_peer, uvloop=True),
     "threads": threads_peer,
     "sdk": sdk_peer,
+    "sdk-on-rust": functools.partial(sdk_on, "rust"),
+    "sdk-on-python": functools.partial(sdk_on, "python"),
     "rust": functools.partial(ours, "rust"),
     "python": functools.partial(ours, "python"),
     "orjson": functools.partial(data, "decoder"),

@@ -64,7 +64,7 @@ async def pairs(make: Make, number: int) -> list[tuple[float, float]]:
         async with supervisor(1, 4) as sup:
             await (await sup.spawn(config)).result()
             pool = sup._pool
-            while pool is None or not any(spare.ready for spare in pool._spares):
+            while pool is None or not any(spare.ready for spare in pool._spares):  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
             await asyncio.sleep(0.2)
             pooled = await first_word(sup, config)
@@ -124,7 +124,9 @@ def main() -> None:
         for run in range(arguments.rounds):
             medians = [
                 statistics.median(
-                    asyncio.run(look_ahead(lambda name: make(name, "slow"), arguments.tasks, w, run))
+                    asyncio.run(
+                        look_ahead(lambda name: make(name, "slow"), arguments.tasks, w, run)
+                    )
                 )
                 - _THOUGHT
                 for w in (0, 2)

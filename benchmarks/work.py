@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import vespera_agent_spawner as spawner
 
@@ -66,6 +66,27 @@ async def fleet(program: Path, impl: Impl, number: int, turns: int) -> float:
             return agent.usage().cpu_seconds
 
         return sum(await asyncio.gather(*(one() for _ in range(number))))
+
+
+async def sdk_sessions(
+    sessions: Callable[..., Awaitable[None]], program: str, impl: Impl, number: int
+) -> float:
+    """The official SDK's sessions on our transport, WIDTH at a time; returns the CPU seconds that
+    the agents used."""
+    from vespera_agent_spawner.claude_sdk import SupervisedTransport
+
+    config = spawner.SupervisorConfig(
+        backend=impl, max_agents=WIDTH, max_starting=WIDTH, memory_reserve=0
+    )
+    carried: list[SupervisedTransport] = []
+    async with spawner.Supervisor(config) as supervisor:
+
+        def carry(options: Any) -> SupervisedTransport:
+            carried.append(SupervisedTransport(options, supervisor=supervisor))
+            return carried[-1]
+
+        await sessions(program, number, WIDTH, carry)
+        return sum(one.agent.usage().cpu_seconds for one in carried)
 
 
 async def listen(program: Path, impl: Impl, environment: dict[str, str], touched: bool) -> float:

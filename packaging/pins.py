@@ -18,7 +18,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 # Which extras of our own packages each pin file needs.
 GROUPS: dict[str, tuple[str, ...]] = {
-    "test": ("demo",),
+    "test": ("demo", "tools", "claude-sdk"),
     "lint": (),
     "typecheck": (),
     "build": (),

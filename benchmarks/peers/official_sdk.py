@@ -1,24 +1,40 @@
-"""Responsible for the same sessions through the official SDK, as its documentation shows them."""
+"""Responsible for the same sessions through the official SDK, as its documentation shows them, by
+its own transport or by ours."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
-from claude_agent_sdk import AssistantMessage, ClaudeAgentOptions, ClaudeSDKClient, TextBlock
+from claude_agent_sdk import (
+    AssistantMessage,
+    ClaudeAgentOptions,
+    ClaudeSDKClient,
+    TextBlock,
+    Transport,
+)
+
+Carry = Callable[[ClaudeAgentOptions], Transport | None]
 
 
-async def session(program: str, places: asyncio.Semaphore) -> None:
+def by_itself(options: ClaudeAgentOptions) -> Transport | None:
+    """The SDK's own transport."""
+    return None
+
+
+async def session(program: str, places: asyncio.Semaphore, carry: Carry) -> None:
     """Connect, one prompt, read up to the result, disconnect."""
-    async with places, ClaudeSDKClient(ClaudeAgentOptions(cli_path=program)) as client:
+    options = ClaudeAgentOptions(cli_path=program)
+    async with places, ClaudeSDKClient(options, transport=carry(options)) as client:
         await client.query("hi")
         async for _ in client.receive_response():
             pass
 
 
-async def sessions(program: str, count: int, width: int) -> None:
+async def sessions(program: str, count: int, width: int, carry: Carry = by_itself) -> None:
     """Run `count` sessions, `width` at a time."""
     places = asyncio.Semaphore(width)
-    await asyncio.gather(*(session(program, places) for _ in range(count)))
+    await asyncio.gather(*(session(program, places, carry) for _ in range(count)))
 
 
 async def listen(program: str, environment: dict[str, str]) -> tuple[int, int]:

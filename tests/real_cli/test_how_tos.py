@@ -16,7 +16,7 @@ import pytest
 from mcp import Client, StdioServerParameters
 
 from vespera_server.demo.surroundings import Surroundings
-from vespera_server.scripted_model import ScriptedModel
+from vespera_server.scripted_model import Reply, Script, ScriptedModel, Text, ToolUse
 
 pytestmark = pytest.mark.claude
 
@@ -123,3 +123,86 @@ def test_the_proxy_page(place: Surroundings, environment: dict[str, str]) -> Non
         [sys.executable, "-c", snippet], capture_output=True, text=True, check=True
     )
     assert done.stdout == "['HTTPS_PROXY']\n"
+
+
+def python(page: str, number: int, environment: dict[str, str], place: Surroundings) -> str:
+    """What a block of Python prints, for a reader with the CLI on PATH."""
+    done = subprocess.run(
+        [sys.executable, "-c", blocks(page, "python")[number]],
+        cwd=place.work,
+        env=environment | {"PYTHONWARNINGS": "error"},
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_hooks_and_tools(
+    model: ScriptedModel, place: Surroundings, environment: dict[str, str]
+) -> None:
+    page = "hooks-and-tools.md"
+    tell = Script(
+        Reply(ToolUse("mcp__host__weather", {"town": "Bern", "days": 1})),
+        lambda request: Reply(Text(request.last_tool_result)),
+    )
+    model.add("default", tell)
+    shown = python(page, 0, environment, place)
+    assert shown == 'completed {"town":"Bern","days":1,"degrees":21}\n'
+
+    tidy = ToolUse("Bash", {"command": "rm -rf .", "description": "tidies"})
+    model.add("default", Script(Reply(tidy), Reply(Text("I may not"))))
+    assert python(page, 1, environment, place) == "PreToolUse Bash\nStop \ncompleted\n"
+
+
+def test_the_official_sdk(
+    model: ScriptedModel, place: Surroundings, environment: dict[str, str]
+) -> None:
+    model.add("default", Script(Reply(Text("hello"))))
+    shown = python("official-sdk.md", 0, environment, place)
+    assert re.fullmatch(r"hello\n0\.\d+ completed\n", shown), shown
+
+
+EXAMPLES = HOW_TOS.parents[1] / "examples"
+
+
+def example(name: str, environment: dict[str, str], place: Surroundings) -> str:
+    command = [sys.executable, "-W", "error", str(EXAMPLES / name)]
+    done = subprocess.run(
+        command,
+        cwd=place.work,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_the_example_of_hooks_and_tools(
+    model: ScriptedModel, place: Surroundings, environment: dict[str, str]
+) -> None:
+    leave = ToolUse("Bash", {"command": "ls ..", "description": "looks"})
+    script = Script(
+        Reply(ToolUse("mcp__host__in_stock", {"part": "bolt"})),
+        Reply(leave),
+        Reply(ToolUse("mcp__host__order", {"part": "bolt", "pieces": 120})),
+        lambda request: Reply(Text(" / ".join(request.tool_results))),
+    )
+    model.add("default", script)
+    shown = example("hooks_and_tools.py", environment, place)
+    assert "mcp__host__in_stock: 1\nmcp__host__order: 1\n" in shown
+    assert "stay in this directory" in shown
+    assert '"arrives":"Friday"' in shown
+
+
+def test_the_example_of_the_official_sdk(
+    model: ScriptedModel, place: Surroundings, environment: dict[str, str]
+) -> None:
+    model.add("default", Script(Reply(Text("hello"))))
+    shown = example("sdk_on_engine.py", environment, place)
+    assert len(re.findall(r"^agent-\d \(\w+, 0\.\d{4} USD\): hello$", shown, re.M)) == 2, shown

@@ -38,6 +38,8 @@ choices! {
         Claude = "claude",
         /// Any program: its lines are its events.
         Raw = "raw",
+        /// A CLI that somebody else speaks with: lines in and out as they are.
+        Relay = "relay",
     }
 }
 

@@ -398,6 +398,11 @@ impl Handle {
         self.reactor.post(Command::Write { id: self.id, line });
     }
 
+    /// Ends the agent's input, once all of it is written; does not wait.
+    pub fn end_input(&self) {
+        self.reactor.post(Command::EndInput { id: self.id });
+    }
+
     /// Begins to end the agent and does not wait; see [`Handle::shutdown`].
     pub fn begin_shutdown(&self, grace: Duration) {
         self.reactor.post(Command::Shutdown { id: self.id, grace });

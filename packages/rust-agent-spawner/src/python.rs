@@ -16,7 +16,7 @@ mod events;
 mod launch;
 
 use events::{PyBridge, PyEvent};
-use launch::{Around, Identity, PyEnvironment, PySettings, launch_of};
+use launch::{Answers, Around, Identity, PyEnvironment, PySettings, launch_of};
 
 /// Runs `call` without the interpreter; it may ask whether Python has a signal to deliver.
 fn detached<T: Send>(
@@ -104,8 +104,8 @@ fn told(py: Python<'_>, turn: Turn) -> Told<'_> {
     (PyBytes::new(py, &turn.frame), turn.cost_before, refused)
 }
 
-/// Whether the host answers its asks, counts what its messages cost, and has no owner for it yet.
-type Manner = (bool, bool, bool);
+/// Whether the host counts what its messages cost, and has no owner for it yet.
+type Manner = (bool, bool);
 
 /// One agent in a persistent session.
 #[pyclass(frozen, name = "Session", module = "vespera_agent_spawner._native")]
@@ -144,12 +144,14 @@ impl PySession {
         around: Around,
         bridge: &PyBridge,
         prompt: Option<(String, String)>,
+        answers: Answers,
         manner: Manner,
         listening: bool,
     ) -> PyResult<Self> {
         let (launch, mut plan) = launch_of(settings, environment, identity, around)?;
         plan.prompt = prompt;
-        (plan.answers_asks, plan.counts_usage, plan.spare) = manner;
+        answers.enter(&mut plan)?;
+        (plan.counts_usage, plan.spare) = manner;
         let bridge = Arc::clone(&bridge.inner);
         let start = || Handle::start(&launch, plan, Some(bridge), listening);
         // One packet, 0.2 ms: beside a thread that computes, giving the interpreter away and
@@ -230,6 +232,11 @@ impl PySession {
     /// Writes a whole line to the CLI.
     fn write(&self, line: Vec<u8>) {
         self.handle.write(line);
+    }
+
+    /// Ends the agent's input, once all of it is written; does not wait.
+    fn end_input(&self) {
+        self.handle.end_input();
     }
 
     /// Begins a turn and does not wait.

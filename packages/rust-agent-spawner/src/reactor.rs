@@ -85,6 +85,10 @@ pub enum Command {
         id: u64,
         line: Vec<u8>,
     },
+    /// Nothing more is written.
+    EndInput {
+        id: u64,
+    },
     /// A consumer has taken events: read on.
     Resume {
         id: u64,
@@ -302,6 +306,10 @@ impl Engine {
                 }
                 Command::Write { id, line } => {
                     out.push(Action::Write(line));
+                    id
+                }
+                Command::EndInput { id } => {
+                    self.with(id, |session| session.end_input(&mut out));
                     id
                 }
                 Command::Resume { id } => {

@@ -165,6 +165,24 @@ def _(text: str, prompt: Frame, inbox: Frames) -> None:
     result(json.dumps(answers), prompt)
 
 
+@turn("calls")
+def _(text: str, prompt: Frame, inbox: Frames) -> None:
+    """Requests to the host: calls JSON. A number takes that one back; the result has answers."""
+    missing = set()
+    for number, request in enumerate(json.loads(text.partition(" ")[2])):
+        if isinstance(request, int):
+            say({"type": "control_cancel_request", "request_id": f"{request}"})
+            missing.discard(f"{request}")
+        else:
+            say({"type": "control_request", "request_id": f"{number}", "request": request})
+            missing.add(f"{number}")
+    answers: dict[str, Frame] = {}
+    while missing - answers.keys():
+        response = next(inbox)["response"]
+        answers[response["request_id"]] = response
+    result(json.dumps(answers), prompt)
+
+
 @turn("foreign")
 def _(text: str, prompt: Frame, inbox: Frames) -> None:
     result("of a background task", {"uuid": "somebody-else"}, origin={"kind": "task-notification"})

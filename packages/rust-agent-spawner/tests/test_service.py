@@ -179,7 +179,7 @@ def test_the_state_says_that_somebody_decides(fleet: Fleet) -> None:
 def test_who_does_not_answer_an_ask_in_time_denies(
     fleet: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vespera_agent_spawner.agent._ASK_DEADLINE", 0.2)
+    monkeypatch.setattr("vespera_agent_spawner.handlers.PERMISSION_DEADLINE", 0.2)
 
     async def never(name: str, given: Any) -> bool:
         await asyncio.sleep(60)

@@ -341,9 +341,6 @@ def test_model_and_mode_can_change_in_a_session(fleet: Fleet) -> None:
 def test_settings_of_later_versions_are_refused_by_name(fleet: Fleet) -> None:
     async def main() -> None:
         async with fleet.supervisor() as sup:
-            with pytest.raises(ConfigError) as caught:
-                await sup.spawn(fleet.config(tools=[len]))
-            assert caught.value.field == "tools"
             with pytest.raises(ConfigError, match="need a prompt"):
                 await sup.run([fleet.config()])
 

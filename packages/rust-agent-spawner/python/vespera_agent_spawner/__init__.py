@@ -55,6 +55,7 @@ from vespera_agent_spawner.errors import (
     SupervisorClosed,
 )
 from vespera_agent_spawner.events import Event
+from vespera_agent_spawner.hooks import Hook
 from vespera_agent_spawner.results import (
     AgentInfo,
     ExitStatus,
@@ -65,6 +66,7 @@ from vespera_agent_spawner.results import (
     Usage,
 )
 from vespera_agent_spawner.supervisor import Supervisor
+from vespera_agent_spawner.tools import Tool
 from vespera_agent_spawner.transcripts import Replay, replay
 
 if TYPE_CHECKING:
@@ -86,6 +88,7 @@ __all__ = [
     "ConfigError",
     "Event",
     "ExitStatus",
+    "Hook",
     "LimitExceeded",
     "Limits",
     "Outcome",
@@ -100,6 +103,7 @@ __all__ = [
     "SupervisorClosed",
     "SupervisorConfig",
     "Timeouts",
+    "Tool",
     "TurnResult",
     "Usage",
     "__version__",

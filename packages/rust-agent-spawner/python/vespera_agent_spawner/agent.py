@@ -7,8 +7,6 @@ the agent was spawned on; the backend calls ``_news`` there whenever something c
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import inspect
 import json
 import logging
 import time
@@ -21,7 +19,6 @@ from vespera_agent_spawner._counters import PROCESS
 from vespera_agent_spawner._description import describe
 from vespera_agent_spawner._logging import AgentLogger, logger_for
 from vespera_agent_spawner.adapters import adapter_named
-from vespera_agent_spawner.adapters import claude_frames as frames
 from vespera_agent_spawner.backends._protocol import NOTICE, LiveSession
 from vespera_agent_spawner.config import AgentConfig
 from vespera_agent_spawner.errors import (
@@ -32,6 +29,7 @@ from vespera_agent_spawner.errors import (
     BudgetExceeded,
 )
 from vespera_agent_spawner.events import Event
+from vespera_agent_spawner.handlers import Handlers
 from vespera_agent_spawner.results import (
     AgentInfo,
     ExitStatus,
@@ -49,7 +47,6 @@ __all__ = ["Agent"]
 
 _LOGGER = logging.getLogger("vespera.agent_spawner.agent")
 _BATCH = 256
-_ASK_DEADLINE = 60.0
 _ANSWER_DEADLINE = 30.0
 # Seconds for a run that may spend nothing more to leave by itself.
 _STOP_GRACE = 5.0
@@ -84,7 +81,7 @@ class Agent:
         self._was_iterated = False
         self._merged: Callable[[Agent], None] | None = None
         self._answers: dict[str, asyncio.Future[Mapping[str, Any]]] = {}
-        self._asks: set[asyncio.Task[None]] = set()
+        self._handlers: Handlers | None = None
         self._on_service: Callable[[Agent, Mapping[str, Any]], None] | None = None
         self._on_refused: Callable[[Agent, str | None], None] | None = None
         self._hold: Hold | None = None
@@ -205,6 +202,8 @@ class Agent:
                 f"agent '{self.agent_id}' is a run: its prompt is in its configuration; spawn "
                 "a CLI without a prompt for a session"
             )
+        if self._adapter.relayed:
+            raise AgentFailed(f"agent '{self.agent_id}' is relayed: who speaks with it has turns")
         if self._overspent is not None:
             raise BudgetExceeded(f"agent '{self.agent_id}': {self._overspent}; raise the budget")
         if timeout is None and self.config.timeouts is not None:
@@ -236,7 +235,7 @@ class Agent:
             cancelled=self._cancelled,
             duration=self._duration,
             ended=True,
-            by_exit=self._adapter.runs_to_exit,
+            by_exit=self._adapter.runs_to_exit or self._adapter.relayed,
             overspent=self._overspent,
         )
 
@@ -255,7 +254,7 @@ class Agent:
         await self._request({"subtype": "set_permission_mode", "mode": mode})
 
     async def _request(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
-        if self._adapter.runs_to_exit:
+        if self._adapter.runs_to_exit or self._adapter.relayed:
             raise AgentFailed(
                 f"agent '{self.agent_id}': adapter '{self._adapter.name}' answers no requests"
             )
@@ -279,6 +278,22 @@ class Agent:
                 f"agent '{self.agent_id}' refused {request['subtype']}: {response.get('error')}"
             )
         return response
+
+    def write(self, data: bytes) -> None:
+        """Whole lines to a CLI that somebody else speaks with (adapter ``relay``); never waits."""
+        self._relayed.write(data)
+
+    def end_input(self) -> None:
+        """End the input of a CLI that somebody else speaks with, behind what was written."""
+        self._relayed.end_input()
+
+    @property
+    def _relayed(self) -> LiveSession:
+        if not self._adapter.relayed:
+            raise AgentFailed(
+                f"agent '{self.agent_id}': only what adapter 'relay' starts takes lines of others"
+            )
+        return self._live
 
     async def shutdown(self, grace: float = 5.0) -> ExitStatus:
         """End the tree: stdin ends, SIGTERM after half of ``grace`` seconds, then force."""
@@ -307,6 +322,8 @@ class Agent:
 
     def _attach(self, session: LiveSession) -> None:
         self._session = session
+        if Handlers.wanted(self.config):
+            self._handlers = Handlers(self.config, session, self._log)
 
     def _news(self) -> None:
         """Something changed: called on the loop's thread, coalesced."""
@@ -326,10 +343,9 @@ class Agent:
         self._take_turn(session)
         if not self._ready.done() and state not in (State.QUEUED, State.STARTING):
             self._settle_start(session)
-        for ask in session.take_asks():
-            task = self._loop.create_task(self._answer(ask))
-            self._asks.add(task)
-            task.add_done_callback(self._asks.discard)
+        if self._handlers is not None:
+            for ask in session.take_asks():
+                self._handlers.hear(ask)
         for request_id, frame in session.take_answers():
             if request_id == NOTICE:
                 self._noticed(json.loads(frame))
@@ -426,11 +442,17 @@ class Agent:
                 answer.exception()
         if self.config.transcript is not None:
             self._end_transcript(session, self.config.transcript)
-        if self.is_run and self._ready.done() and self._ready.exception() is None:
+        relayed = self._adapter.relayed
+        counts = self.is_run or relayed
+        if counts and self._ready.done() and self._ready.exception() is None:
             final = self._result()
             PROCESS.count_run(final.outcome, final.duration)
+            if relayed:
+                PROCESS.add("vespera_cost_usd_total", final.cost_usd or 0.0)
             if final.outcome is Outcome.AUTH_FAILED and self._on_refused is not None:
                 self._on_refused(self, final.error)
+        if self._handlers is not None:
+            self._handlers.close()
         if self._hold is not None:
             self._hold.release()
         self._ended.set_result(status)
@@ -447,29 +469,6 @@ class Agent:
         if lost is not None:
             self._log.warning("its transcript %s is not whole: %s", path, lost)
 
-    async def _answer(self, ask: bytes) -> None:
-        """Let ``on_permission`` decide; whoever raises or takes too long denies."""
-        frame = json.loads(ask)
-        request = frame.get("request") or {}
-        handler = self.config.on_permission
-        assert handler is not None
-        try:
-            async with asyncio.timeout(_ASK_DEADLINE):
-                decision = handler(request.get("tool_name"), request.get("input") or {})
-                if inspect.isawaitable(decision):
-                    decision = await decision
-            response = frames.permission_response(decision, request.get("input") or {})
-        except TimeoutError:
-            response = {
-                "behavior": "deny",
-                "message": f"on_permission did not answer within {_ASK_DEADLINE:g} s",
-            }
-        except Exception as error:
-            self._log.warning("on_permission raised %r: denied", error)
-            response = {"behavior": "deny", "message": f"on_permission raised {error!r}"}
-        with contextlib.suppress(AgentError):
-            self._live.answer(str(frame.get("request_id")), frames.answer_with(frame, response))
-
     def __del__(self) -> None:
         session = getattr(self, "_session", None)
         if session is not None and not session.state.is_over:
@@ -480,6 +479,8 @@ class Agent:
                 source=self,
             )
             session.kill()
+            if self._handlers is not None:
+                self._handlers.close()
 
     def __repr__(self) -> str:
         return f"<Agent {self.agent_id!r} {self.state}>"

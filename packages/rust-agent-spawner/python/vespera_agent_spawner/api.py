@@ -77,7 +77,8 @@ def spawn_claude_agent(
     """
     _warn_if_blocking_a_loop("spawn_claude_agent")
     settled = _settle_config(agent_id, command, timeout_seconds, working_directory, config)
-    if adapter_named(settled.adapter).runs_to_exit:
+    adapter = adapter_named(settled.adapter)
+    if adapter.runs_to_exit or adapter.relayed:
         raise ConfigError(
             f"adapter: '{settled.adapter}' has no turns, and these functions take turns; "
             "run it in a Supervisor",
@@ -254,6 +255,15 @@ def _settle_config(
             value=base.prompt,
             remedy="leave it out and give the prompt to execute_claude_json",
         )
+    for name in ("hooks", "tools"):
+        if getattr(base, name) is not None:
+            raise ConfigError(
+                f"config.{name}: the module functions have no event loop to call functions on; "
+                "spawn the agent with a Supervisor",
+                field=f"config.{name}",
+                value=name,
+                remedy="spawn the agent with a Supervisor",
+            )
     if base.agent_id not in (None, agent_id):
         raise _contradiction("agent_id", agent_id, base.agent_id)
     changes: dict[str, Any] = {"agent_id": agent_id}

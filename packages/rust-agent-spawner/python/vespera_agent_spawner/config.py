@@ -213,11 +213,15 @@ def _plain(value: object) -> Any:
             return value.to_mapping()
         case Mapping():
             members = {key: _plain(item) for key, item in value.items()}
-            return None if any(callable(item) for item in value.values()) else members
+            return None if any(map(_holds_functions, value.values())) else members
         case list() | tuple():
             return None if value and all(map(callable, value)) else [_plain(item) for item in value]
         case _:
             return None if callable(value) else value
+
+
+def _holds_functions(value: object) -> bool:
+    return callable(value) or (isinstance(value, tuple) and any(map(callable, value)))
 
 
 def _idle(path: str, value: object) -> float | dict[str, float]:
@@ -334,14 +338,15 @@ class AgentConfig(_Settings):
     ``working_directory`` the host's; ``timeouts``, ``limits``, ``retry``, ``budget`` the
     supervisor's; all others the program's own default. ``inherit_environment`` starts from the
     adapter's scrubbed copy of the host's environment, to which ``environment`` is added.
-    ``mcp_config`` and ``settings`` are a file's path or its content. ``hooks``, ``tools`` and
+    ``mcp_config`` and ``settings`` are a file's path or its content. ``hooks`` (by the
+    CLI's event: a function, a ``Hook`` or a list), ``tools`` (functions or ``Tool``) and
     ``on_permission`` take Python functions and cannot come from JSON. ``transcript`` is a file to
     which the raw frames of both directions are appended. ``extra_args`` are further flags of the
     CLI, named without dashes, None for a flag without a value.
     """
 
     agent_id: Setting[Text, Text] = Setting(optional(rules.name), None)
-    adapter: Setting[str, str] = Setting(rules.choice("claude", "raw"), "claude")
+    adapter: Setting[str, str] = Setting(rules.choice("claude", "raw", "relay"), "claude")
     program: Setting[PathText | None, Text] = Setting(_SYSTEM_TEXT, None)
     args: Setting[Sequence[str], tuple[str, ...]] = Setting(rules.sequence(rules.argument), ())
     prompt: Setting[Text, Text] = Setting(_PROSE, None)

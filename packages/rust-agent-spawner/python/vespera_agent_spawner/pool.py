@@ -49,7 +49,8 @@ _NO_ROOM = 0.25
 
 def key_of(config: AgentConfig, *, counting: bool) -> str | None:
     """Everything that reaches the process before its first prompt; None: it always starts cold."""
-    if adapter_named(config.adapter).runs_to_exit or any(getattr(config, name) for name in _COLD):
+    adapter = adapter_named(config.adapter)
+    if adapter.runs_to_exit or adapter.relayed or any(getattr(config, name) for name in _COLD):
         return None
     told = {name: value for name, value in config._given().items() if name not in _OWNERS}
     told["on_permission"] = config.on_permission is not None

@@ -36,6 +36,7 @@ from vespera_agent_spawner.errors import (
     SupervisorClosed,
 )
 from vespera_agent_spawner.events import Event
+from vespera_agent_spawner.handlers import check_handlers
 from vespera_agent_spawner.pool import Pool
 from vespera_agent_spawner.results import AgentInfo, RunResult, State, Usage
 from vespera_agent_spawner.retries import Effort
@@ -49,7 +50,6 @@ _CLOSE_GRACE = 5.0
 
 # Settings of later versions: refused, so that nobody relies on what does nothing.
 _LATER_FLEET = ("register",)
-_LATER_AGENT = ("hooks", "tools")
 
 
 class Supervisor:
@@ -466,7 +466,7 @@ class Supervisor:
     def _checked(self, config: AgentConfig | Mapping[str, Any]) -> AgentConfig:
         if not isinstance(config, AgentConfig):
             config = AgentConfig.from_mapping(config)
-        _refuse_later(config, _LATER_AGENT)
+        check_handlers(config)
         return config
 
     def _checked_run(self, config: AgentConfig | Mapping[str, Any]) -> AgentConfig:
@@ -492,7 +492,8 @@ class Supervisor:
         if config.transcript is None and self.config.transcript_dir is not None:
             changes["transcript"] = path_in(self.config.transcript_dir, agent_id)
         left = None if self._purse is None else self._purse.left_usd
-        if left is not None and not adapter_named(config.adapter).runs_to_exit:
+        adapter = adapter_named(config.adapter)
+        if left is not None and not (adapter.runs_to_exit or adapter.relayed):
             # What one agent may spend at most, as its CLI counts within a turn.
             own = config.budget.usd if config.budget is not None else None
             ceiling = max(0.01, left) if own is None else min(own, max(0.01, left))

@@ -3,7 +3,7 @@
 //! Pure functions over bytes. A frame is read as an envelope whose unknown fields, kinds and blocks
 //! pass through; nothing is guessed from where a key stands in a line.
 
-use super::adapter::Adapter;
+use super::adapter::{Adapter, Told};
 use super::details::Spans;
 use super::session::Action;
 use super::shared::Refused;
@@ -24,8 +24,8 @@ pub const NO_HANDLER: &str = "no permission handler; list the tool in allowed_to
 pub struct Claude;
 
 impl Adapter for Claude {
-    fn greeting(&self, agents: Option<&Value>) -> Option<Vec<u8>> {
-        Some(initialize(INITIALIZE, agents))
+    fn greeting(&self, told: &Told) -> Option<Vec<u8>> {
+        Some(initialize(INITIALIZE, told))
     }
 
     fn prompt(&self, prompt: &str, uuid: &str) -> Vec<u8> {
@@ -228,12 +228,27 @@ pub fn envelope(line: &[u8]) -> Option<Envelope<'_>> {
     })
 }
 
-/// True for a `control_request` that asks whether a tool may be used.
-pub fn asks_permission(frame: &Envelope<'_>) -> bool {
-    frame
+/// What a `control_request` wants of the host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wish {
+    /// Whether a tool may be used.
+    Permission,
+    /// That a function of the host is called: a hook, or a tool that it offers.
+    Call,
+    /// What this version does not know.
+    Other,
+}
+
+/// What a `control_request` wants of the host.
+pub fn wish(frame: &Envelope<'_>) -> Wish {
+    let ask = frame
         .request
-        .and_then(|raw| serde_json::from_str::<Ask<'_>>(raw.get()).ok())
-        .is_some_and(|ask| ask.subtype == "can_use_tool")
+        .and_then(|raw| serde_json::from_str::<Ask<'_>>(raw.get()).ok());
+    match ask.as_ref().map(|ask| &*ask.subtype) {
+        Some("can_use_tool") => Wish::Permission,
+        Some("hook_callback" | "mcp_message") => Wish::Call,
+        _ => Wish::Other,
+    }
 }
 
 /// What a `control_request` wants, for the log: the tool, else the kind of request.
@@ -420,10 +435,10 @@ pub fn verdict(line: &[u8]) -> Verdict {
 }
 
 /// The `initialize` request that a session begins with.
-pub fn initialize(request_id: &str, agents: Option<&Value>) -> Vec<u8> {
+pub fn initialize(request_id: &str, told: &Told) -> Vec<u8> {
     control_request(
         request_id,
-        &json!({"subtype": "initialize", "hooks": null, "agents": agents}),
+        &json!({"subtype": "initialize", "hooks": told.hooks, "agents": told.agents}),
     )
 }
 

@@ -1,6 +1,6 @@
 //! What host and CLI say to each other: frames in, turns, asks, the end of a run.
 
-use super::claude::{self, Kind};
+use super::claude::{self, Kind, Wish};
 use super::clocks::Clock;
 use super::details::Spans;
 use super::queue::{Event, Pushed};
@@ -35,23 +35,20 @@ impl Session {
         if matches!(kind, Kind::Assistant | Kind::StreamEvent) {
             self.note_speech(now);
         }
+        let relayed = self.plan.adapter.is_relayed();
         if kind == Kind::Assistant && self.plan.counts_usage {
             self.notice(line);
         }
         match kind {
+            // Between the CLI and whoever speaks with it.
+            Kind::ControlResponse | Kind::ControlRequest | Kind::ControlCancel if relayed => {}
             Kind::ControlResponse => {
                 crate::metrics::count_event(kind);
                 self.control_response(&frame, line, now, out);
                 return;
             }
             Kind::ControlRequest => self.ask(&frame, line, now, out),
-            Kind::ControlCancel => {
-                if let Some(id) = &frame.request_id
-                    && self.asking.remove(&**id)
-                {
-                    self.decided(now);
-                }
-            }
+            Kind::ControlCancel => self.withdrawn(&frame, line, now),
             Kind::System if frame.subtype.as_deref() == Some("api_retry") => {
                 self.retries(line, now, out);
             }
@@ -63,7 +60,9 @@ impl Session {
         self.rearm_idle(now);
         // Kept before the result is told: whoever hears of the end finds all events.
         self.publish(kind, line, line.len(), frame.spans, out);
-        if kind == Kind::Result {
+        if kind == Kind::Result && relayed {
+            self.account(line);
+        } else if kind == Kind::Result {
             self.result(line, now, out);
         } else if self.clocks.is_set(Clock::Quiet) {
             self.clocks.set(Clock::Quiet, now + QUIET);
@@ -228,7 +227,12 @@ impl Session {
         let Some(id) = frame.request_id.as_deref() else {
             return;
         };
-        if self.plan.answers_asks && claude::asks_permission(frame) {
+        let wish = claude::wish(frame);
+        if wish == Wish::Call && self.plan.answers_calls {
+            // No person decides here: the turn's time runs on, and the handler has its own.
+            self.calling.insert(id.to_owned());
+            self.shared.change(|view| view.asks.push(line.to_vec()));
+        } else if wish == Wish::Permission && self.plan.answers_asks {
             self.asking.insert(id.to_owned());
             if let (Some(turn), Some(left)) = (&mut self.turn, self.clocks.left(Clock::Turn, now)) {
                 turn.left = Some(left);
@@ -243,6 +247,20 @@ impl Session {
                 format!("asks for {}: denied", claude::asked(frame))
             });
             out.push(Action::Write(claude::refuse(id, frame.request)));
+        }
+    }
+
+    /// The CLI waits no more for an answer: whoever works on it is told.
+    fn withdrawn(&mut self, frame: &claude::Envelope<'_>, line: &[u8], now: Instant) {
+        let Some(id) = frame.request_id.as_deref() else {
+            return;
+        };
+        let (asked, called) = (self.asking.remove(id), self.calling.remove(id));
+        if asked || called {
+            self.shared.change(|view| view.asks.push(line.to_vec()));
+        }
+        if asked {
+            self.decided(now);
         }
     }
 
@@ -297,6 +315,25 @@ impl Session {
         if self.asking.remove(id) {
             out.push(Action::Write(line));
             self.decided(now);
+        } else if self.calling.remove(id) {
+            out.push(Action::Write(line));
+        }
+    }
+
+    /// The `result` of a turn that somebody else began: it counts, and decides nothing.
+    fn account(&mut self, line: &[u8]) {
+        let verdict = claude::verdict(line);
+        self.shared.change_silently(|view| {
+            view.turns += 1;
+            view.total_cost_usd = verdict.total_cost_usd.or(view.total_cost_usd);
+            view.outcome = Some(verdict.outcome);
+        });
+    }
+
+    /// The host has said everything: the input ends, and the agent is to leave by itself.
+    pub fn end_input(&mut self, out: &mut Vec<Action>) {
+        if !self.shared.view().state.is_over() {
+            out.push(Action::CloseStdin);
         }
     }
 

@@ -1,9 +1,8 @@
 //! Any program: the prompt is its input, each line of its output an event, its exit the end.
 
-use super::adapter::Adapter;
+use super::adapter::{Adapter, Told};
 use super::claude::Envelope;
 use super::session::Action;
-use serde_json::Value;
 use vespera_guardian::Order;
 
 const SIGINT: u8 = 2;
@@ -13,7 +12,7 @@ const SIGINT: u8 = 2;
 pub struct Raw;
 
 impl Adapter for Raw {
-    fn greeting(&self, _agents: Option<&Value>) -> Option<Vec<u8>> {
+    fn greeting(&self, _told: &Told) -> Option<Vec<u8>> {
         None
     }
 

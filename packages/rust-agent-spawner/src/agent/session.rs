@@ -4,7 +4,7 @@
 //! It touches no file descriptor and no clock of its own, so that a test can drive it by hand.
 //! What is said in between is in `conversation`.
 
-use super::adapter::Adapter;
+use super::adapter::{Adapter, Told};
 use super::claude::Claude;
 use super::clocks::{Clock, Clocks};
 use super::shared::{Cause, Ending, Failure, Shared, State, TurnEnd};
@@ -87,15 +87,21 @@ pub struct Timeouts {
 }
 
 /// What an agent is to do.
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "each is asked for by its own setting"
+)]
 #[derive(Debug)]
 pub struct Plan {
     pub adapter: &'static dyn Adapter,
     /// A run's prompt and its name; without one the agent is a session.
     pub prompt: Option<(String, String)>,
-    /// Subagents, told to the CLI in `initialize`.
-    pub agents: Option<serde_json::Value>,
+    /// What the CLI hears in `initialize`.
+    pub told: Told,
     /// Whether the host answers permission asks.
     pub answers_asks: bool,
+    /// Whether the host has functions that the CLI calls.
+    pub answers_calls: bool,
     /// Whether the host is told of each message of the model, to count what it costs.
     pub counts_usage: bool,
     /// Nobody owns it yet: `timeouts.total` does not run.
@@ -107,8 +113,9 @@ impl Default for Plan {
         Self {
             adapter: &Claude,
             prompt: None,
-            agents: None,
+            told: Told::default(),
             answers_asks: false,
+            answers_calls: false,
             counts_usage: false,
             spare: false,
         }
@@ -150,6 +157,8 @@ pub struct Session {
     pub(super) tasks: HashSet<String>,
     pub(super) had_tasks: bool,
     pub(super) asking: HashSet<String>,
+    /// Calls of the host's functions that have no answer yet.
+    pub(super) calling: HashSet<String>,
     /// When what is being delivered was read.
     pub(super) received_at: SystemTime,
     /// The session's id as the CLI said it last.
@@ -191,6 +200,7 @@ impl Session {
             tasks: HashSet::new(),
             had_tasks: false,
             asking: HashSet::new(),
+            calling: HashSet::new(),
             received_at: SystemTime::now(),
             said_id: String::new(),
             spoke: false,
@@ -238,7 +248,7 @@ impl Session {
                 diagnostics::agent(Level::Info, &self.shared, || format!("started pid {pid}"));
                 self.shared
                     .change_silently(|view| (view.pid, view.leash) = (pid, leash));
-                match self.plan.adapter.greeting(self.plan.agents.as_ref()) {
+                match self.plan.adapter.greeting(&self.plan.told) {
                     Some(greeting) => out.push(Action::Write(greeting)),
                     None => self.greeted(now, out),
                 }

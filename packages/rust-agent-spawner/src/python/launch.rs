@@ -2,6 +2,7 @@
 //! agents, and what is each one's own.
 
 use super::seconds;
+use crate::agent::adapter::Told;
 use crate::agent::process::Moment;
 use crate::agent::{Plan, adapter};
 use crate::config::{self, AgentConfig};
@@ -55,6 +56,23 @@ pub(super) type Identity = (String, String, Vec<Vec<u8>>, Vec<u8>);
 /// moment.
 pub(super) type Around = (f64, Option<Vec<u8>>, Option<Vec<u8>>, Moment);
 
+/// What the host answers: permission asks; calls of its functions; and its hooks as JSON, which
+/// the CLI is told of before its first prompt.
+#[derive(FromPyObject)]
+pub(super) struct Answers(bool, bool, Option<String>);
+
+impl Answers {
+    pub(super) fn enter(self, plan: &mut Plan) -> PyResult<()> {
+        let Self(asks, calls, hooks) = self;
+        plan.answers_asks = asks;
+        plan.answers_calls = calls;
+        if let Some(hooks) = hooks {
+            plan.told.hooks = Some(vespera_config::parse_json(&hooks)?);
+        }
+        Ok(())
+    }
+}
+
 /// What to start, in the terms of the engine.
 pub(super) fn launch_of(
     settings: &PySettings,
@@ -84,7 +102,10 @@ pub(super) fn launch_of(
     };
     let plan = Plan {
         adapter: adapter::named(config.adapter),
-        agents: config.agents.clone().map(Value::Object),
+        told: Told {
+            agents: config.agents.clone().map(Value::Object),
+            hooks: None,
+        },
         ..Plan::default()
     };
     Ok((launch, plan))

@@ -8,6 +8,7 @@ pub(crate) mod moves;
 pub(crate) use moves::Move;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use vespera_agent_spawner::agent::adapter::Told;
 use vespera_agent_spawner::agent::stream::Line;
 use vespera_agent_spawner::agent::{
     Action, Idle, Plan, Session, Shared, State, Timeouts, adapter, deliver,
@@ -30,6 +31,9 @@ pub(crate) struct Kind {
     pub(crate) run: bool,
     pub(crate) raw: bool,
     pub(crate) answers_asks: bool,
+    pub(crate) answers_calls: bool,
+    /// Somebody else speaks with it.
+    pub(crate) relayed: bool,
     /// A turn has a limit of time.
     pub(crate) limited: bool,
     /// Silence has limits, by what the agent waits for.
@@ -44,7 +48,9 @@ impl Kind {
         Self {
             run: bits & 1 != 0,
             raw: bits & 6 == 6,
+            relayed: bits & 7 == 4,
             answers_asks: bits & 8 != 0,
+            answers_calls: bits & 128 != 0,
             limited: bits & 16 != 0,
             obedient: bits & 32 == 0,
             idle: bits & 64 != 0,
@@ -106,14 +112,17 @@ impl World {
         };
         let adapter = if kind.raw {
             vespera_config::Adapter::Raw
+        } else if kind.relayed {
+            vespera_config::Adapter::Relay
         } else {
             vespera_config::Adapter::Claude
         };
         let plan = Plan {
             adapter: adapter::named(adapter),
             prompt: kind.run.then(|| ("work".into(), PROMPT.into())),
-            agents: None,
+            told: Told::default(),
             answers_asks: kind.answers_asks,
+            answers_calls: kind.answers_calls,
             ..Plan::default()
         };
         let shared = Arc::new(Shared::new("a-session".into()));

@@ -127,7 +127,10 @@ fn frame(how: u8, raw: &[u8]) -> Vec<u8> {
         11 => r#"{"type":"system","subtype":"init","session_id":"another"}"#.into(),
         12 => r#"{"type":"conversation_reset","new_conversation_id":"new"}"#.into(),
         13 => format!(r#"{{"type":"control_response","response":{{"subtype":"error","request_id":"vespera-initialize","error":{text}}}}}"#),
-        14 => format!(r#"{{"type":"control_request","request_id":"{ask}","request":{{"subtype":{text}}}}}"#),
+        14 => {
+            let wish = if raw.is_empty() { r#""hook_callback""# } else { &text };
+            format!(r#"{{"type":"control_request","request_id":"{ask}","request":{{"subtype":{wish}}}}}"#)
+        }
         _ => format!(r#"{{"type":"system","subtype":"task_updated","task_id":"{task}","patch":{{"status":{text}}}}}"#),
     }
     .into()

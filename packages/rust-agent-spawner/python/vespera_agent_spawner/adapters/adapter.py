@@ -19,6 +19,7 @@ class Adapter:
     files of ``file_flags``' fields. ``initialize`` is the request that is answered before the
     agent is ready; None: it is ready once it runs. ``runs_to_exit``: its exit is the end of its
     work, there are no turns. ``program`` is what is started when the configuration names none.
+    ``relayed``: another library of the host speaks with it, and nothing is answered here.
     ``memory_reserve`` (bytes) and ``host_death_grace`` (seconds) are what None means for it;
     ``unknown`` are the fields of a configuration that mean nothing to it.
     """
@@ -32,3 +33,4 @@ class Adapter:
     host_death_grace: float
     file_flags: Mapping[str, str] = field(default_factory=dict)
     unknown: tuple[str, ...] = ()
+    relayed: bool = False

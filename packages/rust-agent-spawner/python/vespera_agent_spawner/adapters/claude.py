@@ -145,7 +145,7 @@ def _extra_arguments(extra: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _initialize(config: Mapping[str, Any]) -> dict[str, Any]:
-    request: dict[str, Any] = {"subtype": "initialize", "hooks": None}
+    request: dict[str, Any] = {"subtype": "initialize", "hooks": config.get("hooks")}
     if config.get("agents"):
         request["agents"] = config["agents"]
     return request

@@ -183,6 +183,12 @@ def answer_to(frame: Mapping[str, Any]) -> dict[str, Any]:
     return {"type": "control_response", "response": response}
 
 
+def refusal(frame: Mapping[str, Any], why: str) -> dict[str, Any]:
+    """The host cannot answer."""
+    response = {"subtype": "error", "request_id": frame.get("request_id"), "error": why}
+    return {"type": "control_response", "response": response}
+
+
 def answer_with(frame: Mapping[str, Any], response: Mapping[str, Any]) -> dict[str, Any]:
     """A handler's answer to something the CLI asks."""
     inside = {

@@ -16,12 +16,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vespera_agent_spawner._ids import random_uuid
+from vespera_agent_spawner._tracing import trace_context
 from vespera_agent_spawner.adapters import Adapter, adapter_named
 from vespera_agent_spawner.adapters.claude import json_text
 from vespera_agent_spawner.adapters.environment import Environment, environment_for
 from vespera_agent_spawner.adapters.locate import find_program
 from vespera_agent_spawner.adapters.lookups import Lookups
 from vespera_agent_spawner.errors import ConfigError, SpawnError
+from vespera_agent_spawner.handlers import offering
 from vespera_agent_spawner.transcripts import begin_transcript
 
 if TYPE_CHECKING:
@@ -93,8 +95,14 @@ def prepare(
             "agent_id: an agent needs an id", field="agent_id", value=None, remedy="give one"
         )
     directory = _working_directory(config, lookups)
-    environment = environment_for(config.inherit_environment, config.environment, directory)
+    own = config.environment
+    trace = trace_context(own)
+    environment = environment_for(
+        config.inherit_environment, {**trace, **own} if trace else own, directory
+    )
     program = _program(config.program or adapter.program, environment, directory, lookups)
+    if config.hooks is not None or config.tools is not None:
+        mapping = offering(config, mapping)
     session_id = _session_id(config)
     private, files = _private_files(mapping, adapter)
     try:

@@ -11,10 +11,10 @@ from typing import Any
 
 from vespera_agent_spawner.adapters.adapter import Adapter
 
-__all__ = ["RAW", "raw_argv"]
+__all__ = ["OF_A_CLI", "RAW", "raw_argv"]
 
-# What only a CLI that talks with a model can obey.
-_OF_A_CLI = (
+#: What only a CLI obeys whose words the spawner knows.
+OF_A_CLI = (
     "model",
     "fallback_model",
     "effort",
@@ -58,5 +58,5 @@ RAW = Adapter(
     program=None,
     memory_reserve=0,
     host_death_grace=0.0,
-    unknown=_OF_A_CLI,
+    unknown=OF_A_CLI,
 )

@@ -116,7 +116,8 @@ class LiveSession(Session, Protocol):
         """Events that wait, events dropped, bytes that went to disk."""
 
     def take_asks(self) -> list[bytes]:
-        """Permission asks for the host, as frames."""
+        """What the host is asked (permissions, its hooks, its tools) and what was withdrawn of
+        it, as frames."""
 
     def take_answers(self) -> list[tuple[str, bytes]]:
         """Answers to ``request``: its id and the frame; ``NOTICE`` and a frame for what the CLI
@@ -126,6 +127,12 @@ class LiveSession(Session, Protocol):
 
     def request(self, request: Mapping[str, Any]) -> str:
         """Ask something of the CLI; returns the id under which ``take_answers`` tells."""
+
+    def write(self, data: bytes) -> None:
+        """Send whole lines as they are to a CLI that somebody else speaks with."""
+
+    def end_input(self) -> None:
+        """End the input once all that was sent before has arrived."""
 
     def begin_turn(self, prompt: str, timeout: float | None) -> None:
         """Raises ``AgentBusy`` and ``AgentFailed``."""

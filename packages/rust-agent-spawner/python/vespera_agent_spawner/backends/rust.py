@@ -127,7 +127,8 @@ class RustBackend:
                 _around(launch, bridge.moment),
                 bridge.native,
                 prompt,
-                (config.on_permission is not None, counting, spare),
+                _answers(config, launch),
+                (counting, spare),
                 listening,
             )
         except BaseException:
@@ -179,6 +180,16 @@ def _identity(launch: Launch) -> tuple[str, str, list[bytes], bytes]:
         launch.session_id,
         [os.fsencode(word) for word in launch.argv],
         os.fsencode(launch.working_directory),
+    )
+
+
+def _answers(config: AgentConfig, launch: Launch) -> tuple[bool, bool, str | None]:
+    """Whether the host decides on tools, whether it has functions, and its hooks as JSON."""
+    hooks = (launch.initialize or {}).get("hooks")
+    return (
+        config.on_permission is not None,
+        config.hooks is not None or config.tools is not None,
+        None if hooks is None else json.dumps(hooks),
     )
 
 
@@ -377,6 +388,12 @@ class RustSession:
         request_id = f"vespera-{random_uuid()}"
         self._native.write(encode(control_request(request_id, request)))
         return request_id
+
+    def write(self, data: bytes) -> None:
+        self._native.write(data)
+
+    def end_input(self) -> None:
+        self._native.end_input()
 
     def begin_turn(self, prompt: str, timeout: float | None) -> None:
         self._native.begin_turn(prompt, random_uuid(), timeout)

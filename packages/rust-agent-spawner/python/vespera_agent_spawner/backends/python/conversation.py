@@ -40,12 +40,18 @@ _CLOSED_OUTPUT_GRACE = 2.0  # stdout ended but the process lives
 # What a line is that is no frame; frames of these names are told apart by nobody.
 _BARE = ("output", "oversize")
 
+# That a function of the host is called: a hook, or a tool that it offers.
+_CALLS = ("hook_callback", "mcp_message")
+
 # What the model says: the service takes work again.
 _ANSWERS = ("assistant", "stream_event")
 
 
 class Conversation(Life):
     """One process and the conversation with it."""
+
+    #: Kinds of frames that no consumer sees: answers to what only we have asked.
+    _UNTOLD = frozenset({"control_response"})
 
     def __init__(
         self,
@@ -70,6 +76,8 @@ class Conversation(Life):
         self._turn: Turn | None = None
         self.refused: frames.Refused | None = None
         self.idle_limits: float | Mapping[str, float] | None = None
+        # Calls of the host's functions that have no answer yet.
+        self._calling: set[str] = set()
         self._background_tasks = BackgroundTasks()
         self._idle = IdleClock(self)
         self._expired: tuple[str, float] | None = None
@@ -251,8 +259,11 @@ class Conversation(Life):
     # -- writing ---------------------------------------------------------------------------
 
     async def _send(self, frame: Mapping[str, Any]) -> None:
+        await self._send_bytes(frames.encode(frame))
+
+    async def _send_bytes(self, data: bytes) -> None:
         try:
-            await self._process.write(frames.encode(frame), self._write_deadline)
+            await self._process.write(data, self._write_deadline)
         except TimeoutError:
             # Half a frame may be on its way: nothing can follow it.
             self._expired = ("write", self._write_deadline)
@@ -338,7 +349,7 @@ class Conversation(Life):
         receive = self._RECEIVERS.get(kind)
         # Kept before the result is told: whoever hears of the end finds all events. A consumer
         # may change what it is given, so a frame that is read on is not given.
-        if kind != "control_response":
+        if kind not in self._UNTOLD:
             self._publish(kind, line, len(line), frame if receive is None else None)
         if receive is not None:
             receive(self, frame)
@@ -368,12 +379,21 @@ class Conversation(Life):
             self._move(State.WAITING_FOR_PERMISSION)
             self._idle.decided()
             return
+        calls = isinstance(request, Mapping) and request.get("subtype") in _CALLS
+        if calls and self.listener is not None and self.listener.call(json.dumps(frame).encode()):
+            # No person decides here: the turn's time runs on, and the handler has its own.
+            self._calling.add(str(frame.get("request_id")))
+            return
         self._log.warning("asks for %s: denied", frames.asked(frame))
         self._background(self._reply(frames.answer_to(frame)))
 
     def _on_withdrawn(self, frame: Mapping[str, Any]) -> None:
         ask = str(frame.get("request_id"))
-        if ask in self._idle.asking:
+        asked, called = ask in self._idle.asking, ask in self._calling
+        self._calling.discard(ask)
+        if (asked or called) and self.listener is not None:
+            self.listener.withdrawn(json.dumps(frame).encode())
+        if asked:
             self._decided(ask)
 
     def _decided(self, ask: str) -> None:
@@ -471,9 +491,12 @@ class Conversation(Life):
         self._log.info("its undelivered events go to disk from now on")
 
     async def answer(self, ask: str, frame: Mapping[str, Any]) -> None:
-        """The host's answer to a permission ask; nothing happens when it was withdrawn."""
+        """The host's answer to what was asked; nothing happens when it was withdrawn."""
         if ask in self._idle.asking:
             self._decided(ask)
+            await self._reply(frame)
+        elif ask in self._calling:
+            self._calling.discard(ask)
             await self._reply(frame)
 
     async def background_quiet(self) -> None:

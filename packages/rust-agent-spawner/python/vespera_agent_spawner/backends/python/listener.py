@@ -26,3 +26,9 @@ class Listener(Protocol):
 
     def ask(self, frame: bytes) -> bool:
         """A permission ask; False when nobody decides and it is to be denied."""
+
+    def call(self, frame: bytes) -> bool:
+        """A hook or a tool of the host is called; False when it has none."""
+
+    def withdrawn(self, frame: bytes) -> None:
+        """The CLI waits no more for the answer to what it has asked."""

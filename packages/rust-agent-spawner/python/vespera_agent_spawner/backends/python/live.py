@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from vespera_agent_spawner._description import OUTPUT_LIMIT
 from vespera_agent_spawner._ids import random_uuid
+from vespera_agent_spawner.adapters import adapter_named
 from vespera_agent_spawner.adapters.claude_frames import is_final
 from vespera_agent_spawner.adapters.launch import Launch
 from vespera_agent_spawner.backends._protocol import NOTICE
@@ -26,6 +27,7 @@ from vespera_agent_spawner.backends.python.owner_loop import OwnerLoop, begin
 from vespera_agent_spawner.backends.python.patience import Limit
 from vespera_agent_spawner.backends.python.process import ChildProcess
 from vespera_agent_spawner.backends.python.program import Program
+from vespera_agent_spawner.backends.python.relayed import Relayed
 from vespera_agent_spawner.backends.python.roll import Roll
 from vespera_agent_spawner.config import AgentConfig, Limits, Timeouts
 from vespera_agent_spawner.errors import AgentBusy, AgentError, AgentFailed, SpawnError
@@ -75,8 +77,9 @@ class LivePythonSession:
         self._queue.listen(listening)
         self._process: ChildProcess | None = None
         self._conversation: Conversation | None = None
+        self._relayed = adapter_named(config.adapter).relayed
         # Without a greeting there is no conversation: it runs to its exit.
-        self._talks = launch.initialize is not None
+        self._talks = launch.initialize is not None or self._relayed
         self._failure: AgentError | None = None
         self._in_turn = False
         # Ends that nobody has taken; those of background tasks that came before the turn's own.
@@ -110,7 +113,7 @@ class LivePythonSession:
         except AgentError as error:
             self._fail(error)
             return
-        kind = Conversation if self._talks else Program
+        kind = Relayed if self._relayed else Conversation if self._talks else Program
         talk = self._conversation = kind(
             self._launch,
             process,
@@ -131,6 +134,10 @@ class LivePythonSession:
         if isinstance(talk, Program):
             talk.run(self._config.prompt or "", self._timeouts.turn)
             talk.when_ended(lambda: self._program_over(talk))
+            self._ready = True
+        elif isinstance(talk, Relayed):
+            talk.open()
+            talk.when_ended(self._close)
             self._ready = True
         else:
             self._begin(self._live(talk))
@@ -311,8 +318,18 @@ class LivePythonSession:
 
     def ask(self, frame: bytes) -> bool:
         """A permission ask; False when nobody here decides."""
-        if self._config.on_permission is None:
-            return False
+        return self._config.on_permission is not None and self._to_handlers(frame)
+
+    def call(self, frame: bytes) -> bool:
+        """A call of the host's functions; False when it has none."""
+        has_some = self._config.hooks is not None or self._config.tools is not None
+        return has_some and self._to_handlers(frame)
+
+    def withdrawn(self, frame: bytes) -> None:
+        """The CLI waits no more for the answer to what it has asked."""
+        self._to_handlers(frame)
+
+    def _to_handlers(self, frame: bytes) -> bool:
         self._asks.append(frame)
         self.changed()
         return True
@@ -458,6 +475,18 @@ class LivePythonSession:
         frame = {"type": "control_response", "response": response}
         self._answers.append((request_id, json.dumps(frame).encode()))
         self.changed()
+
+    def write(self, data: bytes) -> None:
+        self._begin(self._relay.pass_on(data))
+
+    def end_input(self) -> None:
+        self._begin(self._relay.end_input())
+
+    @property
+    def _relay(self) -> Relayed:
+        talk = self._talk
+        assert isinstance(talk, Relayed)
+        return talk
 
     def begin_turn(self, prompt: str, timeout: float | None) -> None:
         talk = self._talk

@@ -164,6 +164,11 @@ class ChildProcess:
                 self.end_input()
                 raise
 
+    async def end_input_behind(self) -> None:
+        """``end_input`` once what is being written has been."""
+        async with self._write_lock:
+            self.end_input()
+
     @property
     def transcript_lost(self) -> str | None:
         """Why the transcript is not whole; None while it is, or when there is none."""

@@ -1,0 +1,126 @@
+"""Responsible for calling a function of the host for an agent: where it runs, and for how long.
+
+An async function runs on the event loop, any other in a daemon thread of its own: a pool would be
+full of those that hang, and whoever leaves the loop would wait for them. Nobody waits for a call
+that is over its deadline or not wanted any more, whatever it does about being cancelled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import functools
+import inspect
+import threading
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+__all__ = ["CallFailed", "CallTimedOut", "call"]
+
+# Held until they end: a loop knows its tasks only weakly.
+_left: set[asyncio.Task[Any]] = set()
+
+
+class CallFailed(Exception):
+    """The function raised; the text says what."""
+
+
+class CallTimedOut(Exception):
+    """The function did not answer within its deadline."""
+
+
+async def call(
+    function: Callable[..., Any],
+    *args: Any,
+    deadline: float,
+    in_thread: bool = True,
+    **kwargs: Any,
+) -> Any:
+    """What the function returns; raises ``CallTimedOut`` and ``CallFailed``.
+
+    ``in_thread`` False: on the loop even when it is not async.
+    """
+    loop = asyncio.get_running_loop()
+    bound = functools.partial(function, *args, **kwargs)
+    threaded = in_thread and not _is_async(function)
+    task = loop.create_task(_called(bound, threaded))
+    try:
+        done, _ = await asyncio.wait({task}, timeout=deadline)
+    except asyncio.CancelledError:
+        _leave(task)
+        raise
+    if not done:
+        _leave(task)
+        raise CallTimedOut
+    if task.cancelled():
+        raise CallFailed("CancelledError()")
+    error = task.exception()
+    if error is not None:
+        raise CallFailed(repr(error)) from error
+    return task.result()
+
+
+def _leave(task: asyncio.Task[Any]) -> None:
+    task.cancel()
+    _left.add(task)
+    task.add_done_callback(_gone)
+
+
+def _gone(task: asyncio.Task[Any]) -> None:
+    _left.discard(task)
+    if not task.cancelled():
+        # Seen: nobody is left who could be told.
+        task.exception()
+
+
+async def _called(bound: Callable[[], Any], threaded: bool) -> Any:
+    result = await _in_thread(bound) if threaded else bound()
+    return await result if inspect.isawaitable(result) else result
+
+
+def _is_async(function: Callable[..., Any]) -> bool:
+    while isinstance(function, functools.partial):
+        function = function.func
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
+        getattr(function, "__call__", None)  # noqa: B004 - an object whose call is async
+    )
+
+
+def _in_thread(bound: Callable[[], Any]) -> Coroutine[Any, Any, Any]:
+    """A thread that begins now and is waited for later."""
+    loop = asyncio.get_running_loop()
+    answer: asyncio.Future[Any] = loop.create_future()
+    context = contextvars.copy_context()
+
+    def work() -> None:
+        try:
+            told: tuple[Any, str | None] = context.run(bound), None
+        except BaseException as error:
+            # As text: a future takes neither StopIteration nor SystemExit.
+            told = None, repr(error)
+        # A loop that is closed waits for nobody.
+        with contextlib.suppress(RuntimeError):
+            loop.call_soon_threadsafe(_tell, answer, told)
+
+    threading.Thread(target=work, name="vespera-handler", daemon=True).start()
+    return _answered(answer)
+
+
+async def _answered(answer: asyncio.Future[tuple[Any, str | None]]) -> Any:
+    result, failure = await answer
+    if failure is not None:
+        raise _Raised(failure)
+    return result
+
+
+def _tell(answer: asyncio.Future[Any], told: tuple[Any, str | None]) -> None:
+    if not answer.done():
+        answer.set_result(told)
+
+
+class _Raised(Exception):
+    """What a function raised in its thread, in words."""
+
+    def __repr__(self) -> str:
+        return str(self)

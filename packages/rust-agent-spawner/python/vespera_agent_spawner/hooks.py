@@ -1,0 +1,150 @@
+"""Responsible for hooks in Python: what the CLI is told of them, and what their answers mean.
+
+A hook is called with the event as the CLI describes it (``hook_event_name``, ``tool_name``,
+``tool_input``, …). Who calls it, with which deadline, is in ``handlers``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from vespera_agent_spawner.errors import ConfigError
+
+__all__ = ["HANDLER_DEADLINE", "Hook", "answer_of", "hooks_by_id", "refusal", "wire_of"]
+
+#: How long a hook or a tool may take when nothing else is said, in seconds.
+HANDLER_DEADLINE = 60.0
+
+# The CLI's own patience is longer than ours, so that it hears our reason.
+_MARGIN = 10
+
+# Events that can still be stopped, or whose handler tells the model what it did wrong. A handler
+# of another event that fails is told to the CLI, which goes on: a failing Stop hook that said no
+# would keep the agent from ever stopping.
+_DENIES = ("PreToolUse", "PermissionRequest", "UserPromptSubmit", "PostToolUse")
+
+
+@dataclass(frozen=True, slots=True)
+class Hook:
+    """A function that is called at an event of the CLI.
+
+    ``matcher`` is the CLI's pattern of tool names (``"Bash"``, ``"Write|Edit"``), None for all.
+    After ``timeout`` seconds without an answer the event is denied.
+
+    The function gets the event as a dict. None or True says nothing; False and text deny (the text
+    is the reason); a mapping is passed to the CLI as its hook output. An async function runs on the
+    event loop, any other in a thread of its own.
+    """
+
+    handler: Callable[[dict[str, Any]], Any]
+    matcher: str | None = None
+    timeout: float = HANDLER_DEADLINE
+
+    def __post_init__(self) -> None:
+        if not callable(self.handler):
+            raise ConfigError(
+                f"Hook: {self.handler!r} cannot be called",
+                field="hooks.handler",
+                value=repr(self.handler),
+                remedy="give a function",
+            )
+        check_timeout("hooks.timeout", self.timeout)
+
+    def __call__(self, event: dict[str, Any]) -> Any:
+        return self.handler(event)
+
+
+def check_timeout(field: str, seconds: float) -> None:
+    """A handler without a deadline could hold its agent for ever."""
+    if isinstance(seconds, bool) or not 0 < seconds < math.inf:
+        raise ConfigError(
+            f"{field}: {seconds!r} is no deadline",
+            field=field,
+            value=seconds,
+            remedy="give seconds above 0",
+        )
+
+
+def hooks_by_id(hooks: Mapping[str, Any] | None) -> dict[str, Hook]:
+    """Every hook under the name by which the CLI calls it; equal hooks give equal names."""
+    found: dict[str, Hook] = {}
+    for event, given in _listed(hooks):
+        for hook in given:
+            found[f"{event}-{len(found)}"] = hook
+    return found
+
+
+def wire_of(hooks: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """The hooks as ``initialize`` tells the CLI of them."""
+    told: dict[str, list[dict[str, Any]]] = {}
+    number = 0
+    for event, given in _listed(hooks):
+        for hook in given:
+            matcher: dict[str, Any] = {
+                "matcher": hook.matcher,
+                "hookCallbackIds": [f"{event}-{number}"],
+                "timeout": math.ceil(hook.timeout) + _MARGIN,
+            }
+            if event in _DENIES:
+                # A host that cannot answer at all denies as well.
+                matcher["onFailure"] = "block"
+            told.setdefault(event, []).append(matcher)
+            number += 1
+    return told or None
+
+
+def _listed(hooks: Mapping[str, Any] | None) -> list[tuple[str, list[Hook]]]:
+    if hooks is None:
+        return []
+    if not isinstance(hooks, Mapping):
+        raise ConfigError(
+            'hooks: functions without an event; name it, as in {"PreToolUse": guard}',
+            field="hooks",
+            value=repr(hooks),
+            remedy='name the event, as in {"PreToolUse": guard}',
+        )
+    return [
+        (event, [_hook(one) for one in (given if isinstance(given, list | tuple) else [given])])
+        for event, given in hooks.items()
+    ]
+
+
+def _hook(given: Any) -> Hook:
+    return given if isinstance(given, Hook) else Hook(given)
+
+
+def answer_of(event: str, decision: Any) -> Mapping[str, Any]:
+    """What a hook returned as the CLI reads it; raises ``TypeError`` for what is no answer."""
+    if decision is None or decision is True:
+        return {}
+    if decision is False:
+        decision = f"denied by a hook of {event}"
+    if isinstance(decision, str):
+        return refusal(event, decision)
+    if isinstance(decision, Mapping):
+        return decision
+    raise TypeError(
+        f"it returned {type(decision).__name__}; return None, True, False, a reason (str) or the "
+        "CLI's hook output (dict)"
+    )
+
+
+def refusal(event: str, reason: str) -> dict[str, Any]:
+    """No, in the words of that event."""
+    match event:
+        case "PreToolUse":
+            said = {"permissionDecision": "deny", "permissionDecisionReason": reason}
+            return {"hookSpecificOutput": {"hookEventName": event, **said}}
+        case "PermissionRequest":
+            said_no = {"decision": {"behavior": "deny", "message": reason}}
+            return {"hookSpecificOutput": {"hookEventName": event, **said_no}}
+        case _:
+            return {"decision": "block", "reason": reason}
+
+
+def denies(event: str) -> bool:
+    """Whether a handler of this event that fails has said no."""
+    return event in _DENIES
