@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Any, Self
 
-from vespera_agent_spawner import backends
+from vespera_agent_spawner import _registrar, backends
 from vespera_agent_spawner._counters import PROCESS
 from vespera_agent_spawner._description import never_started
 from vespera_agent_spawner._logging import logger_for
@@ -40,7 +40,7 @@ __all__ = ["Supervisor", "supervised_states"]
 _CLOSE_GRACE = 5.0
 
 # Settings of later versions: refused, so that nobody relies on what does nothing.
-_LATER_FLEET = ("warm", "budget", "register")
+_LATER_FLEET = ("warm", "budget")
 _LATER_AGENT = ("hooks", "tools", "budget")
 
 
@@ -83,6 +83,7 @@ class Supervisor:
             max_starting=self.config.max_starting,
             start_interval=self.config.start_interval,
         )
+        _registrar.enter(self)
         return self
 
     async def __aexit__(
