@@ -34,7 +34,6 @@ from vespera_server.run.screen import Screen
 from vespera_server.run.scripted import scripted_fleet
 from vespera_server.run.signals import listening
 from vespera_server.settings import Settings, load_settings
-from vespera_server.settings.layers import merged
 from vespera_server.state import StateDirectory, collect
 from vespera_server.tasks import Claim, DurableExecutor, Summary, TaskNews
 
@@ -216,7 +215,7 @@ class _Fleet:
 
     def _supervisor(self) -> SupervisorConfig:
         own = {name: value for name, value in self._settings.supervisor.items() if name != "budget"}
-        own = merged(own, {"transcript_dir": str(self._opened.transcripts)})
+        own = {"register": True, **own, "transcript_dir": str(self._opened.transcripts)}
         return SupervisorConfig.from_mapping(own)
 
     def _as_chosen(self, _claim: Claim, config: AgentConfig) -> AgentConfig:

@@ -33,6 +33,7 @@ from vespera_agent_spawner import (
 )
 from vespera_agent_spawner._description import never_started
 from vespera_agent_spawner._logging import logger_for
+from vespera_agent_spawner._registrar import note_transcript
 from vespera_server.serve.event_log import EventLog
 from vespera_server.serve.member import Member
 from vespera_server.serve.policy import Policy, Wish
@@ -290,6 +291,7 @@ class Fleet:
             raise
         path = self.policy.transcript(member.agent_id)
         if path is not None:
+            note_transcript(agent, str(path))
             member.transcript = Transcript(
                 path, self.policy.redactor, member.agent_id, agent.session_id
             )
@@ -303,7 +305,9 @@ class Fleet:
         if self._closing:
             raise SupervisorClosed("the server is ending and starts nothing")
         if backend not in self._supervisors:
-            config = SupervisorConfig(backend=backend, max_agents=self._options.max_agents)
+            config = SupervisorConfig(
+                backend=backend, max_agents=self._options.max_agents, register=True
+            )
             supervisor = self._supervisors[backend] = Supervisor(config)
             await self._stack.enter_async_context(supervisor)
         return self._supervisors[backend]
