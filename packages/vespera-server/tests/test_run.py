@@ -159,7 +159,7 @@ def test_a_spent_budget_is_exit_code_3_and_resume_with_more_goes_on(place: Place
     done = place.run("tasks.toml", "--scripted", "--agents", "1", "--budget", "0.015")
     assert done.returncode == 3
     assert "0.02 of 0.01 USD spent" in done.stdout or "0.02 of 0.02 USD spent" in done.stdout
-    assert "1 tasks are left; go on with: vespera run --resume --database" in done.stdout
+    assert "1 task is left; go on with: vespera run --resume --database" in done.stdout
     answer = place.json("tasks.toml", "--resume", "--budget", "1")
     assert (answer["counts"], answer["resumed"]) == ({"completed": 3}, True)
 
@@ -344,7 +344,7 @@ def test_metrics_are_served_while_it_runs(
 def test_standard_input_is_a_file_too(place: Place) -> None:
     done = place.run("-", "--format", "yaml", "--scripted", input="tasks: [{id: a, prompt: x}]\n")
     assert done.returncode == 0, done.stderr
-    assert "running -: 1 tasks" in done.stdout
+    assert "running stdin: 1 task, at most 1 agent at once" in done.stdout
 
 
 def test_a_variable_of_the_command_line_wins(place: Place) -> None:

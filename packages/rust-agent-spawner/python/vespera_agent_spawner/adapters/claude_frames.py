@@ -278,4 +278,6 @@ def _why(frame: Mapping[str, Any], outcome: Outcome) -> str | None:
     words = "; ".join(parts) or str(frame.get("terminal_reason") or "no reason given")
     status = frame.get("api_error_status")
     suffix = f" (HTTP {status})" if status is not None else ""
-    return f"{frame.get('subtype') or 'result'}: {words}{suffix}"
+    # A turn that the service refused calls itself a success; only other words say something.
+    subtype = str(frame.get("subtype") or "success")
+    return f"{words}{suffix}" if subtype == "success" else f"{subtype}: {words}{suffix}"

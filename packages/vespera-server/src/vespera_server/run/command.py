@@ -36,6 +36,7 @@ from vespera_server.run.signals import listening
 from vespera_server.settings import Settings, load_settings
 from vespera_server.state import StateDirectory, collect
 from vespera_server.tasks import Claim, DurableExecutor, Summary, TaskNews
+from vespera_server.words import counted
 
 __all__ = ["Options", "run"]
 
@@ -118,8 +119,9 @@ def _open(
     planned = plan(document, settings, variables=options.variables)
     if options.database is None and (left := left_unfinished(state, options.file)):
         console.print(
-            f"note: an earlier run of {options.file} has {left[-1].unfinished} tasks left; "
-            "this is a new one (vespera run --resume goes on with the old one)",
+            f"note: an earlier run of {options.file} has "
+            f"{counted(left[-1].unfinished, 'task')} left; this is a new one "
+            "(vespera run --resume goes on with the old one)",
             markup=False,
             soft_wrap=True,
         )
@@ -258,12 +260,12 @@ class _Fleet:
             model = ", ".join(sorted(models)) or "none"
             account = account_in(os.environ)
         budget = "no budget" if self._budget is None else f"budget {self._budget:.2f} USD"
-        already = f" of {len(tasks)}" if total != len(tasks) else ""
+        already = f"{total} of " if total != len(tasks) else ""
         verb = "resuming" if self._opened.resumed else "running"
         return (
-            f"{verb} {self._opened.name}: {total}{already} tasks, at most {executor.places} agents "
-            f"at once; model: {model}; account: {account}; {budget}; "
-            f"database: {self._opened.queue.path}"
+            f"{verb} {self._opened.name}: {already}{counted(len(tasks), 'task')}, at most "
+            f"{counted(min(executor.places, total), 'agent')} at once; model: {model}; "
+            f"account: {account}; {budget}; database: {self._opened.queue.path}"
         )
 
 
@@ -292,8 +294,8 @@ def _last_words(
         console.print(redactor.text(summary.reason), markup=False, soft_wrap=True)
     if left:
         console.print(
-            f"{left} tasks are left; go on with: vespera run --resume "
-            f"--database {opened.queue.path}",
+            f"{counted(left, 'task')} {'is' if left == 1 else 'are'} left; go on with: vespera run "
+            f"--resume --database {opened.queue.path}",
             markup=False,
             soft_wrap=True,
         )

@@ -19,7 +19,7 @@ from vespera_server.settings import load_settings
 from vespera_server.state.directory import RunState, StateDirectory
 from vespera_server.tasks.reading import TaskLine, read_queue
 from vespera_server.watch.finding import nearest
-from vespera_server.watch.rows import money, span
+from vespera_server.words import counted, money, span
 
 __all__ = ["history"]
 
@@ -86,7 +86,8 @@ def _chosen(state: StateDirectory, run: str | None, database: Path | None) -> Ru
     problem = f"no run in {state.runs} is named '{run}…'{nearest(run or '', names)}"
     if fitting:
         problem = f"{len(fitting)} runs begin with '{run}': {', '.join(e.name for e in fitting)}"
-    raise ConfigError(problem, field="run", value=run, remedy="see 'vespera history'")
+    remedy = "'vespera history' lists them"
+    raise ConfigError(f"{problem}; {remedy}", field="run", value=run, remedy=remedy)
 
 
 def _look(run: RunState) -> Run:
@@ -130,7 +131,9 @@ def _runs(state: StateDirectory, limit: int, as_json: bool) -> int:
         )
     console.print(table)
     if len(everything) > limit:
-        console.print(f"{limit} of {len(everything)} runs; --limit shows more", soft_wrap=True)
+        console.print(
+            f"{limit} of {counted(len(everything), 'run')}; --limit shows more", soft_wrap=True
+        )
     return 0
 
 

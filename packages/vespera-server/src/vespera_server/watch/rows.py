@@ -14,30 +14,12 @@ from vespera_agent_spawner._units import format_size
 from vespera_agent_spawner.register import Host, Listed
 from vespera_agent_spawner.results import Usage
 from vespera_server.redaction import Redactor
+from vespera_server.words import money, span
 
-__all__ = ["agent_json", "command_of", "host_json", "listing", "load_table", "money", "span"]
+__all__ = ["agent_json", "command_of", "host_json", "listing", "load_table"]
 
 _LONGEST_COMMAND = 200
 _COLOURS = {"in_turn": "cyan", "waiting_for_permission": "yellow", "orphaned": "red"}
-
-
-def span(seconds: float | None) -> str:
-    """``4s``, ``3m12s``, ``2h05m``, ``3d4h``."""
-    if seconds is None:
-        return ""
-    whole = max(0, int(seconds))
-    if whole < 60:
-        return f"{whole}s"
-    if whole < 3600:
-        return f"{whole // 60}m{whole % 60:02}s"
-    if whole < 86400:
-        return f"{whole // 3600}h{whole % 3600 // 60:02}m"
-    return f"{whole // 86400}d{whole % 86400 // 3600}h"
-
-
-def money(usd: float | None) -> str:
-    """US dollars, or nothing."""
-    return "" if usd is None else f"${usd:.3f}"
 
 
 def command_of(host: Host) -> str:
