@@ -25,7 +25,7 @@ def a_project(directory: Path) -> None:
 def test_the_tutorial(tmp_path: Path, user: dict[str, str]) -> None:
     directory = tmp_path / "work"
     directory.mkdir()
-    assert Page(ROOT / "docs/tutorial.md").carry_out(directory, user) == 10
+    assert Page(ROOT / "docs/tutorial.md").carry_out(directory, user) == 12
 
 
 def test_ci_fleets(tmp_path: Path, user: dict[str, str]) -> None:
