@@ -4,6 +4,9 @@
                                               transcripts/    what was said, one file per task
                                               scripted/       HOME of agents with a scripted model
 
+``hosts/`` of the platform's state directory is the engine's (``vespera_agent_spawner.register``):
+there programs without this package tell who they are, too.
+
 Everything here belongs to its owner alone: directories 0700, files 0600. Nobody else in this
 package makes a path of its own beneath the state directory.
 """

@@ -17,13 +17,12 @@ import sqlite3
 import time
 from collections.abc import Callable
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeVar
 
 from vespera_agent_spawner import AgentConfig, Outcome, RunResult, Supervisor, SupervisorConfig
 from vespera_agent_spawner.adapters.claude import CLAUDE
 from vespera_agent_spawner.admission import default_max_agents
 from vespera_agent_spawner.errors import AgentError, AgentNotFound, ConfigError
-from vespera_server.tasks.blocking import off_loop, to_the_end
 from vespera_server.tasks.errors import LeaseLost
 from vespera_server.tasks.fence import end_holders
 from vespera_server.tasks.queue import TaskQueue
@@ -35,6 +34,8 @@ RESUME_PROMPT = (
     "The program that ran you ended before you did. Look at what is done already, do what is "
     "left of the task, and then give your final answer as if nothing had happened."
 )
+T = TypeVar("T")
+
 _POLL = 0.5  # seconds between two looks for tasks that other processes give back
 _LOG = logging.getLogger("vespera.tasks.executor")
 
@@ -161,8 +162,8 @@ class DurableExecutor:
                     await heart
         return Summary(
             self._ending or Ending.DONE,
-            await off_loop(self.queue.counts),
-            await off_loop(self.queue.cost_usd),
+            await _off_loop(self.queue.counts),
+            await _off_loop(self.queue.cost_usd),
             self._reason,
         )
 
@@ -172,13 +173,13 @@ class DurableExecutor:
             while self._ending is None and len(self._running) < self.places:
                 if not await self._within_budget():
                     break
-                claim = await off_loop(lambda: self.queue.claim(launched=False))
+                claim = await _off_loop(lambda: self.queue.claim(launched=False))
                 if claim is None:
                     break
                 task = asyncio.ensure_future(self._live(claim))
                 self._running[claim.task_id] = (claim, task)
             if not self._running:
-                counts = await off_loop(self.queue.counts)
+                counts = await _off_loop(self.queue.counts)
                 if self._ending is not None or not counts.keys() & {"pending", "running"}:
                     return
             with contextlib.suppress(TimeoutError):
@@ -188,10 +189,10 @@ class DurableExecutor:
     async def _within_budget(self) -> bool:
         if self._budget is None:
             return True
-        spent = await off_loop(self.queue.cost_usd)
+        spent = await _off_loop(self.queue.cost_usd)
         if spent < self._budget:
             return True
-        counts = await off_loop(self.queue.counts)
+        counts = await _off_loop(self.queue.counts)
         if "pending" in counts:
             self._end(
                 Ending.BUDGET,
@@ -231,7 +232,7 @@ class DurableExecutor:
 
     async def _give_back(self, claim: Claim) -> None:
         try:
-            await to_the_end(lambda: self.queue.release(self._newest(claim)))
+            await _to_the_end(lambda: self.queue.release(self._newest(claim)))
         except LeaseLost as error:
             self._tell("lost", claim, error=str(error))
         else:
@@ -248,7 +249,7 @@ class DurableExecutor:
                 if ended:
                     _LOG.warning("task %r: ended %d old holder(s)", claim.task_id, ended)
             # Written before anything can be started: whoever comes next knows of the session.
-            await off_loop(functools.partial(self.queue.launch, claim))
+            await _off_loop(functools.partial(self.queue.launch, claim))
             try:
                 result = await self._run_one(await self._config_for(claim))
             except ConfigError as error:
@@ -256,7 +257,7 @@ class DurableExecutor:
                 return
             if claim.start is Start.RESUMED and refuses_session(result, claim.session_id):
                 again = functools.partial(self.queue.restart, claim, launched=False)
-                fresh = await off_loop(again)
+                fresh = await _off_loop(again)
                 if fresh is None:
                     self._tell("ended", claim, outcome="incomplete", error=result.error)
                     return
@@ -278,7 +279,7 @@ class DurableExecutor:
         budget = settings.pop("budget", None) or {}
         ceilings = [budget["usd"]] if budget.get("usd") is not None else []
         if self._budget is not None:
-            ceilings.append(max(0.01, self._budget - await off_loop(self.queue.cost_usd)))
+            ceilings.append(max(0.01, self._budget - await _off_loop(self.queue.cost_usd)))
         if ceilings and settings.get("adapter", "claude") == "claude":
             # The engine takes no budget yet; the CLI does.
             extra = {"max-budget-usd": f"{min(ceilings):.4f}"}
@@ -293,7 +294,7 @@ class DurableExecutor:
     async def _settle(self, claim: Claim, result: RunResult) -> None:
         if result.outcome is Outcome.AUTH_FAILED:
             # Every other task would fail the same way. After a login they all can go on.
-            await to_the_end(lambda: self.queue.release(claim))
+            await _to_the_end(lambda: self.queue.release(claim))
             self._tell("released", claim, error=result.error)
             self._end(Ending.AUTH_FAILED, result.error or "the CLI could not authenticate")
             return
@@ -318,7 +319,7 @@ class DurableExecutor:
             )
 
         # A result is paid for: a Ctrl-C while it is written must not lose it.
-        await to_the_end(write)
+        await _to_the_end(write)
         self._tell(
             "ended",
             claim,
@@ -341,7 +342,7 @@ class DurableExecutor:
             claims = [claim for claim, _ in self._running.values()]
             asked = time.monotonic()
             try:
-                lost = await off_loop(functools.partial(self.queue.prolong, claims))
+                lost = await _off_loop(functools.partial(self.queue.prolong, claims))
                 prolonged = asked
             except sqlite3.Error as error:
                 if time.monotonic() - prolonged < self.queue.lease_seconds * 2 / 3:
@@ -385,3 +386,17 @@ def _kept(result: RunResult) -> dict[str, Any]:
 def _room(supervisor: SupervisorConfig) -> int:
     reserve = supervisor.memory_reserve
     return default_max_agents(CLAUDE.memory_reserve if reserve is None else reserve)
+
+
+async def _off_loop(call: Callable[[], T]) -> T:
+    """The queue waits for locks and disks: never on the loop."""
+    return await asyncio.to_thread(call)
+
+
+async def _to_the_end(call: Callable[[], T]) -> T:
+    """As ``_off_loop``, and not to be cancelled: the caller's own end is near in any case."""
+    task = asyncio.ensure_future(asyncio.to_thread(call))
+    while not task.done():
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.shield(task)
+    return task.result()

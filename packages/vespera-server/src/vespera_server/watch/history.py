@@ -17,7 +17,7 @@ from vespera_server.demo.screen import console_for
 from vespera_server.redaction import Redactor
 from vespera_server.settings import load_settings
 from vespera_server.state.directory import RunState, StateDirectory
-from vespera_server.tasks.reading import TaskLine, read_queue
+from vespera_server.state.reading import TaskLine, read_queue
 from vespera_server.watch.finding import nearest
 from vespera_server.words import counted, money, span
 

@@ -11,7 +11,7 @@ from vespera_agent_spawner.errors import AgentError, AgentNotFound
 from vespera_agent_spawner.register import Host, Listed
 from vespera_agent_spawner.transcripts import path_in
 from vespera_server.state.directory import StateDirectory
-from vespera_server.tasks.reading import ReadQueue, read_queue
+from vespera_server.state.reading import ReadQueue, read_queue
 from vespera_server.watch.finding import find, nearest
 
 __all__ = ["NothingKept", "Source", "source_of"]
