@@ -215,6 +215,7 @@ def test_kill_ends_the_whole_tree_and_the_host_hears_of_it(
     assert not alive(working.tool)
     output, _ = working.process.communicate(timeout=60)
     assert working.process.returncode == 1
+    assert f"{'SIGKILL' if how else 'SIGTERM'} that was not ours" in output
     assert "after: cancelled: it needs 'slow', which ended " in output
 
 

@@ -43,7 +43,10 @@ def exit_status(
     if code is None:
         words = "gone; the host reaped it, so its code is lost"
         return ExitStatus(None, None, "unknown", words + left)
-    return ExitStatus(code, None, by or "agent", f"{_code(code)}, {asked}{left}")
+    # Programs that hear a signal leave with 128 and its number.
+    if by is None and code - 128 in set(signal.Signals):
+        asked = f"it heard {_name(code - 128)} that was not ours"
+    return ExitStatus(code, None, by or "agent", f"exit code {code}, {asked}{left}")
 
 
 def exit_status_of(
@@ -72,12 +75,6 @@ def exit_status_of(
     }[cause]()
     how = f"exit code {code}" if number is None else f"killed by {_name(number)}"
     return ExitStatus(code, number, "limit", f"{how}: limits.{cause}: {figure}" + _left(survivors))
-
-
-def _code(code: int) -> str:
-    """An exit code in words; programs that heard a signal leave with 128 and its number."""
-    heard = code - 128 in set(signal.Signals)
-    return f"exit code {code} (it heard {_name(code - 128)})" if heard else f"exit code {code}"
 
 
 def _name(number: int) -> str:
