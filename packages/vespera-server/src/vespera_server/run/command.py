@@ -35,7 +35,7 @@ from vespera_server.run.scripted import scripted_fleet
 from vespera_server.run.signals import listening
 from vespera_server.settings import Settings, load_settings
 from vespera_server.state import StateDirectory, collect
-from vespera_server.tasks import Claim, DurableExecutor, Summary, TaskNews
+from vespera_server.tasks import Claim, DurableExecutor, Ending, Summary, TaskNews
 from vespera_server.words import counted
 
 __all__ = ["Options", "run"]
@@ -292,6 +292,10 @@ def _last_words(
     left = summary.counts.get("pending", 0) + summary.counts.get("running", 0)
     if summary.reason and left:
         console.print(redactor.text(summary.reason), markup=False, soft_wrap=True)
+    if left and summary.ending is Ending.AUTH_FAILED:
+        console.print(
+            "log in with the Claude CLI (run 'claude'), or set ANTHROPIC_API_KEY", soft_wrap=True
+        )
     if left:
         console.print(
             f"{counted(left, 'task')} {'is' if left == 1 else 'are'} left; go on with: vespera run "

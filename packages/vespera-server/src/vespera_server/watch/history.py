@@ -19,6 +19,7 @@ from vespera_server.settings import load_settings
 from vespera_server.state.directory import RunState, StateDirectory
 from vespera_server.state.reading import TaskLine, read_queue
 from vespera_server.watch.finding import nearest
+from vespera_server.watch.rows import wide_console
 from vespera_server.words import counted, money, span
 
 __all__ = ["history"]
@@ -110,7 +111,7 @@ def _runs(state: StateDirectory, limit: int, as_json: bool) -> int:
         answer = {"directory": str(state.runs), "total": len(everything)}
         print(json.dumps({**answer, "runs": [_run_json(run) for run in shown]}, indent=2))
         return 0
-    console = console_for()
+    console = wide_console()
     if not shown:
         console.print(f"no run in {state.runs}: 'vespera run FILE' begins one", soft_wrap=True)
         return 0
@@ -145,7 +146,7 @@ def _tasks(run: Run, as_json: bool) -> int:
         tasks = [_task_json(task, redactor) for task in run.tasks]
         print(json.dumps({**_run_json(run), "tasks": tasks}, indent=2, ensure_ascii=False))
         return 0
-    console = console_for()
+    console = wide_console()
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for title in ("task", "outcome"):
         table.add_column(title, no_wrap=True)

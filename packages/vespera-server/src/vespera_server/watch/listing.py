@@ -15,7 +15,14 @@ from vespera_agent_spawner import register
 from vespera_agent_spawner.register import Host, Process
 from vespera_agent_spawner.results import Usage
 from vespera_server.demo.screen import console_for
-from vespera_server.watch.rows import agent_json, command_of, host_json, listing, load_table
+from vespera_server.watch.rows import (
+    agent_json,
+    command_of,
+    host_json,
+    listing,
+    load_table,
+    wide_console,
+)
 from vespera_server.watch.trees import look, usage
 
 __all__ = ["ps", "top"]
@@ -34,7 +41,7 @@ def ps(*, as_json: bool) -> int:
         answer = {"hosts": [host_json(host, now) for host in hosts]}
         print(json.dumps(answer, indent=2, ensure_ascii=False))
         return 0
-    _wide().print(_with_hosts(hosts, listing(hosts)), soft_wrap=True)
+    wide_console().print(_with_hosts(hosts, listing(hosts)), soft_wrap=True)
     return 0
 
 
@@ -43,7 +50,7 @@ def top(*, interval: float, count: int | None, as_json: bool) -> int:
 
     Once where no terminal is. 0; 2 when it cannot be read.
     """
-    console = _wide()
+    console = wide_console()
     loads = _Loads()
     if count is None and (as_json or not console.is_terminal):
         count = 1
@@ -146,12 +153,6 @@ def _with_hosts(hosts: Sequence[Host], table: RenderableType) -> RenderableType:
     if any(host.agents for host in hosts):
         parts = [table, *lines]
     return Group(*parts)
-
-
-def _wide() -> Console:
-    """Rows are for people and for grep: outside of a terminal none is cut."""
-    console = console_for()
-    return console if console.is_terminal else Console(highlight=False, width=240)
 
 
 def _unreadable(command: str, error: Exception) -> int:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
@@ -16,10 +17,17 @@ from vespera_agent_spawner.results import Usage
 from vespera_server.redaction import Redactor
 from vespera_server.words import money, span
 
-__all__ = ["agent_json", "command_of", "host_json", "listing", "load_table"]
+__all__ = ["agent_json", "command_of", "host_json", "listing", "load_table", "wide_console"]
 
 _LONGEST_COMMAND = 200
+_WIDE = 500
 _COLOURS = {"in_turn": "cyan", "waiting_for_permission": "yellow", "orphaned": "red"}
+
+
+def wide_console() -> Console:
+    """Rows are for people and for grep: outside of a terminal none is folded."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=_WIDE)
 
 
 def command_of(host: Host) -> str:
