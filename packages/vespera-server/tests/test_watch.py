@@ -21,6 +21,7 @@ from vespera_agent_spawner import backends, register
 from vespera_agent_spawner.backends.python import proc
 from vespera_agent_spawner.register import Host, Listed, Process
 from vespera_server import VesperaServer
+from vespera_server.state.directory import StateDirectory
 from vespera_server.watch.transcripts import read_said
 from vespera_server.watch.trees import end_tree, look, members, usage
 
@@ -196,6 +197,17 @@ def test_a_server_lists_the_agents_of_its_clients_and_where_they_are_kept(
             assert agent.transcript == str(tmp_path / "kept" / "docs.transcript")
 
     asyncio.run(main())
+
+
+def test_a_state_directory_of_ones_own_holds_all_of_it(working: Working) -> None:
+    assert [path.name for path in working.place.root.joinpath("state").iterdir()].count(
+        "hosts"
+    ) == 1
+    assert not Path(working.place.environment["HOME"]).exists()
+
+
+def test_programs_without_this_package_tell_in_the_same_place(place: Place) -> None:
+    assert StateDirectory().hosts == register.directory()
 
 
 # -- kill ------------------------------------------------------------------------------------

@@ -32,6 +32,7 @@ __all__ = [
     "directory",
     "file_name",
     "hosts",
+    "tell_in",
     "to_json",
 ]
 
@@ -107,11 +108,23 @@ _FIELDS: dict[type[Any], tuple[str, ...]] = {
 }
 
 
+_chosen: Path | None = None
+
+
+def tell_in(where: Path | None) -> None:
+    """Where this process tells of itself from now on; None is the platform's place again."""
+    global _chosen
+    _chosen = where
+
+
 def directory() -> Path:
-    """Where the files are: beneath the platform's directory for a user's state.
+    """Where the files are: beneath the platform's directory for a user's state, unless
+    ``tell_in`` chose another.
 
     Raises ``RuntimeError`` where this user has no home.
     """
+    if _chosen is not None:
+        return _chosen
     if sys.platform == "win32":
         return _from("LOCALAPPDATA", "AppData/Local") / "vespera/vespera/hosts"
     if sys.platform == "darwin":

@@ -16,7 +16,7 @@ from typing import Any
 
 from rich.console import Console
 
-from vespera_agent_spawner import AgentConfig, SupervisorConfig
+from vespera_agent_spawner import AgentConfig, SupervisorConfig, register
 from vespera_agent_spawner.adapters.environment import environment_for
 from vespera_agent_spawner.adapters.locate import find_program
 from vespera_agent_spawner.errors import AgentError, ConfigError
@@ -69,6 +69,7 @@ def run(options: Options) -> int:
     try:
         settings = load_settings().values
         state = StateDirectory(settings.state.directory)
+        register.tell_in(state.hosts)
         collect(state, max_size=settings.state.max_size, max_age=settings.state.max_age)
         with _open(options, settings, state, console) as opened:
             if opened.resumed and _file_changed(opened):

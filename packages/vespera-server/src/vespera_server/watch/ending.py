@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 
 from vespera_agent_spawner import _validation as rules
-from vespera_agent_spawner import register
 from vespera_agent_spawner.errors import AgentError
 from vespera_server.demo.screen import console_for
-from vespera_server.watch.finding import find
+from vespera_server.watch.finding import find, living
 from vespera_server.watch.trees import end_tree
 
 __all__ = ["kill"]
@@ -24,7 +23,7 @@ def kill(agent_id: str, *, pid: int | None, grace: str, force: bool, as_json: bo
     """0: nothing of it is left; 1: somebody outlived even force; 2: it was not touched."""
     try:
         seconds = 0.0 if force else rules.duration("--grace", grace)
-        host, agent = find(agent_id, register.hosts(), pid)
+        host, agent = find(agent_id, living(), pid)
         ended = end_tree(host, agent, seconds)
     except (AgentError, OSError, RuntimeError) as error:
         console_for(stderr=True).print(

@@ -5,10 +5,23 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 
+from vespera_agent_spawner import register
 from vespera_agent_spawner.errors import AgentNotFound, ConfigError
 from vespera_agent_spawner.register import Host, Listed
+from vespera_server.settings import load_settings
+from vespera_server.state.directory import StateDirectory
 
-__all__ = ["find", "nearest"]
+__all__ = ["find", "living", "nearest"]
+
+
+def living() -> list[Host]:
+    """Who runs agents now: of the platform's place, and of ``state.directory``.
+
+    Raises ``AgentError``, ``OSError``, and ``RuntimeError`` where this user has no home.
+    """
+    own = StateDirectory(load_settings().values.state.directory).hosts
+    found = [host for place in {register.directory(), own} for host in register.hosts(place)]
+    return sorted(found, key=lambda host: host.started_at)
 
 
 def find(agent_id: str, hosts: Sequence[Host], pid: int | None = None) -> tuple[Host, Listed]:

@@ -11,10 +11,11 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from vespera_agent_spawner import register
+from vespera_agent_spawner.errors import AgentError
 from vespera_agent_spawner.register import Host, Process
 from vespera_agent_spawner.results import Usage
 from vespera_server.demo.screen import console_for
+from vespera_server.watch.finding import living
 from vespera_server.watch.rows import (
     agent_json,
     command_of,
@@ -33,8 +34,8 @@ _FIRST = 0.5  # seconds between the first two looks: a share of the CPU needs tw
 def ps(*, as_json: bool) -> int:
     """Who runs agents now. 0, also when nobody does; 2 when that cannot be read."""
     try:
-        hosts = register.hosts()
-    except (OSError, RuntimeError) as error:
+        hosts = living()
+    except (AgentError, OSError, RuntimeError) as error:
         return _unreadable("ps", error)
     if as_json:
         now = time.time()
@@ -55,7 +56,7 @@ def top(*, interval: float, count: int | None, as_json: bool) -> int:
     if count is None and (as_json or not console.is_terminal):
         count = 1
     try:
-        loads.take(register.hosts())
+        loads.take(living())
         if as_json or not console.is_terminal:
             _again(interval, count, loads, lambda hosts: _plainly(console, hosts, loads, as_json))
         else:
@@ -68,7 +69,7 @@ def top(*, interval: float, count: int | None, as_json: bool) -> int:
                 )
     except KeyboardInterrupt:
         return 0
-    except (OSError, RuntimeError) as error:
+    except (AgentError, OSError, RuntimeError) as error:
         return _unreadable("top", error)
     return 0
 
@@ -79,7 +80,7 @@ def _again(
     done = 0
     while count is None or done < count:
         time.sleep(interval if done else min(interval, _FIRST))
-        hosts = register.hosts()
+        hosts = living()
         loads.take(hosts)
         show(hosts)
         done += 1
@@ -157,8 +158,7 @@ def _with_hosts(hosts: Sequence[Host], table: RenderableType) -> RenderableType:
 
 def _unreadable(command: str, error: Exception) -> int:
     console_for(stderr=True).print(
-        f"vespera {command}: who runs agents cannot be read: {error}; "
-        "is HOME yours, and may you read it?",
+        f"vespera {command}: who runs agents cannot be read: {error}",
         style="red",
         markup=False,
         soft_wrap=True,

@@ -14,12 +14,12 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from vespera_agent_spawner import register
 from vespera_agent_spawner.errors import AgentError
 from vespera_server.demo.screen import console_for
 from vespera_server.redaction import Redactor
 from vespera_server.settings import load_settings
 from vespera_server.state.directory import StateDirectory
+from vespera_server.watch.finding import living
 from vespera_server.watch.sources import NothingKept, Source, source_of
 from vespera_server.watch.transcripts import Said, read_said
 
@@ -41,7 +41,7 @@ def logs(
     """0; 1: nothing of the agent is kept; 2: it is not known, or cannot be read."""
     try:
         state = StateDirectory(load_settings().values.state.directory)
-        source = source_of(agent_id, register.hosts, state, pid=pid, run=run, database=database)
+        source = source_of(agent_id, living, state, pid=pid, run=run, database=database)
         if raw:
             return _raw(source)
         redactor = Redactor.for_environment(os.environ)

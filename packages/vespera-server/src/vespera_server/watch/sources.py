@@ -57,9 +57,9 @@ def source_of(
     """
     if database is not None:
         return _in_queue(agent_id, database)
-    living = [] if run is not None else hosts()
-    if any(agent.agent_id == agent_id for host in living for agent in host.agents):
-        host, agent = find(agent_id, living, pid)
+    alive = [] if run is not None else hosts()
+    if any(agent.agent_id == agent_id for host in alive for agent in host.agents):
+        host, agent = find(agent_id, alive, pid)
         return _of_living(host, agent)
     tasks: list[str] = []
     for path in reversed([each.database for each in state.list_runs() if _is(run, each.name)]):
@@ -72,7 +72,7 @@ def source_of(
             return _in_queue(agent_id, path)
         tasks += names
     where = f"in runs named '{run}…'" if run else f"alive, nor in a run of {state.runs}"
-    known = [*(agent.agent_id for host in living for agent in host.agents), *tasks]
+    known = [*(agent.agent_id for host in alive for agent in host.agents), *tasks]
     raise AgentNotFound(
         f"no agent or task '{agent_id[:80]}' {where}{nearest(agent_id, known)}; 'vespera ps' lists "
         "the living, 'vespera history' the runs",

@@ -20,6 +20,7 @@ __all__ = ["Said", "read_said"]
 _LONGEST = 2000
 _LONGEST_RESULT = 300
 _POLL = 0.2
+_LAST_WORDS = 3.0  # seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,16 +61,19 @@ def read_said(
 
 def _records(path: Path, follow: Callable[[], bool] | None) -> Iterator[bytes]:
     with path.open("rb") as file:
-        held = b""
+        held, has_end, patience = b"", False, _LAST_WORDS
         while True:
-            go_on = follow is not None and follow()
+            alive = follow is not None and follow()
             while line := file.readline():
                 held += line
                 if held.endswith(b"\n"):
+                    has_end = held.startswith(b"= ")
                     yield held[:-1]
                     held = b""
-            if not go_on:
+            if follow is None or (not alive and (has_end or patience <= 0)):
                 return  # half a record at the end: its writer was killed
+            # The host writes the end after the agent's, if it lives itself.
+            patience -= 0 if alive else _POLL
             time.sleep(_POLL)
 
 
