@@ -115,20 +115,20 @@ what = "all"
     [
         (ONE + "colour = 'x'\n", "tasks.toml:4: tasks[0].colour: there is no such field; "),
         (
-            ONE.replace("prompt", "promt"),
-            'tasks.toml:3: tasks[0].promt: there is no such field; did you mean "prompt"?',
+            ONE.replace("prompt", "promptt"),
+            'tasks.toml:3: tasks[0].promptt: there is no such field; did you mean "prompt"?',
         ),
         (
-            ONE.replace("tasks", "taks"),
-            'tasks.toml:1: taks: there is no such field; did you mean "tasks"?',
+            ONE.replace("tasks", "tassks"),
+            'tasks.toml:1: tassks: there is no such field; did you mean "tasks"?',
         ),
         (
             "[run]\nagnets = 2\n" + ONE,
             'tasks.toml:2: run.agnets: there is no such field; did you mean "agents"?',
         ),
         (
-            "[agent]\nmodle = 'x'\n" + ONE,
-            'tasks.toml:2: agent.modle: there is no such field; did you mean "model"?',
+            "[agent]\nmodell = 'x'\n" + ONE,
+            'tasks.toml:2: agent.modell: there is no such field; did you mean "model"?',
         ),
         (
             ONE + "timeouts = {trun = 3}\n",

@@ -93,10 +93,13 @@ def _of_living(host: Host, agent: Listed) -> Source:
             context={"agent_id": agent.agent_id},
         )
     path = Path(agent.transcript)
-    beside = path.parent.parent / "tasks.db"
+    run = path.parent.parent
+    database = run / "tasks.db"
+    if run.suffix == ".files":  # of a queue that was named
+        database = run.with_suffix("")
     queue = None
-    if beside.is_file():
-        queue = read_queue(beside)
+    if database.is_file():
+        queue = read_queue(database)
         queue = queue if agent.agent_id in queue.task_ids() else None
     return Source(agent.agent_id, path, queue, agent)
 
