@@ -127,8 +127,8 @@ what = "all"
             'tasks.toml:2: run.agnets: there is no such field; did you mean "agents"?',
         ),
         (
-            "[agent]\nmodell = 'x'\n" + ONE,
-            'tasks.toml:2: agent.modell: there is no such field; did you mean "model"?',
+            "[agent]\nmodelx = 'x'\n" + ONE,
+            'tasks.toml:2: agent.modelx: there is no such field; did you mean "model"?',
         ),
         (
             ONE + "timeouts = {trun = 3}\n",
