@@ -181,7 +181,9 @@ class _Registrar:
         )
 
     def _write(self, host: Host) -> None:
-        self._where.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # Each its own: the mode is that of the last directory alone.
+        for place in (self._where.parent, self._where):
+            place.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = self._where / register.file_name(Process(host.pid, host.start_time))
         # Whole or not at all: readers come at any moment.
         fresh = path.with_suffix(".new")
