@@ -153,7 +153,6 @@ class _Registrar:
         config = agent.config
         told: dict[str, Any] = {
             "agent_id": agent.agent_id,
-            "state": str(agent.state),
             "supervisor": supervisor,
             "model": config.model,
             "working_directory": config.working_directory,
@@ -161,7 +160,7 @@ class _Registrar:
         }
         session = agent._session
         if session is None:
-            return Listed(**told, backend="", containment="", started_at=0.0)
+            return Listed(**told, state="queued", backend="", containment="", started_at=0.0)
         info = session.info()
         tree = self._processes.get(agent)
         if tree is None or tree.pid != info.pid:
@@ -170,6 +169,7 @@ class _Registrar:
                 self._processes[agent] = tree
         return Listed(
             **told,
+            state=str(info.state),
             session_id=info.session_id,
             backend=info.backend,
             containment=info.containment,
@@ -189,7 +189,8 @@ class _Registrar:
         fresh = path.with_suffix(".new")
         descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         with os.fdopen(descriptor, "w", encoding="utf-8", errors="replace") as file:
-            json.dump(register.to_json(host), file, ensure_ascii=False)
+            # In one piece: to a file json writes with Python's own encoder, at a tenth of the speed.
+            file.write(json.dumps(register.to_json(host), ensure_ascii=False))
         fresh.replace(path)
         self._path = path
 
