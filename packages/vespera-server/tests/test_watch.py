@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -168,6 +169,30 @@ def test_top_measures_the_whole_tree(working: Working) -> None:
     text = working.place.vespera("top").stdout
     assert "slow" in text
     assert "MiB" in text
+
+
+def test_top_on_a_terminal_looks_again_until_ctrl_c(place: Place) -> None:
+    master, terminal = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "vespera_server", "top", "--interval", "0.1"],
+        cwd=place.work,
+        env={**place.environment, "TERM": "xterm"},
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+        start_new_session=True,
+    )
+    os.close(terminal)
+    try:
+        seen = b""
+        while seen.count(b"no agent runs here") < 3:
+            seen += os.read(master, 65536)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 0
+    finally:
+        process.kill()
+        process.wait()
+        os.close(master)
 
 
 def test_a_server_lists_the_agents_of_its_clients_and_where_they_are_kept(
