@@ -46,6 +46,16 @@ def test_the_servers_readme(tmp_path: Path, user: dict[str, str]) -> None:
     assert Page(part).carry_out(directory, user) == 4
 
 
+def test_the_first_batch(tmp_path: Path, user: dict[str, str]) -> None:
+    """What the repository's README shows of `run`; its Python has tests in `real_cli`."""
+    directory = tmp_path / "work"
+    directory.mkdir()
+    text = (ROOT / "README.md").read_text("utf-8")
+    part = tmp_path / "README.md"
+    part.write_text(text[text.index("A batch that is gone on with") : text.index("## Status")])
+    assert Page(part).carry_out(directory, user) == 2
+
+
 def test_every_page_is_carried_out_by_some_test() -> None:
     """A page that is added here is added above, or says where it is carried out."""
     pages = {path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").rglob("*.md")}

@@ -235,10 +235,13 @@ def test_a_torn_file_goes_with_its_process_and_not_before(listing: Path) -> None
     listing.mkdir(parents=True)
     mine = listing / register.file_name(own())
     dead = listing / register.file_name(Process(own().pid, own().start_time - 1))
-    for path in (mine, dead):
+    half = dead.with_suffix(".new")  # killed while it wrote
+    strange = listing / "some-thing-of-others.json"
+    for path in (mine, dead, half, strange):
         path.write_text('{"vespera_register": 1, "pid')
     assert register.hosts() == []
-    assert (mine.exists(), dead.exists()) == (True, False)
+    there = [path.exists() for path in (mine, dead, half, strange)]
+    assert there == [True, False, False, True]
 
 
 def test_a_host_of_another_machine_or_container_is_believed_for_a_while(listing: Path) -> None:

@@ -116,7 +116,8 @@ class _Registrar:
         except RuntimeError:
             # Somebody came or went while we looked: in a second we look again.
             pass
-        except OSError as error:
+        except Exception as error:
+            # Also what nobody foresaw: it is a warning, and no end of being seen.
             self._warn(error)
         return True
 
@@ -145,8 +146,9 @@ class _Registrar:
         held = supervisor.agents()
         told = [self._listed(agent, number) for agent in held]
         # Who was dropped meanwhile ends where it belongs: on its loop's thread, not on this one.
-        with contextlib.suppress(RuntimeError, AttributeError):  # the loop is closed
-            supervisor._loop.call_soon_threadsafe(held.clear)  # type: ignore[union-attr]
+        if held and supervisor._loop is not None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                supervisor._loop.call_soon_threadsafe(held.clear)
         return told
 
     def _listed(self, agent: Agent, supervisor: int) -> Listed:

@@ -15,6 +15,7 @@ import dataclasses
 import functools
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -37,6 +38,7 @@ __all__ = [
 ]
 
 _FORMAT = 1
+_NAME = re.compile(r"(?P<place>.+)-(?P<pid>\d+)-(?P<start>\d+)\.(?:json|new)")
 #: A host writes at least so often, seconds; one that cannot be looked at is believed so long.
 BEAT = 30.0
 _BELIEVED = 3 * BEAT
@@ -175,7 +177,7 @@ def _files(where: Path) -> Iterator[Path]:
             names = [
                 entry.name
                 for entry in entries
-                if entry.name.endswith(".json")
+                if _NAME.fullmatch(entry.name)
                 # What somebody else put there decides nothing about whom we signal.
                 and entry.stat(follow_symlinks=False).st_uid == os.geteuid()
             ]
@@ -185,32 +187,39 @@ def _files(where: Path) -> Iterator[Path]:
 
 
 def _read(path: Path) -> Host | None:
-    parts = path.stem.split("-")
+    name = _NAME.fullmatch(path.name)
+    assert name is not None
+    process = Process(int(name["pid"]), int(name["start"]))
     try:
-        process = Process(int(parts[-2]), int(parts[-1]))
-        changed_at = path.stat().st_mtime
-        told = json.loads(path.read_bytes())
-        host = _host(told, path)
-    except FileNotFoundError:
+        age = time.time() - path.stat().st_mtime
+    except OSError:
         return None
-    except (ValueError, TypeError, KeyError, IndexError, AttributeError, OSError):
-        # Torn, or of a version to come: its name says whether it can go.
-        host = None
-        if len(parts) < 4:
-            return None
-    if path.stem.rpartition(f"-{process.pid}-")[0] != _here():
-        age = time.time() - changed_at
+    host = _content(path)
+    if name["place"] != _here():
         if age > _FORGOTTEN:
-            path.unlink(missing_ok=True)
+            _remove(path)
         return None if host is None or age > _BELIEVED else _with(host, is_alive=None)
     if process.is_alive:
         return host
     left = () if host is None else tuple(agent for agent in host.agents if agent.is_alive)
     if host is None or not left:
-        with contextlib.suppress(OSError):
-            path.unlink()
+        _remove(path)
         return None
     return _with(host, is_alive=False, agents=left)
+
+
+def _content(path: Path) -> Host | None:
+    """None for one that is torn, half written (``.new``) or of a version to come."""
+    try:
+        return None if path.suffix == ".new" else _host(json.loads(path.read_bytes()), path)
+    except (ValueError, TypeError, KeyError, AttributeError, OSError):
+        return None
+
+
+def _remove(path: Path) -> None:
+    # Somebody else was faster, or may and we may not.
+    with contextlib.suppress(OSError):
+        path.unlink()
 
 
 def _with(host: Host, **changes: Any) -> Host:
