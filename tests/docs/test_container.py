@@ -97,7 +97,7 @@ def test_the_image_is_built_run_stopped_killed_and_gone_on_with(
             os.kill(first, signal.SIGTERM)  # docker stop
             output, _ = stopped.communicate(timeout=60)
         assert stopped.returncode == 128 + signal.SIGTERM, output
-        assert "1 tasks are left" in output
+        assert "1 task is left" in output
         with made.start(environment=environment) as killed:
             first = process_1(killed)
             wait_for_thought(2)

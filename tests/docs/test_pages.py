@@ -25,7 +25,7 @@ def a_project(directory: Path) -> None:
 def test_the_tutorial(tmp_path: Path, user: dict[str, str]) -> None:
     directory = tmp_path / "work"
     directory.mkdir()
-    assert Page(ROOT / "docs/tutorial.md").carry_out(directory, user) == 10
+    assert Page(ROOT / "docs/tutorial.md").carry_out(directory, user) == 12
 
 
 def test_ci_fleets(tmp_path: Path, user: dict[str, str]) -> None:
@@ -44,6 +44,16 @@ def test_the_servers_readme(tmp_path: Path, user: dict[str, str]) -> None:
     part = tmp_path / "README.md"
     part.write_text(text[text.index("## `vespera run FILE`") : text.index("## `vespera doctor`")])
     assert Page(part).carry_out(directory, user) == 4
+
+
+def test_the_first_batch(tmp_path: Path, user: dict[str, str]) -> None:
+    """What the repository's README shows of `run`; its Python has tests in `real_cli`."""
+    directory = tmp_path / "work"
+    directory.mkdir()
+    text = (ROOT / "README.md").read_text("utf-8")
+    part = tmp_path / "README.md"
+    part.write_text(text[text.index("A batch that is gone on with") : text.index("## Status")])
+    assert Page(part).carry_out(directory, user) == 2
 
 
 def test_every_page_is_carried_out_by_some_test() -> None:

@@ -56,13 +56,13 @@ def start(claude: str, backend: str, model: ScriptedModel, place: Surroundings) 
     }
     processes: list[subprocess.Popen[str]] = []
 
-    def run(*arguments: str) -> subprocess.Popen[str]:
+    def run(*arguments: str, without: str = "") -> subprocess.Popen[str]:
         command = [sys.executable, "-m", "vespera_server", "run", "--claude", claude]
         processes.append(
             subprocess.Popen(
                 [*command, "--database", "batch.db", "--json", *arguments],
                 cwd=place.work,
-                env=environment,
+                env={name: value for name, value in environment.items() if name != without},
                 stdout=subprocess.PIPE,
                 text=True,
             )
@@ -168,6 +168,19 @@ def test_a_budget_stops_real_spending(start: START, model: ScriptedModel) -> Non
     outcomes = [task["outcome"] for task in answer["tasks"]]
     assert outcomes[0] in ("completed", "budget_exceeded")
     assert not sessions(model, "b")
+
+
+def test_who_never_logged_in_is_told_so_and_keeps_the_tasks(
+    start: START, model: ScriptedModel
+) -> None:
+    """The CLI asks nobody then, and no HTTP status tells."""
+    model.add("a", Script(then=works_once))
+    model.add("b", Script(then=Reply(Text("b is done"))))
+    answer = answer_of(start("tasks.toml", without="ANTHROPIC_API_KEY"))
+    assert answer["exit_code"] == 4
+    assert answer["counts"] == {"pending": 2}
+    assert "log" in answer["reason"]
+    assert answer_of(start("--resume"))["exit_code"] == 0
 
 
 def test_the_scripted_model_needs_no_account(claude: str, tmp_path: Path) -> None:

@@ -107,6 +107,22 @@ def _(text: str, prompt: Frame, inbox: Frames) -> None:
     result("the model said no", prompt, is_error=True, api_error_status=401)
 
 
+@turn("loggedout")
+def _(text: str, prompt: Frame, inbox: Frames) -> None:
+    """As the real CLI without credentials: it asks nobody, and no status tells."""
+    words = "Not logged in · Please run /login"
+    content = [{"type": "text", "text": words}]
+    say(
+        {
+            "type": "assistant",
+            "error": "authentication_failed",
+            "is_api_error_message": True,
+            "message": {"model": "<synthetic>", "content": content},
+        }
+    )
+    result(words, prompt, is_error=True, api_error_status=None, terminal_reason="api_error")
+
+
 @turn("big")
 def _(text: str, prompt: Frame, inbox: Frames) -> None:
     size = int(text.split()[1])

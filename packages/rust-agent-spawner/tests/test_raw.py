@@ -55,6 +55,23 @@ def test_the_prompt_is_its_input_and_ends(fleet: Fleet) -> None:
     asyncio.run(main())
 
 
+def test_a_program_that_heard_somebody_elses_signal_was_killed(fleet: Fleet) -> None:
+    async def main() -> None:
+        async with fleet.supervisor() as sup:
+            results = await sup.run(
+                [
+                    shell(fleet, "trap 'exit 143' TERM; kill -TERM $$; sleep 5"),
+                    shell(fleet, "kill -TERM $$"),
+                    shell(fleet, "exit 42"),
+                ]
+            )
+        assert [r.outcome for r in results] == [Outcome.KILLED] * 2 + [Outcome.FAILED]
+        for result in results[:2]:
+            assert "SIGTERM that was not ours" in str(result.error)
+
+    asyncio.run(main())
+
+
 def test_it_runs_to_its_exit_even_without_output(fleet: Fleet) -> None:
     async def main() -> None:
         async with fleet.supervisor() as sup:

@@ -68,6 +68,17 @@ def test_a_wait_for_the_end_of_a_limit_is_no_backoff(fleet: Fleet) -> None:
     assert time.monotonic() - began < 60
 
 
+def test_who_is_not_logged_in_is_told_apart_without_a_status(fleet: Fleet, agents: Agents) -> None:
+    result = run(fleet, "loggedout")
+    assert result.outcome is Outcome.AUTH_FAILED
+    assert result.error == "the service said: Not logged in · Please run /login"
+    name = agents.spawn()
+    assert agents.say(name, "loggedout")["outcome"] == "auth_failed"
+    # It holds for that turn only.
+    assert agents.say(name, "echo hi")["outcome"] == "completed"
+    assert agents.say(name, "loggedout")["outcome"] == "auth_failed"
+
+
 def test_a_turn_of_a_session_ends_and_the_session_lives_on(agents: Agents) -> None:
     name = agents.spawn()
     turn = agents.say(name, "retry 401 5 500")

@@ -338,16 +338,13 @@ def test_model_and_mode_can_change_in_a_session(fleet: Fleet) -> None:
     asyncio.run(main())
 
 
-def test_settings_of_later_versions_are_refused_by_name(fleet: Fleet) -> None:
+def test_a_list_of_runs_needs_prompts(fleet: Fleet) -> None:
     async def main() -> None:
         async with fleet.supervisor() as sup:
             with pytest.raises(ConfigError, match="need a prompt"):
                 await sup.run([fleet.config()])
 
     asyncio.run(main())
-    with pytest.raises(ConfigError) as caught:
-        fleet.supervisor(register=True)
-    assert caught.value.field == "register"
 
 
 def test_a_second_loop_has_its_own_supervisor(fleet: Fleet) -> None:

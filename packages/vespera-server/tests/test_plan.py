@@ -113,7 +113,35 @@ what = "all"
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (ONE + "colour = 'x'\n", "tasks.toml:4: tasks[0].colour: "),
+        (ONE + "colour = 'x'\n", "tasks.toml:4: tasks[0].colour: there is no such field; "),
+        (
+            ONE.replace("prompt", "promptt"),
+            'tasks.toml:3: tasks[0].promptt: there is no such field; did you mean "prompt"?',
+        ),
+        (
+            ONE.replace("tasks", "tassks"),
+            'tasks.toml:1: tassks: there is no such field; did you mean "tasks"?',
+        ),
+        (
+            "[run]\nagnets = 2\n" + ONE,
+            'tasks.toml:2: run.agnets: there is no such field; did you mean "agents"?',
+        ),
+        (
+            "[agent]\nmodelx = 'x'\n" + ONE,
+            'tasks.toml:2: agent.modelx: there is no such field; did you mean "model"?',
+        ),
+        (
+            ONE + "timeouts = {trun = 3}\n",
+            'tasks.toml:4: tasks[0].timeouts.trun: there is no such field; did you mean "turn"?',
+        ),
+        (
+            ONE + "scripted = [{txt = 'a'}]\n",
+            'tasks.toml:4: tasks[0].scripted[0].txt: there is no such field; did you mean "text"?',
+        ),
+        (
+            '[[tasks]]\nprompt = "p"\n',
+            "tasks.toml:1: tasks[0].id: it is missing: Name of the task; unlike all others.",
+        ),
         (ONE + "timeouts = {turn = 'soon'}\n", "tasks.toml:4: tasks[0].timeouts.turn: 'soon': "),
         (ONE + "session_id = 'x'\n", "tasks.toml:4: tasks[0].session_id: 'x': leave it out"),
         (ONE + "role = 'no'\n", "tasks.toml:4: tasks[0].role: 'no' is no role; there are: none"),

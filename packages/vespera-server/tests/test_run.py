@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import signal
 import subprocess
-import sys
-import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 import vespera_agent_spawner as spawner
+from places import Place, wait_for
 from vespera_server.scripted_model import Failure, Reply, Script, ScriptedModel, Text
 from vespera_server.tasks import TaskQueue
 
-CLI = Path(__file__).with_name("session_cli.py")
 THREE = """
 [run]
 name = "three"
@@ -44,59 +40,6 @@ prompt = "go"
 """
 
 
-class Place:
-    """A directory to run in, with state of its own and nothing of the user's."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self.work = root / "work"
-        self.work.mkdir()
-        self.environment = {
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-            "HOME": str(root / "home"),
-            "VESPERA_STATE__DIRECTORY": str(root / "state"),
-            "VESPERA_SUPERVISOR__MEMORY_RESERVE": "0",
-            **{key: value for key, value in os.environ.items() if key == "VESPERA_BACKEND"},
-        }
-
-    def write(self, text: str, name: str = "tasks.toml") -> None:
-        (self.work / name).write_text(text)
-
-    def command(self, *arguments: str) -> list[str]:
-        return [sys.executable, "-m", "vespera_server", "run", *arguments, "--claude", str(CLI)]
-
-    def run(self, *arguments: str, **more: Any) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            self.command(*arguments),
-            cwd=self.work,
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            timeout=100,
-            check=False,
-            **more,
-        )
-
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            self.command(*arguments),
-            cwd=self.work,
-            env=self.environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-
-    def json(self, *arguments: str) -> dict[str, Any]:
-        done = self.run(*arguments, "--json")
-        answer: dict[str, Any] = json.loads(done.stdout)
-        assert answer["exit_code"] == done.returncode
-        return answer
-
-    def databases(self) -> list[Path]:
-        return sorted((self.root / "state" / "runs").glob("*/tasks.db"))
-
-
 @pytest.fixture
 def place(tmp_path: Path) -> Place:
     return Place(tmp_path)
@@ -115,13 +58,6 @@ def ended() -> Iterator[Callable[[subprocess.Popen[str]], subprocess.Popen[str]]
     for process in processes:
         process.kill()
         process.communicate()
-
-
-def wait_for(path: Path) -> None:
-    deadline = time.monotonic() + 60
-    while not path.exists() or not path.read_text().strip():
-        assert time.monotonic() < deadline, f"{path} did not come"
-        time.sleep(0.02)
 
 
 def assert_gone(place: Place) -> None:
@@ -223,7 +159,7 @@ def test_a_spent_budget_is_exit_code_3_and_resume_with_more_goes_on(place: Place
     done = place.run("tasks.toml", "--scripted", "--agents", "1", "--budget", "0.015")
     assert done.returncode == 3
     assert "0.02 of 0.01 USD spent" in done.stdout or "0.02 of 0.02 USD spent" in done.stdout
-    assert "1 tasks are left; go on with: vespera run --resume --database" in done.stdout
+    assert "1 task is left; go on with: vespera run --resume --database" in done.stdout
     answer = place.json("tasks.toml", "--resume", "--budget", "1")
     assert (answer["counts"], answer["resumed"]) == ({"completed": 3}, True)
 
@@ -408,7 +344,7 @@ def test_metrics_are_served_while_it_runs(
 def test_standard_input_is_a_file_too(place: Place) -> None:
     done = place.run("-", "--format", "yaml", "--scripted", input="tasks: [{id: a, prompt: x}]\n")
     assert done.returncode == 0, done.stderr
-    assert "running -: 1 tasks" in done.stdout
+    assert "running stdin: 1 task, at most 1 agent at once" in done.stdout
 
 
 def test_a_variable_of_the_command_line_wins(place: Place) -> None:

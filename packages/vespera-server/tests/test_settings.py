@@ -13,6 +13,7 @@ from vespera_server.serve.options import HttpOptions, ServerOptions
 from vespera_server.settings import load_settings
 from vespera_server.settings.command import config_show
 from vespera_server.settings.schema import SCHEMAS, schema_named
+from vespera_server.state import StateDirectory
 
 
 @pytest.fixture
@@ -112,6 +113,7 @@ def test_config_show_tells_origins_and_no_secrets(
     assert f'roles.r.model           = "m"  # {project / "vespera.toml"}' in shown
     assert "hunter2" not in shown
     assert "KEY" in shown
+    assert f"null  # built in: {StateDirectory().root}" in shown
     assert config_show(as_json=True) == 0
     answer = json.loads(capsys.readouterr().out)
     assert answer["state.max_size"] == {"value": 2 << 30, "origin": "built in"}

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 __all__ = ["OUTPUT_LIMIT", "describe", "never_started"]
 
+# The exit codes of programs that somebody told to end (SIGHUP, SIGTERM) and did, as the CLI does.
+_HEARD = (128 + 1, 128 + 15)
 OUTPUT_LIMIT = "its undelivered events are more than limits.output"
 
 
@@ -133,7 +135,8 @@ def _outcome(
         return Outcome.SPAWN_FAILED, str(error) if error else None
     if status is None:
         return Outcome.INCOMPLETE, str(error) if error else None
-    if status.by in ("kill", "terminate", "outside", "guardian"):
+    heard = status.by == "agent" and status.code in _HEARD
+    if heard or status.by in ("kill", "terminate", "outside", "guardian"):
         return Outcome.KILLED, f"ended without a result: {status.reason}"
     if status.code:
         return Outcome.FAILED, f"ended without a result: {status.reason}"

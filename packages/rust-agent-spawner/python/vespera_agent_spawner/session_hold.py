@@ -13,14 +13,21 @@ import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from vespera_agent_spawner._logging import logger_for
 from vespera_agent_spawner.backends.python.proc import start_time
+
+if TYPE_CHECKING:
+    from vespera_agent_spawner.config import AgentConfig
 
 if os.name == "posix":
     import fcntl
 
-__all__ = ["Hold", "holders", "take_hold"]
+__all__ = ["Hold", "held", "holders", "take_hold"]
+
+_LOG = logger_for("agent_spawner.supervisor")
 
 _PROC = Path("/proc")
 
@@ -59,6 +66,24 @@ def take_hold(session_id: str) -> Hold | None:
         fresh.write_text(f"{os.getpid()} {start_time(os.getpid())}", encoding="ascii")
         fresh.replace(file)
     return Hold(file)
+
+
+def held(config: AgentConfig) -> tuple[AgentConfig, Hold | None]:
+    """How to resume a session: alone, or in a fork where another process has it."""
+    session_id = str(config.resume)
+    try:
+        hold = take_hold(session_id)
+    except OSError as error:
+        _LOG.warning("whether session %s is in use is not known: %s", session_id, error)
+        return config, None
+    if hold is None:
+        _LOG.warning(
+            "agent '%s': session %s is in use by another process, so it is forked",
+            config.agent_id,
+            session_id,
+        )
+        config = config._having({"fork_session": True, "session_id": None})
+    return config, hold
 
 
 def holders(session_id: str) -> list[int]:

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Any, Self, cast
 
-from vespera_agent_spawner import backends
+from vespera_agent_spawner import _registrar, backends
 from vespera_agent_spawner._counters import PROCESS
 from vespera_agent_spawner._description import never_started
 from vespera_agent_spawner._logging import logger_for
@@ -37,19 +37,17 @@ from vespera_agent_spawner.errors import (
 )
 from vespera_agent_spawner.events import Event
 from vespera_agent_spawner.handlers import check_handlers
+from vespera_agent_spawner.merged_events import MergedEvents
 from vespera_agent_spawner.pool import Pool
 from vespera_agent_spawner.results import AgentInfo, RunResult, State, Usage
 from vespera_agent_spawner.retries import Effort
-from vespera_agent_spawner.session_hold import Hold, take_hold
+from vespera_agent_spawner.session_hold import held
 from vespera_agent_spawner.spending import Meter, Purse
 from vespera_agent_spawner.transcripts import path_in
 
 __all__ = ["Supervisor", "supervised_states", "waiting_processes"]
 
 _CLOSE_GRACE = 5.0
-
-# Settings of later versions: refused, so that nobody relies on what does nothing.
-_LATER_FLEET = ("register",)
 
 
 class Supervisor:
@@ -62,7 +60,6 @@ class Supervisor:
     def __init__(self, config: SupervisorConfig | Mapping[str, Any] | None = None) -> None:
         if not isinstance(config, SupervisorConfig):
             config = SupervisorConfig.from_mapping(config or {})
-        _refuse_later(config, _LATER_FLEET)
         self.config = config
         self._backend = backends.choose(config.backend)
         self._ownership = _ownership(config, self._backend)
@@ -73,7 +70,7 @@ class Supervisor:
         self._admission: Admission | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
-        self._merged: _Merged | None = None
+        self._merged: MergedEvents | None = None
         self._idle = asyncio.Event()
         self._log = logger_for("agent_spawner.supervisor")
         self._pool: Pool | None = None
@@ -98,6 +95,7 @@ class Supervisor:
         if self.config.warm:
             self._pool = Pool(self.config.warm, self._admission, self._backend, self._ownership)
             self._pool.next_ones = self._next_ones
+        _registrar.enter(self)
         return self
 
     def _next_ones(self, count: int) -> list[tuple[AgentConfig, int, bool]]:
@@ -259,7 +257,7 @@ class Supervisor:
                 value=None,
                 remedy="read all events in one place",
             )
-        self._merged = _Merged(self)
+        self._merged = MergedEvents(self)
         for agent in self.agents():
             self._merged.watch(agent)
         return self._merged
@@ -337,7 +335,7 @@ class Supervisor:
         seat.entered = True
         try:
             if agent.config.resume is not None and not agent.config.fork_session:
-                agent.config, agent._hold = self._held(agent.config)
+                agent.config, agent._hold = held(agent.config)
             listening = listening or self._merged is not None
             counting, news = agent._meter is not None, _news_of(agent)
             session = None
@@ -361,23 +359,6 @@ class Supervisor:
         if self._merged is not None:
             self._merged.watch(agent)
         agent._news()
-
-    def _held(self, config: AgentConfig) -> tuple[AgentConfig, Hold | None]:
-        """A session goes on in one process; a second one forks it, and so keeps both."""
-        session_id = str(config.resume)
-        try:
-            hold = take_hold(session_id)
-        except OSError as error:
-            self._log.warning("whether session %s is in use is not known: %s", session_id, error)
-            return config, None
-        if hold is None:
-            self._log.warning(
-                "agent '%s': session %s is in use by another process, so it is forked",
-                config.agent_id,
-                session_id,
-            )
-            config = config._having({"fork_session": True, "session_id": None})
-        return config, hold
 
     async def _ready(self, agent: Agent) -> None:
         try:
@@ -529,58 +510,6 @@ def _news_of(agent: Agent) -> Callable[[], bool]:
     return news
 
 
-class _Merged(AsyncIterator["tuple[Agent, Event]"]):
-    """All agents' events in one iteration, fairly: a batch of each in turn."""
-
-    def __init__(self, supervisor: Supervisor) -> None:
-        self._supervisor = supervisor
-        self._bell = asyncio.Event()
-        self._dirty: dict[Agent, None] = {}
-        self._batch: list[tuple[Agent, Event]] = []
-        self._watched: set[Agent] = set()
-        self.closed = False
-
-    def watch(self, agent: Agent) -> None:
-        agent._merged = self._noted
-        # Whoever reads the merged stream owns what is in it.
-        self._watched.add(agent)
-        if agent._session is not None:
-            agent._session.listen(True)
-        self._noted(agent)
-
-    def _noted(self, agent: Agent) -> None:
-        self._dirty[agent] = None
-        self._bell.set()
-
-    def close(self) -> None:
-        self.closed = True
-        self._bell.set()
-
-    async def aclose(self) -> None:
-        """Stop watching; the agents live on."""
-        self.close()
-        for agent in self._supervisor.agents():
-            agent._merged = None
-            if agent._session is not None:
-                agent._session.listen(False)
-
-    async def __anext__(self) -> tuple[Agent, Event]:
-        while not self._batch:
-            self._bell.clear()
-            for agent in list(self._dirty):
-                taken = agent._session.take_events(64) if agent._session is not None else []
-                if not taken:
-                    del self._dirty[agent]
-                self._batch.extend((agent, event) for event in taken)
-            if self._batch:
-                self._batch.reverse()
-                break
-            if self.closed and not self._supervisor.agents():
-                raise StopAsyncIteration
-            await self._bell.wait()
-        return self._batch.pop()
-
-
 #: Those of this process, for its metrics.
 _supervisors: weakref.WeakSet[Supervisor] = weakref.WeakSet()
 
@@ -598,18 +527,3 @@ def supervised_states() -> list[State]:
         states += [state for state in begun if state is not State.QUEUED]
         states += [State.QUEUED] * supervisor.waiting
     return states
-
-
-def _refuse_later(config: AgentConfig | SupervisorConfig, names: tuple[str, ...]) -> None:
-    for name, value in config._changed():
-        if name in names:
-            raise _later(name, value)
-
-
-def _later(name: str, value: Any) -> ConfigError:
-    return ConfigError(
-        f"{name}: this version does not do that yet",
-        field=name,
-        value=value,
-        remedy="leave it out",
-    )

@@ -144,6 +144,7 @@ pub struct Envelope<'a> {
     pub task_id: Option<Cow<'a, str>>,
     pub patch: Option<Raw<'a>>,
     pub rate_limit_info: Option<Raw<'a>>,
+    pub error: Option<Cow<'a, str>>,
     /// Where the fields that a consumer asks for stand.
     pub spans: Spans,
 }
@@ -201,7 +202,8 @@ pub fn envelope(line: &[u8]) -> Option<Envelope<'_>> {
         mut task_id,
         mut patch,
         mut rate_limit_info,
-    ] = [Span::default(); 6];
+        mut error,
+    ] = [Span::default(); 7];
     json::members(line, |key, value| match key {
         b"request_id" => request_id = value,
         b"response" => response = value,
@@ -209,6 +211,7 @@ pub fn envelope(line: &[u8]) -> Option<Envelope<'_>> {
         b"task_id" => task_id = value,
         b"patch" => patch = value,
         b"rate_limit_info" => rate_limit_info = value,
+        b"error" => error = value,
         _ => spans.note(key, value),
     })?;
     let word = |span: Span| json::string(span.of(line)?);
@@ -224,6 +227,7 @@ pub fn envelope(line: &[u8]) -> Option<Envelope<'_>> {
         task_id: word(task_id),
         patch: raw(patch),
         rate_limit_info: raw(rate_limit_info),
+        error: word(error),
         spans,
     })
 }
@@ -317,10 +321,10 @@ pub fn retry(line: &[u8]) -> Option<Retry> {
     let frame: Frame<'_> = serde_json::from_slice(line).ok()?;
     let error = frame.error.as_deref().unwrap_or("no reason given");
     let status = frame.error_status.as_u64();
-    let outcome = match (status, error) {
-        (Some(401 | 403), _) | (_, "authentication_failed") => "auth_failed",
-        (Some(429 | 529), _) | (_, "rate_limit" | "overloaded") => "rate_limited",
-        _ => "failed",
+    let outcome = match status {
+        Some(401 | 403) => "auth_failed",
+        Some(429 | 529) => "rate_limited",
+        _ => blamed(error),
     };
     let attempt = frame.attempt.as_u64().unwrap_or(1);
     let delay = frame.retry_delay_ms.as_f64().unwrap_or(0.0) / 1000.0;
@@ -343,6 +347,34 @@ pub fn retry(line: &[u8]) -> Option<Retry> {
         hopeless: waits || (outcome == "auth_failed" && attempt >= AUTH_PATIENCE),
         limit_ends_in: waits.then_some(delay),
     })
+}
+
+/// Who is to blame, by the CLI's own word for it.
+fn blamed(error: &str) -> &'static str {
+    match error {
+        "authentication_failed" => "auth_failed",
+        "rate_limit" | "overloaded" => "rate_limited",
+        _ => "failed",
+    }
+}
+
+/// Why no model answered, when an `assistant` frame says so in the model's place. Without a login
+/// nothing is asked and nothing tried again: no status tells.
+pub fn unanswered(frame: &Envelope<'_>) -> Option<&'static str> {
+    let outcome = blamed(frame.error.as_deref()?);
+    (outcome != "failed").then_some(outcome)
+}
+
+/// The text of a `result` frame.
+pub fn last_words(line: &[u8]) -> String {
+    let mut text = Span::default();
+    let _ = json::members(line, |key, value| {
+        if key == b"result" {
+            text = value;
+        }
+    });
+    let text = text.of(line).and_then(json::string);
+    text.map_or_else(|| "no reason given".to_owned(), Cow::into_owned)
 }
 
 /// True for a `rate_limit_event` after which the service takes no more work.
@@ -538,6 +570,32 @@ mod tests {
         ] {
             assert_eq!(verdict(frame.as_bytes()).outcome, outcome, "{frame}");
         }
+    }
+
+    #[test]
+    fn an_answer_in_the_models_place_says_who_refused() {
+        let read = |fields: &str| {
+            let line = format!(r#"{{"type":"assistant","message":{{"error":"x"}}{fields}}}"#);
+            unanswered(&envelope(line.as_bytes()).expect("a frame"))
+        };
+        assert_eq!(
+            read(r#","error":"authentication_failed""#),
+            Some("auth_failed")
+        );
+        assert_eq!(read(r#","error":"rate_limit""#), Some("rate_limited"));
+        for fields in [
+            "",
+            r#","error":"server_error""#,
+            r#","error":null"#,
+            r#","error":3"#,
+        ] {
+            assert_eq!(read(fields), None, "{fields}");
+        }
+        assert_eq!(
+            last_words(br#"{"result":"Not logged in"}"#),
+            "Not logged in"
+        );
+        assert_eq!(last_words(br#"{"result":null}"#), "no reason given");
     }
 
     #[test]

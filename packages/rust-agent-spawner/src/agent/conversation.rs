@@ -54,7 +54,11 @@ impl Session {
             }
             Kind::System => self.task(&frame),
             Kind::RateLimit if claude::limit_reached(&frame) => self.notice(line),
-            Kind::Assistant | Kind::User => self.note_tools(line),
+            Kind::Assistant => {
+                self.unanswered = claude::unanswered(&frame);
+                self.note_tools(line);
+            }
+            Kind::User => self.note_tools(line),
             _ => {}
         }
         self.rearm_idle(now);
@@ -413,6 +417,8 @@ impl Session {
         }
         let stopped = self.turn.take().and_then(|turn| turn.stopped);
         let was_stopped = stopped.is_some();
+        let unanswered = self.unanswered.take();
+        let unanswered = unanswered.filter(|_| verdict.outcome == "failed");
         self.shared.change(|view| {
             let cost_before = view.total_cost_usd;
             view.turns += 1;
@@ -432,7 +438,14 @@ impl Session {
                 Some(Stop::Refused(refused)) => {
                     (refused.outcome, ended(line, cost_before, Some(refused)))
                 }
-                None => (verdict.outcome, ended(line, cost_before, None)),
+                None => {
+                    let refused = unanswered.map(|outcome| Refused {
+                        outcome,
+                        words: claude::last_words(line),
+                    });
+                    let outcome = unanswered.unwrap_or(verdict.outcome);
+                    (outcome, ended(line, cost_before, refused))
+                }
             };
             view.outcome = Some(outcome);
             view.turn_ends.push_back(end);

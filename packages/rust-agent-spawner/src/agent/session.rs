@@ -165,6 +165,8 @@ pub struct Session {
     pub(super) said_id: String,
     /// The model has said something since it was last refused.
     pub(super) spoke: bool,
+    /// The outcome that the last `assistant` frame gave instead of the model's words.
+    pub(super) unanswered: Option<&'static str>,
     started: Instant,
 }
 
@@ -204,6 +206,7 @@ impl Session {
             received_at: SystemTime::now(),
             said_id: String::new(),
             spoke: false,
+            unanswered: None,
             started: now,
         }
     }

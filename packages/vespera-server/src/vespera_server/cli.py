@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from vespera_server import __version__
+from vespera_server.watch.commands import JsonOption, add_commands
 
 app = typer.Typer(
     name="vespera",
@@ -52,7 +53,6 @@ ClaudeOption = Annotated[
         help="The Claude CLI. Default: from PATH, then from the claude-agent-sdk wheel.",
     ),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 
 
 def _print_version(wanted: bool) -> None:
@@ -339,6 +339,9 @@ def _variables(given: list[str]) -> dict[str, str]:
             raise typer.BadParameter(f"{text!r}: write NAME=VALUE", param_hint="--var")
         found[name] = value
     return found
+
+
+add_commands(app)
 
 
 @app.command()

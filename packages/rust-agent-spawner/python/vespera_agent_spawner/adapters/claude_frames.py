@@ -19,6 +19,7 @@ __all__ = [
     "Retry",
     "answer_to",
     "asked",
+    "blamed",
     "control_request",
     "encode",
     "is_final",
@@ -27,6 +28,7 @@ __all__ = [
     "outcome_of",
     "read_retry",
     "turn_result",
+    "unanswered",
     "user_frame",
 ]
 
@@ -94,6 +96,21 @@ def read_retry(frame: Mapping[str, Any]) -> Retry:
         waits or (outcome is Outcome.AUTH_FAILED and attempt >= _AUTH_PATIENCE),
         wait if waits else None,
     )
+
+
+def unanswered(frame: Mapping[str, Any]) -> Outcome | None:
+    """Why no model answered, when an ``assistant`` frame says so in the model's place. Without a
+    login nothing is asked and nothing tried again: no status tells."""
+    error = frame.get("error")
+    return _BY_ERROR.get(error) if isinstance(error, str) else None
+
+
+def blamed(frame: Mapping[str, Any], outcome: Outcome | None) -> Refused | None:
+    """What a ``result`` means after an ``assistant`` frame that was ``unanswered``."""
+    if outcome is None or outcome_of(frame) is not Outcome.FAILED:
+        return None
+    text = frame.get("result")
+    return Refused(outcome, text if isinstance(text, str) else "no reason given")
 
 
 def limit_reached(frame: Mapping[str, Any]) -> bool:
@@ -284,4 +301,6 @@ def _why(frame: Mapping[str, Any], outcome: Outcome) -> str | None:
     words = "; ".join(parts) or str(frame.get("terminal_reason") or "no reason given")
     status = frame.get("api_error_status")
     suffix = f" (HTTP {status})" if status is not None else ""
-    return f"{frame.get('subtype') or 'result'}: {words}{suffix}"
+    # A turn that the service refused calls itself a success; only other words say something.
+    subtype = str(frame.get("subtype") or "success")
+    return f"{words}{suffix}" if subtype == "success" else f"{subtype}: {words}{suffix}"

@@ -43,6 +43,9 @@ def exit_status(
     if code is None:
         words = "gone; the host reaped it, so its code is lost"
         return ExitStatus(None, None, "unknown", words + left)
+    # Programs that hear a signal leave with 128 and its number.
+    if by is None and code - 128 in set(signal.Signals):
+        asked = f"it heard {_name(code - 128)} that was not ours"
     return ExitStatus(code, None, by or "agent", f"exit code {code}, {asked}{left}")
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from rich.console import Console
 
-from vespera_agent_spawner import AgentConfig, SupervisorConfig
+from vespera_agent_spawner import AgentConfig, SupervisorConfig, register
 from vespera_agent_spawner.adapters.environment import environment_for
 from vespera_agent_spawner.adapters.locate import find_program
 from vespera_agent_spawner.errors import AgentError, ConfigError
@@ -34,9 +34,9 @@ from vespera_server.run.screen import Screen
 from vespera_server.run.scripted import scripted_fleet
 from vespera_server.run.signals import listening
 from vespera_server.settings import Settings, load_settings
-from vespera_server.settings.layers import merged
 from vespera_server.state import StateDirectory, collect
-from vespera_server.tasks import Claim, DurableExecutor, Summary, TaskNews
+from vespera_server.tasks import Claim, DurableExecutor, Ending, Summary, TaskNews
+from vespera_server.words import counted
 
 __all__ = ["Options", "run"]
 
@@ -69,6 +69,7 @@ def run(options: Options) -> int:
     try:
         settings = load_settings().values
         state = StateDirectory(settings.state.directory)
+        register.tell_in(state.hosts)
         collect(state, max_size=settings.state.max_size, max_age=settings.state.max_age)
         with _open(options, settings, state, console) as opened:
             if opened.resumed and _file_changed(opened):
@@ -119,8 +120,9 @@ def _open(
     planned = plan(document, settings, variables=options.variables)
     if options.database is None and (left := left_unfinished(state, options.file)):
         console.print(
-            f"note: an earlier run of {options.file} has {left[-1].unfinished} tasks left; "
-            "this is a new one (vespera run --resume goes on with the old one)",
+            f"note: an earlier run of {options.file} has "
+            f"{counted(left[-1].unfinished, 'task')} left; this is a new one "
+            "(vespera run --resume goes on with the old one)",
             markup=False,
             soft_wrap=True,
         )
@@ -216,7 +218,7 @@ class _Fleet:
 
     def _supervisor(self) -> SupervisorConfig:
         own = {name: value for name, value in self._settings.supervisor.items() if name != "budget"}
-        own = merged(own, {"transcript_dir": str(self._opened.transcripts)})
+        own = {"register": True, **own, "transcript_dir": str(self._opened.transcripts)}
         return SupervisorConfig.from_mapping(own)
 
     def _as_chosen(self, _claim: Claim, config: AgentConfig) -> AgentConfig:
@@ -259,12 +261,12 @@ class _Fleet:
             model = ", ".join(sorted(models)) or "none"
             account = account_in(os.environ)
         budget = "no budget" if self._budget is None else f"budget {self._budget:.2f} USD"
-        already = f" of {len(tasks)}" if total != len(tasks) else ""
+        already = f"{total} of " if total != len(tasks) else ""
         verb = "resuming" if self._opened.resumed else "running"
         return (
-            f"{verb} {self._opened.name}: {total}{already} tasks, at most {executor.places} agents "
-            f"at once; model: {model}; account: {account}; {budget}; "
-            f"database: {self._opened.queue.path}"
+            f"{verb} {self._opened.name}: {already}{counted(len(tasks), 'task')}, at most "
+            f"{counted(min(executor.places, total), 'agent')} at once; model: {model}; "
+            f"account: {account}; {budget}; database: {self._opened.queue.path}"
         )
 
 
@@ -291,10 +293,14 @@ def _last_words(
     left = summary.counts.get("pending", 0) + summary.counts.get("running", 0)
     if summary.reason and left:
         console.print(redactor.text(summary.reason), markup=False, soft_wrap=True)
+    if left and summary.ending is Ending.AUTH_FAILED:
+        console.print(
+            "log in with the Claude CLI (run 'claude'), or set ANTHROPIC_API_KEY", soft_wrap=True
+        )
     if left:
         console.print(
-            f"{left} tasks are left; go on with: vespera run --resume "
-            f"--database {opened.queue.path}",
+            f"{counted(left, 'task')} {'is' if left == 1 else 'are'} left; go on with: vespera run "
+            f"--resume --database {opened.queue.path}",
             markup=False,
             soft_wrap=True,
         )

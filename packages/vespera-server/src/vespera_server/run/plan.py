@@ -9,19 +9,21 @@ from __future__ import annotations
 import fnmatch
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
+from vespera_agent_spawner import AgentConfig
 from vespera_agent_spawner.errors import ConfigError
 from vespera_server.documents import Document
 from vespera_server.run.model import TaskEntry, TaskFile
 from vespera_server.run.template import UnknownName, filled
 from vespera_server.settings import Settings
-from vespera_server.settings.layers import merged, problems_of
+from vespera_server.settings.layers import merged
 from vespera_server.settings.model import agent_settings
+from vespera_server.settings.problems import problem_with, problems_of, unknown
 from vespera_server.tasks import TaskSpec
 from vespera_server.tasks.graph import find_cycle
 
@@ -29,6 +31,7 @@ __all__ = ["Plan", "plan"]
 
 Path_ = tuple[str | int, ...]
 _LONGEST_ID = 100  # it becomes a file's name
+_AGENT_FIELDS = tuple(field.name for field in fields(AgentConfig))
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +92,7 @@ def plan(
             (*drafts[cycle[0]].at, "needs"),
             f"tasks need each other in a circle: {' -> '.join(cycle)}; take one out of needs",
         )
-    name = file.run.name or Path(document.name).stem
+    name = file.run.name or ("stdin" if document.name == "-" else Path(document.name).stem)
     return Plan(name, specs, file.run.agents, file.run.budget_usd)
 
 
@@ -103,7 +106,7 @@ def _validated(document: Document) -> tuple[TaskFile, list[tuple[int, TaskEntry]
     try:
         file = TaskFile.model_validate(data)
     except ValidationError as error:
-        path, problem, value = next(problems_of(error))
+        path, problem, value = next(problems_of(error, TaskFile))
         if numbers is not None:
             path = path[1:] if len(path) < 2 else (numbers[int(path[1])], *path[2:])
         raise document.error(path, problem, value) from error
@@ -119,6 +122,10 @@ def _drafts(
     names: Mapping[str, Any],
     directory: Path,
 ) -> Iterator[_Draft]:
+    for name in entry.agent:
+        if name not in _AGENT_FIELDS:
+            fields_of_task = (*TaskEntry.model_fields, *_AGENT_FIELDS)
+            raise document.error((*at, name), unknown(name, fields_of_task), entry.agent[name])
     role = _role(document, file, settings, entry, at)
     layers = [settings.agent, file.agent, role, entry.agent]
     agent: dict[str, Any] = {}
@@ -217,7 +224,7 @@ def _agent_config(
         path = tuple(part for part in error.field.split(".") if part)
         raise document.error(
             _source_of(path, file, entry, at),
-            f"{error.value!r}: {error.remedy}",
+            problem_with(error),
             error.value,
             error.remedy,
         ) from error

@@ -92,9 +92,12 @@ class Batches:
         batch = self._batches.get(batch_id)
         if batch is None:
             raise AgentNotFound(
-                f"no batch '{batch_id[:80]}' on this server",
+                f"no batch '{batch_id[:80]}' on this server; a batch ends with its server",
                 code="batch_not_found",
-                context={"remedy": "use the batch_id that run_tasks answered"},
+                context={
+                    "remedy": "use the batch_id that run_tasks answered; if the server was "
+                    "started anew since, give the tasks to run_tasks again"
+                },
             )
         return batch
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from vespera_agent_spawner import register
 from vespera_agent_spawner.errors import AgentError, ConfigError
 from vespera_server.environment import DEFAULT_GROUPS
 from vespera_server.redaction import RedactingFormatter, Redactor
@@ -17,6 +18,7 @@ from vespera_server.serve.options import ServerOptions
 from vespera_server.serve.server import VesperaServer
 from vespera_server.settings import load_settings
 from vespera_server.settings.layers import merged
+from vespera_server.state.directory import StateDirectory
 
 __all__ = ["Flags", "address", "serve", "server_options"]
 
@@ -48,7 +50,9 @@ def serve(flags: Flags, log_level: str) -> int:
     """
     try:
         # No file of the project: callers may write there, and would limit themselves.
-        server = VesperaServer(server_options(flags, load_settings(project=False).values.serve))
+        settings = load_settings(project=False).values
+        server = VesperaServer(server_options(flags, settings.serve))
+        register.tell_in(StateDirectory(settings.state.directory).hosts)
         _log_to_stderr(log_level, server.policy.redactor)
         return asyncio.run(_until_the_end(server))
     except (AgentError, OSError) as error:

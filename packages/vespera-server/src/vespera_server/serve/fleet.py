@@ -1,4 +1,4 @@
-"""Responsible for the agents of one server: places, money, starts, turns, ends.
+"""Responsible for the agents of one server: places, starts, turns, ends.
 
 It runs on the server's event loop, over one ``Supervisor`` per backend. Nothing here blocks, and
 whoever waits does so for a given time: the work goes on, and its result is kept. It knows nothing
@@ -22,7 +22,6 @@ from vespera_agent_spawner import (
     AgentExists,
     AgentFailed,
     AgentNotFound,
-    BudgetExceeded,
     Event,
     ExitStatus,
     LimitExceeded,
@@ -33,10 +32,13 @@ from vespera_agent_spawner import (
 )
 from vespera_agent_spawner._description import never_started
 from vespera_agent_spawner._logging import logger_for
+from vespera_agent_spawner._registrar import note_transcript
 from vespera_server.serve.event_log import EventLog
 from vespera_server.serve.member import Member
 from vespera_server.serve.policy import Policy, Wish
+from vespera_server.serve.purse import Purse
 from vespera_server.serve.transcript import Transcript
+from vespera_server.words import counted
 
 __all__ = ["Fleet", "Watch"]
 
@@ -60,7 +62,7 @@ class Fleet:
         self._stack = AsyncExitStack()
         self._background: set[asyncio.Task[Any]] = set()
         self._places = asyncio.Condition()
-        self._spent = 0.0
+        self._purse = Purse(policy.options, self.members)
         self._closing = False
 
     async def __aenter__(self) -> Self:
@@ -101,7 +103,7 @@ class Fleet:
     @property
     def spent(self) -> float:
         """US dollars that all agents have cost."""
-        return self._spent + sum(member.cost_usd or 0.0 for member in self.members())
+        return self._purse.spent
 
     # -- sessions --------------------------------------------------------------------------
 
@@ -115,10 +117,9 @@ class Fleet:
         """
         self._refuse_known(wish.agent_id)
         if len(self.members()) >= self._options.max_agents:
-            raise LimitExceeded(
-                f"{self._options.max_agents} agents live, which is all that this server takes"
-            )
-        share = self._share()
+            alive = counted(self._options.max_agents, "agent")
+            raise LimitExceeded(f"{alive} alive, which is all that this server takes")
+        share = self._purse.share()
         member = self._enlist(wish, backend, owner)
         self._reserve(member, share)
         starting = member.starting = self._in_background(self._start(member))
@@ -147,7 +148,7 @@ class Fleet:
             raise AgentFailed(f"agent '{agent_id}' has ended")
         if member.agent is None:
             raise AgentBusy(f"agent '{agent_id}' is still starting")
-        self._refuse_overspending()
+        self._purse.refuse_overspending()
         member.turn_began = member.log.cursor
         if member.transcript is not None:
             member.transcript.told(prompt)
@@ -197,7 +198,8 @@ class Fleet:
         self._refuse_known(wish.agent_id)
         waiting = sum(member.is_task for member in self.members())
         if waiting >= self._options.max_tasks:
-            raise LimitExceeded(f"{waiting} tasks wait or run, which is all that this server takes")
+            tasks = counted(waiting, "task")
+            raise LimitExceeded(f"{tasks} waiting or at work, which is all that this server takes")
         return self._enlist(wish, self._options.backend, owner)
 
     def withdraw(self, member: Member) -> None:
@@ -214,7 +216,7 @@ class Fleet:
         try:
             async with self._places:
                 await self._places.wait_for(self._has_place)
-                self._reserve(member, self._share())
+                self._reserve(member, self._purse.share())
                 member.starting = self._in_background(self._start(member))
             with self._owned(member):
                 agent = await asyncio.shield(member.starting)
@@ -240,13 +242,6 @@ class Fleet:
         if known is not None and not known.is_over:
             raise AgentExists(f"agent '{agent_id[:80]}' lives already")
 
-    def _refuse_overspending(self) -> None:
-        budget = self._options.budget_usd
-        if budget is not None and self.spent >= budget:
-            raise BudgetExceeded(
-                f"the budget of this server is spent: {self.spent:.4f} of {budget:.4f} US dollars"
-            )
-
     def _enlist(self, wish: Wish, backend: str, owner: str | None) -> Member:
         member = Member(
             config=self.policy.agent(wish),
@@ -257,22 +252,6 @@ class Fleet:
         self._members.pop(wish.agent_id, None)
         self._members[wish.agent_id] = member
         return member
-
-    def _share(self) -> float | None:
-        """What an agent may cost: what is set aside for it cannot be spent by another."""
-        whole, each = self._options.budget_usd, self._options.agent_budget_usd
-        if whole is None:
-            return each
-        self._refuse_overspending()
-        reserved = sum(max(m.reserved or 0.0, m.cost_usd or 0.0) for m in self.members())
-        left = whole - self._spent - reserved
-        share = min(left, whole / self._options.max_agents if each is None else each)
-        if share <= 0:
-            raise BudgetExceeded(
-                f"all of this server's budget ({whole:.4f} US dollars) is spent or set aside for "
-                "agents that live"
-            )
-        return share
 
     def _reserve(self, member: Member, share: float | None) -> None:
         member.reserved = share
@@ -290,6 +269,7 @@ class Fleet:
             raise
         path = self.policy.transcript(member.agent_id)
         if path is not None:
+            note_transcript(agent, str(path))
             member.transcript = Transcript(
                 path, self.policy.redactor, member.agent_id, agent.session_id
             )
@@ -303,7 +283,9 @@ class Fleet:
         if self._closing:
             raise SupervisorClosed("the server is ending and starts nothing")
         if backend not in self._supervisors:
-            config = SupervisorConfig(backend=backend, max_agents=self._options.max_agents)
+            config = SupervisorConfig(
+                backend=backend, max_agents=self._options.max_agents, register=True
+            )
             supervisor = self._supervisors[backend] = Supervisor(config)
             await self._stack.enter_async_context(supervisor)
         return self._supervisors[backend]
@@ -332,7 +314,7 @@ class Fleet:
             return
         member.exit = status or ExitStatus(None, None, "unknown", "gone")
         member.log.note(f"ended: {member.exit.reason}")
-        self._spent += member.cost_usd or 0.0
+        self._purse.close_account(member)
         self._forget_oldest()
 
     def _fail(self, member: Member, error: Exception) -> None:

@@ -11,6 +11,7 @@ from vespera_server.demo.screen import console_for
 from vespera_server.serve.options import ServerOptions
 from vespera_server.settings.layers import Layered, load_settings
 from vespera_server.settings.schema import schema_named
+from vespera_server.state.directory import StateDirectory
 
 __all__ = ["SECRET", "config_show", "schema"]
 
@@ -34,7 +35,10 @@ def config_show(*, as_json: bool) -> int:
         return 0
     width = max((len(field) for field, _, _ in rows), default=0)
     for field, value, origin in rows:
+        if (field, value) == ("state.directory", None):
+            origin = f"{origin}: {StateDirectory().root}"
         print(f"{field:<{width}} = {json.dumps(value, ensure_ascii=False)}  # {origin}")
+    print("# supervisor, agent, roles: what is not shown is the engine's (vespera schema config)")
     return 0
 
 

@@ -30,12 +30,12 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from vespera_agent_spawner.errors import ConfigError
 from vespera_server.documents import read_document
 from vespera_server.documents.errors import DocumentError, dotted
 from vespera_server.settings.model import OPERATORS, PREFIX, Settings, SettingsSources
+from vespera_server.settings.problems import problems_of
 
-__all__ = ["BUILT_IN", "Layer", "Layered", "load_settings", "merged", "problems_of"]
+__all__ = ["BUILT_IN", "Layer", "Layered", "load_settings", "merged"]
 
 BUILT_IN = "built in"
 ENVIRONMENT = "environment"
@@ -101,23 +101,6 @@ def merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
-def problems_of(error: ValidationError) -> Iterator[tuple[tuple[str | int, ...], str, Any]]:
-    """Path, words and value of each thing that pydantic, or a rule of the engine, refused."""
-    for entry in error.errors():
-        path = entry["loc"]
-        cause = entry.get("ctx", {}).get("error")
-        if isinstance(cause, ConfigError):
-            yield (*path, *_parts(cause.field)), f"{cause.value!r}: {cause.remedy}", cause.value
-        elif entry["type"] == "extra_forbidden":
-            yield path, "there is no such field", entry["input"]
-        else:
-            yield path, f"{entry['input']!r}: {entry['msg']}", entry["input"]
-
-
-def _parts(field: str) -> tuple[str, ...]:
-    return tuple(part for part in field.split(".") if part)
-
-
 def _user_path() -> Path:
     return platformdirs.user_config_path("vespera") / FILE
 
@@ -162,7 +145,7 @@ def _toml_layer(
     try:
         Settings.model_validate(values)
     except ValidationError as error:
-        at, problem, value = next(problems_of(error))
+        at, problem, value = next(problems_of(error, Settings))
         raise document.error((*header, *at), problem, value) from error
     return Layer(str(path), values)
 
@@ -185,7 +168,7 @@ def _environment_layer(environment: Mapping[str, str]) -> Layer:
     try:
         Settings.model_validate(values)
     except ValidationError as error:
-        at, problem, value = next(problems_of(error))
+        at, problem, value = next(problems_of(error, Settings))
         name = PREFIX + "__".join(str(part).upper() for part in at)
         raise DocumentError(
             problem, file=ENVIRONMENT, field=name, value=value, remedy=f"correct {dotted(at)}"

@@ -10,6 +10,7 @@ from vespera_server.demo.screen import console_for
 from vespera_server.settings import load_settings
 from vespera_server.state.directory import StateDirectory
 from vespera_server.state.keeping import collect
+from vespera_server.words import counted
 
 __all__ = ["gc"]
 
@@ -37,7 +38,7 @@ def gc(*, dry_run: bool, as_json: bool) -> int:
         size = format_size(gone.run.size)
         console.print(f"{verb} {gone.run.name} ({size}, for its {gone.why})", soft_wrap=True)
     console.print(
-        f"{state.root}: {kept.runs} runs, {format_size(kept.size)} of "
+        f"{state.root}: {counted(kept.runs, 'run')}, {format_size(kept.size)} of "
         f"{format_size(settings.max_size)}",
         soft_wrap=True,
     )

@@ -4,6 +4,11 @@
                                               transcripts/    what was said, one file per task
                                               scripted/       HOME of agents with a scripted model
 
+    <state>/hosts/                                            who runs agents now
+
+The last one is the engine's (``vespera_agent_spawner.register``): in the platform's place for
+a user's state programs without this package tell who they are, too.
+
 Everything here belongs to its owner alone: directories 0700, files 0600. Nobody else in this
 package makes a path of its own beneath the state directory.
 """
@@ -65,6 +70,11 @@ class StateDirectory:
     def runs(self) -> Path:
         """The parent of all runs."""
         return self.root / "runs"
+
+    @property
+    def hosts(self) -> Path:
+        """Where processes of this package tell which agents they run."""
+        return self.root / "hosts"
 
     def new_run(self, label: str) -> Path:
         """A fresh directory for a run; its name begins with the time, so that names sort."""

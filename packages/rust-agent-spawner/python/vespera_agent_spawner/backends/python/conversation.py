@@ -30,7 +30,7 @@ from vespera_agent_spawner.backends.python.turn import Turn
 from vespera_agent_spawner.config import Limits
 from vespera_agent_spawner.errors import AgentBusy, AgentError, AgentFailed, AgentTimeout
 from vespera_agent_spawner.events import frame_of
-from vespera_agent_spawner.results import State, TurnResult
+from vespera_agent_spawner.results import Outcome, State, TurnResult
 
 __all__ = ["Conversation"]
 
@@ -75,6 +75,7 @@ class Conversation(Life):
         self._asked: dict[str, asyncio.Future[Mapping[str, Any]]] = {}
         self._turn: Turn | None = None
         self.refused: frames.Refused | None = None
+        self._unanswered: Outcome | None = None
         self.idle_limits: float | Mapping[str, float] | None = None
         # Calls of the host's functions that have no answer yet.
         self._calling: set[str] = set()
@@ -346,6 +347,8 @@ class Conversation(Life):
             return "other"
         if self.refused is not None and kind in _ANSWERS:
             self.refused = None
+        if kind == "assistant":
+            self._unanswered = frames.unanswered(frame)
         receive = self._RECEIVERS.get(kind)
         # Kept before the result is told: whoever hears of the end finds all events. A consumer
         # may change what it is given, so a frame that is read on is not given.
@@ -425,7 +428,8 @@ class Conversation(Life):
         self._idle.asking.clear()
         if self.state.is_in_turn:
             self._move(State.READY)
-        result = self._accounted(frame, turn.refused)
+        refused = turn.refused or frames.blamed(frame, self._unanswered)
+        result = self._accounted(frame, refused)
         if not turn.answer.done():
             turn.answer.set_result(result)
 

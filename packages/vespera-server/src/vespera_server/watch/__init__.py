@@ -1,0 +1,1 @@
+"""What runs on this machine, seen from outside: `vespera ps`, `top`, `logs`, `kill`, `history`."""
