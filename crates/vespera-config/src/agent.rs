@@ -73,6 +73,9 @@ pub struct AgentConfig {
     pub tools: (),
     /// A Python function that answers permission asks; only code can give it.
     pub on_permission: (),
+    /// A Python function that makes the working directory; cannot come from JSON.
+
+    pub workspace: (),
     /// JSON Schema that the answer must fit.
     pub output_schema: Option<Map<String, Value>>,
     /// Whether parts of messages arrive as events.
@@ -149,6 +152,7 @@ impl AgentConfig {
         "hooks",
         "tools",
         "on_permission",
+        "workspace",
         "output_schema",
         "include_partial_messages",
         "session_id",
@@ -192,6 +196,7 @@ impl AgentConfig {
             hooks: fields.or("hooks", (), rules::functions)?,
             tools: fields.or("tools", (), rules::functions)?,
             on_permission: fields.or("on_permission", (), rules::functions)?,
+            workspace: fields.or("workspace", (), rules::functions)?,
             output_schema: fields.optional("output_schema", rules::object)?,
             include_partial_messages: fields.or(
                 "include_partial_messages",

@@ -14,13 +14,14 @@ import functools
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vespera_agent_spawner._counters import PROCESS
 from vespera_agent_spawner.adapters.lookups import Lookups
 from vespera_agent_spawner.errors import AgentError
 from vespera_agent_spawner.results import RunResult
 from vespera_agent_spawner.retries import Effort
+from vespera_agent_spawner.workspaces import Workspace
 
 if TYPE_CHECKING:
     from vespera_agent_spawner.admission import Ticket
@@ -50,6 +51,7 @@ class _Run:
     effort: Effort
     seat: Seat
     purse: Purse | None
+    workspace: Workspace | None
     ticket: Ticket | None = None
     agent: Agent | None = None
     #: Why it never started, until it is over.
@@ -58,6 +60,8 @@ class _Run:
     last: RunResult | None = None
     #: Whom the admission calls for the next attempt.
     again: Callable[[], None] | None = None
+    #: Its workspace is being made or left.
+    moving: asyncio.Task[None] | None = None
 
 
 class Batch:
@@ -77,6 +81,7 @@ class Batch:
         self._ending = False
         self._bell: asyncio.Future[None] | None = None
         self._enough = 1
+        self._leaving: set[asyncio.Task[None]] = set()
 
     # -- for its owner ---------------------------------------------------------------------
 
@@ -109,9 +114,14 @@ class Batch:
         """End what is left."""
         # All are begun before anything is waited for: whoever is in a hurry leaves nothing either.
         self.stop()
-        waiting = [run.agent._ended for run in self._runs.values() if run.agent is not None]
+        runs = list(self._runs.values())
+        waiting: list[asyncio.Future[Any]] = []
+        waiting += [run.agent._ended for run in runs if run.agent is not None]
+        waiting += [run.moving for run in runs if run.moving is not None]
         if waiting:
             await asyncio.wait(waiting)
+        if self._leaving:
+            await asyncio.wait(set(self._leaving))
 
     # -- callbacks -------------------------------------------------------------------------
 
@@ -123,7 +133,11 @@ class Batch:
             return
         effort = Effort(config, config.retry or self._supervisor.config.retry)
         run = self._runs[seat.agent_id] = _Run(
-            index, effort, seat, self._supervisor._purse_of(config)
+            index,
+            effort,
+            seat,
+            self._supervisor._purse_of(config),
+            None if config.workspace is None else Workspace(config, seat.agent_id),
         )
         self._ask(run)
 
@@ -144,21 +158,44 @@ class Batch:
             self._finish(run.index, last)
             return
         run.seat.entered = True
+        if run.workspace is None:
+            self._launch(run, run.effort.config)
+        else:
+            run.moving = self._loop.create_task(self._move_in(run, run.workspace))
+
+    async def _move_in(self, run: _Run, workspace: Workspace) -> None:
         try:
-            run.agent = agent = self._supervisor._agent(
-                run.effort.config, run.seat, self._over, run.purse
-            )
+            config = await workspace.furnish(run.effort.config)
+        except BaseException as failure:
+            self._failed(run, failure)
+            if isinstance(failure, asyncio.CancelledError):
+                raise
+        else:
+            run.moving = None
+            self._launch(run, config)
+
+    async def _move_out(self, run: _Run, workspace: Workspace, result: RunResult) -> None:
+        await workspace.leave()
+        self._runs.pop(run.seat.agent_id, None)
+        self._finish(run.index, result)
+
+    def _launch(self, run: _Run, config: AgentConfig) -> None:
+        try:
+            run.agent = agent = self._supervisor._agent(config, run.seat, self._over, run.purse)
             agent._on_start = self._started
             self._supervisor._launch(agent, run.seat, listening=False, lookups=self._lookups)
         except BaseException as failure:
-            self._supervisor._release(run.seat)
-            self._left_start(run, failure)
-            if isinstance(failure, AgentError | OSError):
-                self._attempted(run, self._never_started(failure))
-            else:
-                # Not in the middle of somebody else's callback.
-                self._runs.pop(run.seat.agent_id, None)
-                self._break(failure)
+            self._failed(run, failure)
+
+    def _failed(self, run: _Run, failure: BaseException) -> None:
+        self._supervisor._release(run.seat)
+        self._left_start(run, failure)
+        if isinstance(failure, AgentError | OSError):
+            self._attempted(run, self._never_started(failure))
+        else:
+            # Not in the middle of somebody else's callback.
+            self._runs.pop(run.seat.agent_id, None)
+            self._break(failure)
 
     def _started(self, agent: Agent, error: AgentError | None) -> None:
         """The start has an end."""
@@ -178,7 +215,7 @@ class Batch:
         if run is None or run.agent is not agent:
             return
         if self._ending:
-            del self._runs[agent.agent_id]
+            self._leave_unfinished(run)
             return
         try:
             self._attempted(run, run.failed or agent._result())
@@ -195,8 +232,20 @@ class Batch:
             run.again = functools.partial(self._ask, run)
             self._places.call_later(wait, run.again)
             return
+        last = run.effort.settled(result)
+        if run.workspace is not None:
+            run.moving = self._loop.create_task(self._move_out(run, run.workspace, last))
+            return
         self._runs.pop(run.seat.agent_id, None)
-        self._finish(run.index, run.effort.settled(result))
+        self._finish(run.index, last)
+
+    def _leave_unfinished(self, run: _Run) -> None:
+        """Nobody waits for its result."""
+        self._runs.pop(run.seat.agent_id, None)
+        if run.workspace is not None:
+            leaving = self._loop.create_task(run.workspace.leave())
+            self._leaving.add(leaving)
+            leaving.add_done_callback(self._leaving.discard)
 
     def _holds_again(self, run: _Run) -> bool:
         """Its id was free for a moment, in which nobody else took it."""
@@ -215,8 +264,13 @@ class Batch:
         agent = run.agent
         if run.again is not None:
             self._places.call_off(run.again)
-        if agent is None:
+        if run.moving is not None:
+            # One that is being left is left to its end.
+            if run.seat.entered and self._supervisor._ids.get(run.seat.agent_id) is run.seat:
+                run.moving.cancel()
+        elif agent is None:
             self._drop(run)
+            self._leave_unfinished(run)
         elif not agent._ready.done():
             agent.kill()
         else:

@@ -37,7 +37,7 @@ __all__ = ["Pool", "key_of"]
 # Read by nobody but the owner of a process that runs already.
 _OWNERS = frozenset({"agent_id", "prompt", "priority", "retry"})
 # A process of one's own from its start: an id or a file of the caller's, functions of his.
-_COLD = ("session_id", "resume", "fork_session", "transcript", "hooks", "tools")
+_COLD = ("session_id", "resume", "fork_session", "transcript", "hooks", "tools", "workspace")
 
 # Seconds: settings, credentials and memory files are read when a CLI starts.
 _MAX_AGE = 300.0

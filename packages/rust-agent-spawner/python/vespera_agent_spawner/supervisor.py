@@ -44,6 +44,7 @@ from vespera_agent_spawner.retries import Effort
 from vespera_agent_spawner.session_hold import held
 from vespera_agent_spawner.spending import Meter, Purse
 from vespera_agent_spawner.transcripts import path_in
+from vespera_agent_spawner.workspaces import Workspace
 
 __all__ = ["Supervisor", "supervised_states", "waiting_processes"]
 
@@ -74,6 +75,7 @@ class Supervisor:
         self._idle = asyncio.Event()
         self._log = logger_for("agent_spawner.supervisor")
         self._pool: Pool | None = None
+        self._leaving: set[asyncio.Future[None]] = set()
         self._purse: Purse | None = None
         if config.budget is not None:
             self._purse = Purse(config.budget, "budget", self._log.warning, self._broke)
@@ -136,6 +138,12 @@ class Supervisor:
                         agent.kill()
                 await waiting
                 raise
+        await self._leave_all()
+
+    async def _leave_all(self) -> None:
+        """The workspaces of agents that are over."""
+        while self._leaving:
+            await asyncio.wait(self._leaving)
 
     async def _end(self, agent: Agent, grace: float) -> None:
         with contextlib.suppress(AgentError):
@@ -151,6 +159,7 @@ class Supervisor:
                 while self._ids:
                     self._idle.clear()
                     await self._idle.wait()
+                await self._leave_all()
         except TimeoutError:
             return False
         return True
@@ -286,17 +295,27 @@ class Supervisor:
         except BaseException:
             self._release(seat)
             raise
+        seat.entered = True
+        workspace = None if config.workspace is None else Workspace(config, seat.agent_id)
         try:
+            if workspace is not None:
+                agent.config = await workspace.furnish(agent.config)
             self._launch(agent, seat, listening=True)
             weakref.finalize(agent, self._release, seat).atexit = False
             await self._ready(agent)
         except BaseException as error:
             places.note_start(error)
+            if agent._session is None:
+                self._release(seat)
             raise
         else:
             places.note_start(None)
         finally:
             places.left_start(seat.reserve)
+            if workspace is not None and agent._session is None:
+                await workspace.leave()
+            elif workspace is not None:
+                agent._ended.add_done_callback(lambda _: self._move_out(workspace))
         return agent
 
     def _purse_of(self, config: AgentConfig) -> Purse | None:
@@ -327,6 +346,12 @@ class Supervisor:
             agent._meter = Meter(purses)
         self._agents[seat.agent_id] = agent
         return agent
+
+    def _move_out(self, workspace: Workspace) -> None:
+        # The loop itself holds its tasks weakly.
+        leaving = asyncio.ensure_future(workspace.leave())
+        self._leaving.add(leaving)
+        leaving.add_done_callback(self._leaving.discard)
 
     def _launch(
         self, agent: Agent, seat: Seat, *, listening: bool, lookups: Lookups | None = None

@@ -23,7 +23,6 @@ from vespera_agent_spawner import AgentConfig, Outcome, RunResult, Supervisor, S
 from vespera_agent_spawner.adapters.claude import CLAUDE
 from vespera_agent_spawner.admission import default_max_agents
 from vespera_agent_spawner.errors import AgentError, AgentNotFound, ConfigError
-from vespera_agent_spawner.retries import refuses_session
 from vespera_server.tasks.errors import LeaseLost
 from vespera_server.tasks.fence import end_holders
 from vespera_server.tasks.queue import TaskQueue
@@ -355,6 +354,19 @@ class DurableExecutor:
                 known, task = self._running.get(claim.task_id, (None, None))
                 if known == claim and task is not None:
                     task.cancel()
+
+
+def refuses_session(result: RunResult, session_id: str) -> bool:
+    """Whether the CLI said that it has no such session.
+
+    Not by its words, which change: it ended at once, having spent nothing, and complained about
+    this very id.
+    """
+    return (
+        result.outcome in (Outcome.FAILED, Outcome.SPAWN_FAILED)
+        and not result.cost_usd
+        and session_id in f"{result.error} {result.stderr_tail}"
+    )
 
 
 def _kept(result: RunResult) -> dict[str, Any]:

@@ -13,14 +13,24 @@ import contextlib
 import os
 import signal
 import time
-
-from vespera_agent_spawner.session_hold import holders
+from pathlib import Path
 
 __all__ = ["end_holders", "holders"]
 
+_PROC = Path("/proc")
 _POLL = 0.05
 # Seconds for it to go by itself, after SIGTERM (a session that gets one can be resumed), at last.
 _PATIENCE = ((None, 1.0), (signal.SIGTERM, 3.0), (signal.SIGKILL, 5.0))
+
+
+def holders(session_id: str) -> list[int]:
+    """Process ids of the CLIs that have this session; none where there is no /proc."""
+    wanted = {f"{flag}={session_id}".encode() for flag in ("--session-id", "--resume")}
+    try:
+        processes = [entry for entry in _PROC.iterdir() if entry.name.isdigit()]
+    except OSError:
+        return []
+    return [int(entry.name) for entry in processes if not wanted.isdisjoint(_arguments(entry))]
 
 
 async def end_holders(session_id: str) -> int:
@@ -46,6 +56,13 @@ async def end_holders(session_id: str) -> int:
     raise TimeoutError(
         f"session {session_id} is held by process {found[0]}, which does not end; end it by hand"
     )
+
+
+def _arguments(process: Path) -> set[bytes]:
+    try:
+        return set((process / "cmdline").read_bytes().split(b"\0"))
+    except OSError:
+        return set()
 
 
 def _signal(pid: int, session_id: str, number: int) -> None:
