@@ -74,7 +74,6 @@ pub struct AgentConfig {
     /// A Python function that answers permission asks; only code can give it.
     pub on_permission: (),
     /// A Python function that makes the working directory; cannot come from JSON.
-
     pub workspace: (),
     /// JSON Schema that the answer must fit.
     pub output_schema: Option<Map<String, Value>>,

@@ -4,6 +4,7 @@ use super::claude::{self, Kind, Wish};
 use super::clocks::Clock;
 use super::details::Spans;
 use super::queue::{Event, Pushed};
+use super::refusal;
 use super::session::{Action, INTERRUPT_PATIENCE, Session};
 use super::shared::{Failure, NOTICE, Refused, State, TurnEnd};
 use super::turn::{Stop, Turn};
@@ -53,9 +54,9 @@ impl Session {
                 self.retries(line, now, out);
             }
             Kind::System => self.task(&frame),
-            Kind::RateLimit if claude::limit_reached(&frame) => self.notice(line),
+            Kind::RateLimit if refusal::limit_reached(&frame) => self.notice(line),
             Kind::Assistant => {
-                self.unanswered = claude::unanswered(&frame);
+                self.unanswered = refusal::unanswered(&frame);
                 self.note_tools(line);
             }
             Kind::User => self.note_tools(line),
@@ -286,7 +287,7 @@ impl Session {
 
     /// The CLI asks the service again; where that is hopeless, the turn is stopped.
     fn retries(&mut self, line: &[u8], now: Instant, out: &mut Vec<Action>) {
-        let Some(retry) = claude::retry(line) else {
+        let Some(retry) = refusal::retry(line) else {
             return;
         };
         let refused = retry.refused;
@@ -441,7 +442,7 @@ impl Session {
                 None => {
                     let refused = unanswered.map(|outcome| Refused {
                         outcome,
-                        words: claude::last_words(line),
+                        words: refusal::last_words(line),
                     });
                     let outcome = unanswered.unwrap_or(verdict.outcome);
                     (outcome, ended(line, cost_before, refused))

@@ -13,6 +13,7 @@ pub mod details;
 pub mod process;
 pub mod queue;
 pub mod raw;
+pub mod refusal;
 pub mod relay;
 mod session;
 mod shared;

@@ -51,7 +51,7 @@ _BY_ERROR = {
 }
 
 
-# The twins of these are in src/agent/claude.rs.
+# The twins of these are in src/agent/refusal.rs.
 _LONGEST_BACKOFF = 60.0  # a longer wait is no pause between tries but for a limit's end, seconds
 _AUTH_PATIENCE = 3  # so many refusals in a row are no race of two logins any more
 
