@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 
 import nox
@@ -26,7 +25,7 @@ nox.options.sessions = ["lint", "typecheck", "test"]
 ROOT = Path(__file__).parent
 RUST_PACKAGES = ("rust-agent-spawner", "rust-file-ops")
 PACKAGES = (*RUST_PACKAGES, "vespera-server")
-BENCH_TABLES = ("agents", "files", "files_find")
+CIBW_PLATFORMS = {"linux": "x86_64,aarch64", "macos": "x86_64,arm64", "windows": "AMD64"}
 MATRIX = ("3.11", "3.12", "3.13", "3.14", "3.15", "3.14t", "3.15t")
 
 
@@ -201,21 +200,74 @@ def build(session: nox.Session) -> None:
     session.run("python", "packaging/prove_sdists.py", str(dist), env=env)
 
 
-def bench_tables(words: Sequence[str]) -> list[tuple[str, Sequence[str]]]:
-    """The tables and what each is told: all words to the one that the first names, else to all."""
-    if words and words[0] in BENCH_TABLES:
-        return [(words[0], words[1:])]
-    return [(table, words) for table in BENCH_TABLES]
+@nox.session
+def wheels(session: nox.Session) -> None:
+    """A release as far as this machine makes one, for an older C library: audited and proven.
+
+    `release.yml` makes the rest of the matrix by `cibuildwheel`; its identifiers are printed.
+    """
+    install_pins(session, "wheels")
+    dist = ROOT / "dist" / "release"
+    shutil.rmtree(dist, ignore_errors=True)
+    env = build_environment("release") | {"CARGO_TARGET_DIR": str(ROOT / "target" / "wheels")}
+    for folder in packages(RUST_PACKAGES):
+        manifest = f"--manifest-path={folder / 'Cargo.toml'}"
+        line = ("maturin", "build", "--release", "--locked", manifest, f"--out={dist}")
+        session.run(*line, "--zig", "--compatibility=manylinux_2_28", "--auditwheel=check", env=env)
+        session.run("python", "packaging/make_sdist.py", str(folder), str(dist))
+        session.run("python", "packaging/pure_wheel.py", str(folder), str(dist))
+    for folder in packages(("vespera-server",)):
+        session.run("python", "-m", "build", "--no-isolation", f"--outdir={dist}", str(folder))
+    everything = sorted(map(str, dist.glob("vespera*")))
+    session.run("twine", "check", "--strict", *everything)
+    session.run("check-wheel-contents", *[name for name in everything if name.endswith(".whl")])
+    compiled = sorted(map(str, dist.glob("*-abi3-*.whl")))
+    for wheel in compiled:
+        session.run("auditwheel", "show", wheel)
+    session.run("abi3audit", "--strict", "--report", *compiled)
+    for folder in packages(RUST_PACKAGES):
+        session.run("python", "packaging/prove_in_venv.py", str(folder), str(dist))
+    for name in RUST_PACKAGES:
+        for platform, archs in CIBW_PLATFORMS.items():
+            words = (f"--platform={platform}", f"--archs={archs}", "--print-build-identifiers")
+            session.run("cibuildwheel", f"packages/{name}", "--config-file=pyproject.toml", *words)
+    session.run("python", "packaging/wheel_matrix.py", str(dist))
+
+
+@nox.session
+def cibuildwheel(session: nox.Session) -> None:
+    """All compiled wheels of this platform into `dist/`: on Linux with docker or podman.
+
+    Words go to cibuildwheel, as in `-- --only cp311-manylinux_x86_64`.
+    """
+    install_pins(session, "wheels")
+    for name in RUST_PACKAGES:
+        words = ("--config-file=pyproject.toml", "--output-dir=dist")
+        session.run("cibuildwheel", f"packages/{name}", *words, *session.posargs)
+
+
+@nox.session
+def release_check(session: nox.Session) -> None:
+    """Whether tag, versions, bounds and changelog agree: `-- v1.2.3`, or the workflow's tag."""
+    session.run("python", "packaging/release_check.py", *session.posargs)
+
+
+@nox.session
+def release_whole(session: nox.Session) -> None:
+    """Whether `dist/` holds every file that a release promises."""
+    session.run("python", "packaging/wheel_matrix.py", "--whole", "dist", *session.posargs)
 
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Release build, then the tables of both backends and the peers, or the one that is named."""
+    """Release build, then one table of floor, peers and both backends: `-- --rounds N --json FILE`.
+
+    Works or groups may be named: `-- P4`, `-- files`. `python -m benchmarks.page FILE` makes
+    `docs/performance.md` of the JSON.
+    """
     install_pins(session, "bench")
     install_editable(session, profile="release")
-    session.run("asv", "check", "--environment=existing:python")
-    for table, options in bench_tables(session.posargs):
-        session.run("python", "-m", f"benchmarks.{table}", *options)
+    session.run("python", "-m", "benchmarks", *session.posargs)
 
 
 @nox.session
@@ -229,8 +281,7 @@ def bench_smoke(session: nox.Session) -> None:
     session.run(
         "asv", "run", "--environment=existing:python", "--quick", "--dry-run", "--show-stderr"
     )
-    for table, options in bench_tables(["--smoke"]):
-        session.run("python", "-m", f"benchmarks.{table}", *options)
+    session.run("python", "-m", "benchmarks", "--smoke")
 
 
 @nox.session
