@@ -247,6 +247,12 @@ def cibuildwheel(session: nox.Session) -> None:
 
 
 @nox.session
+def cross_check(session: nox.Session) -> None:
+    """Whether both Rust packages type-check for macOS and Windows; see packaging/cross_check.py."""
+    session.run("python", "packaging/cross_check.py", *session.posargs)
+
+
+@nox.session
 def release_check(session: nox.Session) -> None:
     """Whether tag, versions, bounds and changelog agree: `-- v1.2.3`, or the workflow's tag."""
     session.run("python", "packaging/release_check.py", *session.posargs)
