@@ -291,6 +291,42 @@ def bench_smoke(session: nox.Session) -> None:
 
 
 @nox.session
+def bench_compare(session: nox.Session) -> None:
+    """Whether HEAD is slower than a commit, by asv: `-- BASE`; anything else goes to asv."""
+    install_pins(session, "bench")
+    if not session.posargs:
+        session.error("name the commit to compare with: nox -s bench_compare -- BASE")
+    base, *words = session.posargs
+    session.run("asv", "machine", "--yes")
+    session.run("asv", "continuous", "--factor=1.2", "--show-stderr", *words, base, "HEAD")
+
+
+@nox.session
+def bench_publish(session: nox.Session) -> None:
+    """Measure asv's series at the newest commits, or those named, and make the dashboard of it.
+
+    `-- COMMIT… --number N --quick`. The results replace benchmarks/series_results.
+    """
+    install_pins(session, "bench")
+    session.run("python", "-m", "benchmarks.dashboard", "run", *session.posargs)
+    session.run("python", "-m", "benchmarks.dashboard", "keep")
+    session.notify("dashboard", posargs=[])
+
+
+@nox.session
+def dashboard(session: nox.Session) -> None:
+    """Make the dashboard of the committed results in `.asv/html`, and open it in Chromium."""
+    install_pins(session, "bench")
+    if shutil.which("npm") is None:
+        session.skip("no npm, which brings the page's scripts")
+    session.run("python", "-m", "benchmarks.dashboard", "fetch")
+    session.run("python", "-m", "benchmarks.dashboard", "publish")
+    pages = {"VESPERA_DASHBOARD": str(ROOT / ".asv" / "html")}
+    command = ["python", "-m", "pytest", "-c", "pyproject.toml", "--rootdir", str(ROOT)]
+    session.run(*command, "tests/dashboard", *session.posargs, env=pages)
+
+
+@nox.session
 def chaos(session: nox.Session) -> None:
     """Kill hosts, guardians and leashes at random and add it to the ledger; see chaos/README.md.
 
