@@ -249,6 +249,9 @@ def cibuildwheel(session: nox.Session) -> None:
 @nox.session
 def cross_check(session: nox.Session) -> None:
     """Whether both Rust packages type-check for macOS and Windows; see packaging/cross_check.py."""
+    if os.environ.get("VESPERA_INSTALL_TOOLCHAIN"):
+        targets = ("aarch64-apple-darwin", "x86_64-pc-windows-msvc")
+        session.run("rustup", "target", "add", *targets, external=True)
     session.run("python", "packaging/cross_check.py", *session.posargs)
 
 
@@ -324,6 +327,79 @@ def dashboard(session: nox.Session) -> None:
     pages = {"VESPERA_DASHBOARD": str(ROOT / ".asv" / "html")}
     command = ["python", "-m", "pytest", "-c", "pyproject.toml", "--rootdir", str(ROOT)]
     session.run(*command, "tests/dashboard", *session.posargs, env=pages)
+
+
+@nox.session
+def instructions(session: nox.Session) -> None:
+    """Whether a hot path takes more instructions than is written: see
+    benchmarks/instructions.py."""
+    if shutil.which("valgrind") is None:
+        session.skip("no valgrind, which counts them; its package has that name")
+    session.run("python", "-m", "benchmarks.instructions", *session.posargs)
+
+
+@nox.session
+def api_diff(session: nox.Session) -> None:
+    """What public names and stubs have become since a base: `-- BASE --strict`, or the newest
+    tag."""
+    install_pins(session, "stability")
+    base = os.environ.get("GITHUB_BASE_REF")
+    words = session.posargs or ([f"origin/{base}"] if base else [])
+    session.run("python", "packaging/api_diff.py", *words)
+
+
+@nox.session
+def msrv(session: nox.Session) -> None:
+    """Whether the oldest promised compiler (`rust-version`) still compiles everything."""
+    cargo_toml = nox.project.load_toml(str(ROOT / "Cargo.toml"))
+    version = str(cargo_toml["workspace"]["package"]["rust-version"])
+    if os.environ.get("VESPERA_INSTALL_TOOLCHAIN"):
+        line = ("rustup", "toolchain", "install", version, "--profile=minimal")
+        session.run(*line, "--no-self-update", external=True)
+    known = session.run("rustup", "toolchain", "list", external=True, silent=True) or ""
+    if not any(line.startswith((f"{version}-", f"{version}.")) for line in known.splitlines()):
+        session.skip(f"no Rust {version} here: rustup toolchain install {version}")
+    features = "--features=vespera-agent-spawner/python,vespera-file-ops/python"
+    target = f"--target-dir={ROOT / 'target' / 'msrv'}"
+    line = ("rustup", "run", version, "cargo", "check", "--workspace", "--locked")
+    session.run(*line, "--all-targets", features, target, external=True)
+
+
+@nox.session
+def licences(session: nox.Session) -> None:
+    """Licences, sources and duplicates of all crates by cargo-deny; `-- advisories` those too."""
+    if shutil.which("cargo-deny") is None:
+        session.skip("no cargo-deny: cargo install --locked cargo-deny")
+    checks = ("licenses", "bans", "sources", *session.posargs)
+    session.run("cargo", "deny", "--locked", "check", *checks, external=True)
+
+
+@nox.session
+def audit(session: nox.Session) -> None:
+    """Advisories of everything that is pinned, by pip-audit, which asks for them on the network."""
+    install_pins(session, "stability")
+    pins = [f"--requirement={path}" for path in sorted((ROOT / "requirements").glob("*.txt"))]
+    session.run("pip-audit", "--strict", "--require-hashes", "--disable-pip", *pins)
+
+
+@nox.session
+def examples(session: nox.Session) -> None:
+    """The examples, by mypy --strict and pyright, against installed wheels and no checkout."""
+    install_pins(session, "test", "stability")
+    wheels = Path(session.create_tmp()) / "wheels"
+    shutil.rmtree(wheels, ignore_errors=True)
+    for folder in packages(RUST_PACKAGES):
+        session.run("python", "packaging/pure_wheel.py", str(folder), str(wheels))
+    for folder in packages(("vespera-server",)):
+        session.run("python", "-m", "build", "-nw", f"--outdir={wheels}", str(folder))
+    session.install("--no-deps", "--force-reinstall", *map(str, sorted(wheels.glob("*.whl"))))
+    place = Path(session.create_tmp()) / "examples"
+    shutil.rmtree(place, ignore_errors=True)
+    shutil.copytree(ROOT / "examples", place)
+    python = shutil.which("python", path=session.bin) or "python"
+    with session.chdir(place):
+        session.run("mypy", "--strict", f"--python-executable={python}", ".")
+        session.run("basedpyright", f"--pythonpath={python}", "--level=error", ".")
 
 
 @nox.session

@@ -1,8 +1,8 @@
 """Responsible for the dashboard of asv: measured at several commits, whole, and complete by itself.
 
-`python -m benchmarks.dashboard run COMMIT…` measures at commits, `keep` copies what was measured to
-`benchmarks/series_results`, `publish` makes `.asv/html` of what is kept. The page loads its scripts from
-other hosts as asv makes it; here they are taken from npm packages and served from beside it.
+`python -m benchmarks.dashboard run COMMIT…` measures at commits, `keep` copies what was measured
+`benchmarks/series_results`, `publish` makes `.asv/html` of what is kept. The page loads its scripts
+from other hosts as asv makes it; here they are taken from npm packages and served from beside it.
 """
 
 from __future__ import annotations
