@@ -291,6 +291,16 @@ def bench_smoke(session: nox.Session) -> None:
         "asv", "run", "--environment=existing:python", "--quick", "--dry-run", "--show-stderr"
     )
     session.run("python", "-m", "benchmarks", "--smoke")
+    make_dashboard(session)
+
+
+def make_dashboard(session: nox.Session) -> None:
+    """Publish the committed series and open the pages in Chromium, in an environment with asv."""
+    session.run("python", "-m", "benchmarks.dashboard", "fetch")
+    session.run("python", "-m", "benchmarks.dashboard", "publish")
+    pages = {"VESPERA_DASHBOARD": str(ROOT / ".asv" / "html")}
+    command = ["python", "-m", "pytest", "-c", "pyproject.toml", "--rootdir", str(ROOT)]
+    session.run(*command, "tests/dashboard", env=pages)
 
 
 @nox.session
@@ -320,13 +330,7 @@ def bench_publish(session: nox.Session) -> None:
 def dashboard(session: nox.Session) -> None:
     """Make the dashboard of the committed results in `.asv/html`, and open it in Chromium."""
     install_pins(session, "bench")
-    if shutil.which("npm") is None:
-        session.skip("no npm, which brings the page's scripts")
-    session.run("python", "-m", "benchmarks.dashboard", "fetch")
-    session.run("python", "-m", "benchmarks.dashboard", "publish")
-    pages = {"VESPERA_DASHBOARD": str(ROOT / ".asv" / "html")}
-    command = ["python", "-m", "pytest", "-c", "pyproject.toml", "--rootdir", str(ROOT)]
-    session.run(*command, "tests/dashboard", *session.posargs, env=pages)
+    make_dashboard(session)
 
 
 @nox.session
@@ -354,8 +358,8 @@ def msrv(session: nox.Session) -> None:
     cargo_toml = nox.project.load_toml(str(ROOT / "Cargo.toml"))
     version = str(cargo_toml["workspace"]["package"]["rust-version"])
     if os.environ.get("VESPERA_INSTALL_TOOLCHAIN"):
-        line = ("rustup", "toolchain", "install", version, "--profile=minimal")
-        session.run(*line, "--no-self-update", external=True)
+        install = ("rustup", "toolchain", "install", version, "--profile=minimal")
+        session.run(*install, "--no-self-update", external=True)
     known = session.run("rustup", "toolchain", "list", external=True, silent=True) or ""
     if not any(line.startswith((f"{version}-", f"{version}.")) for line in known.splitlines()):
         session.skip(f"no Rust {version} here: rustup toolchain install {version}")

@@ -57,6 +57,8 @@ SUITES = {
         "test_writing.py",
     ),
 }
+# Elsewhere nothing is claimed (docs/releasing.md), and the log shows that it can be imported.
+RUNS_ON = {"rust-agent-spawner": ("linux",), "rust-file-ops": ("linux", "darwin")}
 SETTINGS = """
 [pytest]
 addopts = -q --import-mode=importlib -p no:cacheprovider
@@ -80,6 +82,9 @@ def prove(package: Path, scratch: Path) -> int:
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
     show = [sys.executable, "-W", "ignore", "-c", SHOW, module_of(package)]
     subprocess.run(show, check=True, cwd=scratch, env=environment)
+    if sys.platform not in RUNS_ON[package.name]:
+        print(f"{package.name} is not claimed to work on {sys.platform}: its suite is not run")
+        return 0
     # Some hosts of the suite run from its files by path, so all of the folder goes.
     skipped = shutil.ignore_patterns("__pycache__", "*.rs")
     shutil.copytree(package / "tests", scratch / "tests", ignore=skipped)

@@ -1,6 +1,6 @@
 //! What of the engine exists on a system that it does not run on yet: the parts that know no
 //! system, checked there so that none is tied to one unseen, and an extension that says why it is
-//! none, so that Python takes its own backend.
+//! none.
 
 #[path = "agent/claude_argv.rs"]
 pub mod claude_argv;

@@ -1,6 +1,6 @@
 //! What of the package exists on a system without directory descriptors: the parts that know no
 //! system, checked there so that none is tied to one unseen, and an extension that says why it is
-//! none, so that Python takes its own backend.
+//! none.
 #![allow(dead_code, reason = "their callers are the parts that need Unix")]
 
 #[path = "chunk.rs"]

@@ -18,7 +18,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-// Paths are walked from open directories, which only Unix has: elsewhere the Python backend serves.
+// Paths are walked from open directories, which only Unix has.
 #[cfg(unix)]
 pub mod atomic;
 #[cfg(unix)]
