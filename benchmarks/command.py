@@ -96,10 +96,8 @@ def run(doc: str | None, groups: Mapping[str, Group]) -> None:
             print("\n".join(list(table.text([row]))[2:]), flush=True)
     missed = sum(not each.kept for row in rows for each in row.verdicts)
     kept = sum(each.kept for row in rows for each in row.verdicts)
-    print(
-        f"{rule}\n{kept} targets kept, {missed} missed; medians of {rounds} rounds, a ratio is of"
-    )
-    print("one round, the spread its least and most. A smoke run's figures mean nothing.")
+    print(f"{rule}\n{kept} targets kept, {missed} missed. Figures are medians of {rounds} rounds;")
+    print("a ratio is of one round, beside it the least and the most. A smoke run's mean nothing.")
     if arguments.json:
         table.write(Table(before, arguments.smoke, rows, cleanup.summary()), arguments.json)
 

@@ -122,7 +122,7 @@ def memory(found: Table) -> Answer:
     share = ratio(row, "host / sdk")
     less = None if share is None else (1 - share) * 100
     added = ratio(row, "all that we add, KiB")
-    streaming = ratio(busy, "host KiB")
+    streaming = busy.value("rust") if busy else None
     return Answer(
         "memory 40-60 % less, by zero-copy",
         "P6: a live session between turns; P6-busy: an agent whose events stream to a consumer",

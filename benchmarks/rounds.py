@@ -105,10 +105,12 @@ def column_of(who: str) -> Column:
 
 
 def quantity(seconds: float, unit: str) -> str:
-    """Many items a second as a rate, few as the time of one."""
-    if seconds < 0.05:
-        return f"{1 / seconds:,.0f} {unit}/s" if unit != "calls" else f"{seconds * 1e6:,.1f} us"
-    return f"{seconds * 1e3:,.0f} ms" if seconds < 10 else f"{seconds:,.1f} s"
+    """Items of a kind by their number in a second, calls by the time of one."""
+    if unit != "calls":
+        return f"{1 / seconds:,.{0 if seconds < 0.1 else 1}f}/s"
+    if seconds < 0.001:
+        return f"{seconds * 1e6:,.1f} us"
+    return f"{seconds * 1e3:,.{1 if seconds < 1 else 0}f} ms"
 
 
 def row(played: Played) -> Row:
@@ -120,9 +122,9 @@ def row(played: Played) -> Row:
         said = quantity(each, work.unit)
         cpu = statistics.median(cost.ours for cost in costs) / played.count * 1e6
         if cpu:
-            said += f", {cpu:,.1f} us CPU"
+            said += f", CPU {cpu:,.1f} us"
             # What other processes used for it is not in that figure.
-            said += "" if all(cost.whole for cost in costs) else " (own process)"
+            said += "" if all(cost.whole for cost in costs) else " (own)"
         shown.append(Shown(name, column_of(name), said, 1 / each))
     verdicts: list[Verdict] = []
     for target in work.targets:

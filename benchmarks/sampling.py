@@ -24,14 +24,16 @@ TREES = {1: "exec sleep 600", 3: "sleep 600 & sleep 600 & wait"}
 __all__ = ["Sampling"]
 
 
-async def _share(backend: str, size: int, look: Callable[[Supervisor], object]) -> float:
+async def _share(
+    backend: str, size: int, look: Callable[[Supervisor], object], agents: int = AGENTS
+) -> float:
     """CPU seconds of this thread for one look at all agents: at 1 Hz the share of a core."""
     config = SupervisorConfig(
-        max_agents=AGENTS, max_starting=32, memory_reserve=0, backend=backend, host_death_grace=0
+        max_agents=agents, max_starting=32, memory_reserve=0, backend=backend, host_death_grace=0
     )
     async with Supervisor(config) as sup:
         agent = AgentConfig(adapter="raw", program="sh", args=("-c", TREES[size]))
-        owned = [await sup.spawn(agent) for _ in range(AGENTS)]
+        owned = [await sup.spawn(agent) for _ in range(agents)]
         await asyncio.sleep(0.5)
         took = []
         for _ in range(ROUNDS):
@@ -39,7 +41,7 @@ async def _share(backend: str, size: int, look: Callable[[Supervisor], object]) 
             look(sup)
             took.append(time.thread_time() - began)
             await asyncio.sleep(0.05)
-        assert sum(one.processes for one in sup.usage().values()) >= size * AGENTS
+        assert sum(one.processes for one in sup.usage().values()) >= size * agents
         for agent_ in owned:
             agent_.kill()
     return statistics.median(took)
@@ -74,6 +76,7 @@ def rows(options: Options) -> Iterator[Row]:
         ("python", "python", "python", one_pass),
         ("rust", "rust", "rust", one_pass),
     )
+    agents = 20 if options.smoke else AGENTS
     for size in TREES:
         key = f"P11-{size}"
         if not options.wanted(key):
@@ -81,12 +84,12 @@ def rows(options: Options) -> Iterator[Row]:
         found: dict[str, list[float]] = {who: [] for who, *_ in ways}
         for _ in range(options.rounds):
             for who, _, backend, look in ways:
-                found[who].append(asyncio.run(_share(backend, size, look)) * 100)
+                found[who].append(asyncio.run(_share(backend, size, look, agents)) * 100)
         shown = [
             Shown(who, column, f"{statistics.median(found[who]):.2f} %") for who, column, *_ in ways
         ]
         verdict = figure("% of a core", found["rust"], 1, "% of a core")
-        title = f"usage of {AGENTS} trees of {size} once a second"
+        title = f"usage of {agents} trees of {size} once a second"
         yield Row(key, title, options.rounds, shown, [verdict])
 
 

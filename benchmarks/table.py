@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 Column = Literal["floor", "peer", "python", "rust"]
 HEADS = ("work", "floor", "peer", "Python backend", "Rust backend", "ratio (spread)", "target", "")
-WIDTHS = (44, 18, 30, 18, 24, 32, 36, 6)
+WIDTHS = (34, 24, 34, 24, 34, 34, 34, 6)
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Verdict:
     def figure(self) -> str:
         """With two digits after the point, or fewer where they say nothing."""
         digits = 0 if self.ratio >= 100 else 1 if self.ratio >= 20 else 2
-        return f"{self.ratio:.{digits}f} ({self.low:.{digits}f}-{self.high:.{digits}f})"
+        return f"{self.ratio:.{digits}f} ({self.low:.{digits}f} to {self.high:.{digits}f})"
 
 
 @dataclass(frozen=True)

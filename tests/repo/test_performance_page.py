@@ -65,4 +65,4 @@ def test_a_table_survives_its_file(tmp_path: Path) -> None:
 def test_peers_are_named_in_their_column() -> None:
     text = "\n".join(table.text(made(kept=True).rows))
     assert "asyncio 900/s" in text
-    assert "1.50 (1.20-1.90)" in text
+    assert "1.50 (1.20 to 1.90)" in text
