@@ -63,7 +63,7 @@ def machine() -> dict[str, str]:
     load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
     return {
         "processors": f"{os.cpu_count()} x {cpu}",
-        "kernel": f"{platform.system()} {platform.release()}",
+        "kernel": f"{platform.system()} {platform.release().partition('-')[0]}",
         "python": platform.python_version(),
         "load before": load,
     }

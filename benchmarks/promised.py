@@ -22,9 +22,10 @@ SPAWNING = """
 Spawning. Starting a process is the kernel's work, and asyncio's share of it is not the GIL: in
 the same rounds a C loop that does nothing but the system calls reaches {floor} asyncio's rate. So
 with an idle host nobody can be five times as fast. What the GIL does cost shows when the host
-computes: then asyncio waits for it at every step, and an engine that does not need it keeps its
-rate.
+computes: then asyncio waits for it at every step. {engine}
 """
+KEEPS = "The engine does not need it, and keeps its rate."
+LOADED = "The engine should not need it; in these rounds the machine was too loaded to show that."
 JSON = """
 JSON. Not by serde: a frame is walked for the few fields that everybody reads, and parsed only
 when the whole is asked for. Who asks for all of it gets no miracle: as a dict it is made at
@@ -96,7 +97,7 @@ def spawning(found: Table) -> Answer:
         said(alone),
         said(beside),
         f"idle: {within(alone, 5)}; busy: {within(beside, 5)}",
-        SPAWNING.format(floor=said(floor)),
+        SPAWNING.format(floor=said(floor), engine=KEEPS if (beside or 0) >= 5 else LOADED),
     )
 
 
@@ -160,6 +161,6 @@ def promised(found: Table) -> str:
         yield HEAD
         yield "\n".join(answer.line() for answer in answers)
         yield "\n\n"
-        yield "\n".join(answer.sentence for answer in answers)
+        yield "\n".join(answer.sentence.lstrip("\n") for answer in answers)
 
     return "".join(parts())
