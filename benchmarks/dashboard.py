@@ -11,6 +11,7 @@ import argparse
 import base64
 import hashlib
 import json
+import platform
 import re
 import shutil
 import subprocess
@@ -64,7 +65,8 @@ def recent(number: int) -> list[str]:
 def run(commits: list[str], quick: bool) -> None:
     """Measure every series at these commits; raises when one has no number."""
     shutil.rmtree(MEASURED, ignore_errors=True)
-    asv("machine", f"--machine={MACHINE}", "--yes")
+    system = f"{platform.system()} {platform.release().partition('-')[0]}"
+    asv("machine", f"--machine={MACHINE}", f"--os={system}", "--yes")
     words = ["--show-stderr", f"--machine={MACHINE}", *(["--quick"] if quick else [])]
     for commit in commits:
         asv("run", *words, f"{commit}^!")

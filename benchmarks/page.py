@@ -35,9 +35,9 @@ All contestants do the same work in turn, round after round, each in a process o
 its threads and caches could disturb the next. A ratio is taken within a round; the table has the
 median of the rounds and, in brackets, the least and the most. The floor is a C program that makes
 nothing but the system calls. CPU is that of everything but the agents: host, guardian and
-leashes, from a control group around the whole; where none could be made, the text
-says "own". Memory is what the machine lost, not only what the host has. Absolute figures are this
-machine's; the ratios carry over better.
+leashes, from a control group around the whole; where none could be made, the text says "own".
+Memory is what the machine lost, not only what the host has. Absolute figures are this machine's;
+the ratios carry over better.
 """
 ALL = """
 ## All works

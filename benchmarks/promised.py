@@ -22,7 +22,8 @@ SPAWNING = """
 Spawning. Starting a process is the kernel's work, and asyncio's share of it is not the GIL: in
 the same rounds a C loop that does nothing but the system calls reaches {floor} asyncio's rate. So
 with an idle host nobody can be five times as fast. What the GIL does cost shows when the host
-computes: then asyncio waits for it at every step. {engine}
+computes: then asyncio waits for it at every step.
+{engine}
 """
 KEEPS = "The engine does not need it, and keeps its rate."
 LOADED = "The engine should not need it; in these rounds the machine was too loaded to show that."

@@ -121,6 +121,7 @@ def test_a_browser_draws_the_graph_of_both_implementations(
 @made
 @pytest.mark.slow
 def test_its_picture_can_be_looked_at(browser: str, site: str, tmp_path: Path) -> None:
-    picture = Path(PAGES).parent / "dashboard.png"
-    opened(browser, f"{site}#/", tmp_path, f"--screenshot={picture}")
-    assert picture.stat().st_size > 10_000
+    for name, page in (("dashboard", "/"), ("graph", "sessions.Sessions.time_sessions")):
+        picture = Path(PAGES).parent / f"{name}.png"
+        opened(browser, f"{site}#{page}", tmp_path / name, f"--screenshot={picture}")
+        assert picture.stat().st_size > 10_000, name
