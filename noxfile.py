@@ -292,7 +292,8 @@ def bench_smoke(session: nox.Session) -> None:
         env={"VESPERA_BENCH_ROUNDS": "1"},
     )
     session.run("python", "-m", "benchmarks", "--smoke")
-    make_dashboard(session)
+    if shutil.which("npm"):
+        make_dashboard(session)
 
 
 def make_dashboard(session: nox.Session) -> None:
