@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 
 import nox
@@ -26,7 +25,7 @@ nox.options.sessions = ["lint", "typecheck", "test"]
 ROOT = Path(__file__).parent
 RUST_PACKAGES = ("rust-agent-spawner", "rust-file-ops")
 PACKAGES = (*RUST_PACKAGES, "vespera-server")
-BENCH_TABLES = ("agents", "files", "files_find")
+CIBW_PLATFORMS = {"linux": "x86_64,aarch64", "macos": "x86_64,arm64", "windows": "AMD64"}
 MATRIX = ("3.11", "3.12", "3.13", "3.14", "3.15", "3.14t", "3.15t")
 
 
@@ -201,21 +200,83 @@ def build(session: nox.Session) -> None:
     session.run("python", "packaging/prove_sdists.py", str(dist), env=env)
 
 
-def bench_tables(words: Sequence[str]) -> list[tuple[str, Sequence[str]]]:
-    """The tables and what each is told: all words to the one that the first names, else to all."""
-    if words and words[0] in BENCH_TABLES:
-        return [(words[0], words[1:])]
-    return [(table, words) for table in BENCH_TABLES]
+@nox.session
+def wheels(session: nox.Session) -> None:
+    """A release as far as this machine makes one, for an older C library: audited and proven.
+
+    `release.yml` makes the rest of the matrix by `cibuildwheel`; its identifiers are printed.
+    """
+    install_pins(session, "wheels")
+    dist = ROOT / "dist" / "release"
+    shutil.rmtree(dist, ignore_errors=True)
+    env = build_environment("release") | {"CARGO_TARGET_DIR": str(ROOT / "target" / "wheels")}
+    for folder in packages(RUST_PACKAGES):
+        manifest = f"--manifest-path={folder / 'Cargo.toml'}"
+        line = ("maturin", "build", "--release", "--locked", manifest, f"--out={dist}")
+        session.run(*line, "--zig", "--compatibility=manylinux_2_28", "--auditwheel=check", env=env)
+        session.run("python", "packaging/make_sdist.py", str(folder), str(dist))
+        session.run("python", "packaging/pure_wheel.py", str(folder), str(dist))
+    for folder in packages(("vespera-server",)):
+        session.run("python", "-m", "build", "--no-isolation", f"--outdir={dist}", str(folder))
+    everything = sorted(map(str, dist.glob("vespera*")))
+    session.run("twine", "check", "--strict", *everything)
+    session.run("check-wheel-contents", *[name for name in everything if name.endswith(".whl")])
+    compiled = sorted(map(str, dist.glob("*-abi3-*.whl")))
+    for wheel in compiled:
+        session.run("auditwheel", "show", wheel)
+    session.run("abi3audit", "--strict", "--report", *compiled)
+    for folder in packages(RUST_PACKAGES):
+        session.run("python", "packaging/prove_in_venv.py", str(folder), str(dist))
+    for name in RUST_PACKAGES:
+        for platform, archs in CIBW_PLATFORMS.items():
+            words = (f"--platform={platform}", f"--archs={archs}", "--print-build-identifiers")
+            session.run("cibuildwheel", f"packages/{name}", "--config-file=pyproject.toml", *words)
+    session.run("python", "packaging/wheel_matrix.py", str(dist))
+
+
+@nox.session
+def cibuildwheel(session: nox.Session) -> None:
+    """All compiled wheels of this platform into `dist/`: on Linux with docker or podman.
+
+    Words go to cibuildwheel, as in `-- --only cp311-manylinux_x86_64`.
+    """
+    install_pins(session, "wheels")
+    for name in RUST_PACKAGES:
+        words = ("--config-file=pyproject.toml", "--output-dir=dist")
+        session.run("cibuildwheel", f"packages/{name}", *words, *session.posargs)
+
+
+@nox.session
+def cross_check(session: nox.Session) -> None:
+    """Whether both Rust packages type-check for macOS and Windows; see packaging/cross_check.py."""
+    if os.environ.get("VESPERA_INSTALL_TOOLCHAIN"):
+        targets = ("aarch64-apple-darwin", "x86_64-pc-windows-msvc")
+        session.run("rustup", "target", "add", *targets, external=True)
+    session.run("python", "packaging/cross_check.py", *session.posargs)
+
+
+@nox.session
+def release_check(session: nox.Session) -> None:
+    """Whether tag, versions, bounds and changelog agree: `-- v1.2.3`, or the workflow's tag."""
+    session.run("python", "packaging/release_check.py", *session.posargs)
+
+
+@nox.session
+def release_whole(session: nox.Session) -> None:
+    """Whether `dist/` holds every file that a release promises."""
+    session.run("python", "packaging/wheel_matrix.py", "--whole", "dist", *session.posargs)
 
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Release build, then the tables of both backends and the peers, or the one that is named."""
+    """Release build, then one table of floor, peers and both backends: `-- --rounds N --json FILE`.
+
+    Works or groups may be named: `-- P4`, `-- files`. `python -m benchmarks.page FILE` makes
+    `docs/performance.md` of the JSON.
+    """
     install_pins(session, "bench")
     install_editable(session, profile="release")
-    session.run("asv", "check", "--environment=existing:python")
-    for table, options in bench_tables(session.posargs):
-        session.run("python", "-m", f"benchmarks.{table}", *options)
+    session.run("python", "-m", "benchmarks", *session.posargs)
 
 
 @nox.session
@@ -227,10 +288,124 @@ def bench_smoke(session: nox.Session) -> None:
     session.run("asv", "check", "--environment=existing:python")
     # --dry-run: without it even a quick run saves its results.
     session.run(
-        "asv", "run", "--environment=existing:python", "--quick", "--dry-run", "--show-stderr"
+        *("asv", "run", "--environment=existing:python", "--quick", "--dry-run", "--show-stderr"),
+        env={"VESPERA_BENCH_ROUNDS": "1"},
     )
-    for table, options in bench_tables(["--smoke"]):
-        session.run("python", "-m", f"benchmarks.{table}", *options)
+    session.run("python", "-m", "benchmarks", "--smoke")
+    if shutil.which("npm"):
+        make_dashboard(session)
+
+
+def make_dashboard(session: nox.Session) -> None:
+    """Publish the committed series and open the pages in Chromium, in an environment with asv."""
+    session.run("python", "-m", "benchmarks.dashboard", "fetch")
+    session.run("python", "-m", "benchmarks.dashboard", "publish")
+    pages = {"VESPERA_DASHBOARD": str(ROOT / ".asv" / "html")}
+    command = ["python", "-m", "pytest", "-c", "pyproject.toml", "--rootdir", str(ROOT)]
+    session.run(*command, "tests/dashboard", env=pages)
+
+
+@nox.session
+def bench_compare(session: nox.Session) -> None:
+    """Whether HEAD is slower than a commit, by asv: `-- BASE`; anything else goes to asv."""
+    install_pins(session, "bench")
+    if not session.posargs:
+        session.error("name the commit to compare with: nox -s bench_compare -- BASE")
+    base, *words = session.posargs
+    session.run("asv", "machine", "--yes")
+    session.run("asv", "continuous", "--factor=1.2", "--show-stderr", *words, base, "HEAD")
+
+
+@nox.session
+def bench_publish(session: nox.Session) -> None:
+    """Measure asv's series at the newest commits, or those named, and make the dashboard of it.
+
+    `-- COMMIT… --number N --quick`. The results replace benchmarks/series_results.
+    """
+    install_pins(session, "bench")
+    session.run("python", "-m", "benchmarks.dashboard", "run", *session.posargs)
+    session.run("python", "-m", "benchmarks.dashboard", "keep")
+    session.notify("dashboard", posargs=[])
+
+
+@nox.session
+def dashboard(session: nox.Session) -> None:
+    """Make the dashboard of the committed results in `.asv/html`, and open it in Chromium."""
+    install_pins(session, "bench")
+    make_dashboard(session)
+
+
+@nox.session
+def instructions(session: nox.Session) -> None:
+    """Whether a hot path takes more instructions than is written: see
+    benchmarks/instructions.py."""
+    if shutil.which("valgrind") is None:
+        session.skip("no valgrind, which counts them; its package has that name")
+    session.run("python", "-m", "benchmarks.instructions", *session.posargs)
+
+
+@nox.session
+def api_diff(session: nox.Session) -> None:
+    """What public names and stubs have become since a base: `-- BASE --strict`, or the newest
+    tag."""
+    install_pins(session, "stability")
+    base = os.environ.get("GITHUB_BASE_REF")
+    words = session.posargs or ([f"origin/{base}"] if base else [])
+    session.run("python", "packaging/api_diff.py", *words)
+
+
+@nox.session
+def msrv(session: nox.Session) -> None:
+    """Whether the oldest promised compiler (`rust-version`) still compiles everything."""
+    cargo_toml = nox.project.load_toml(str(ROOT / "Cargo.toml"))
+    version = str(cargo_toml["workspace"]["package"]["rust-version"])
+    if os.environ.get("VESPERA_INSTALL_TOOLCHAIN"):
+        install = ("rustup", "toolchain", "install", version, "--profile=minimal")
+        session.run(*install, "--no-self-update", external=True)
+    known = session.run("rustup", "toolchain", "list", external=True, silent=True) or ""
+    if not any(line.startswith((f"{version}-", f"{version}.")) for line in known.splitlines()):
+        session.skip(f"no Rust {version} here: rustup toolchain install {version}")
+    features = "--features=vespera-agent-spawner/python,vespera-file-ops/python"
+    target = f"--target-dir={ROOT / 'target' / 'msrv'}"
+    line = ("rustup", "run", version, "cargo", "check", "--workspace", "--locked")
+    session.run(*line, "--all-targets", features, target, external=True)
+
+
+@nox.session
+def licences(session: nox.Session) -> None:
+    """Licences, sources and duplicates of all crates by cargo-deny; `-- advisories` those too."""
+    if shutil.which("cargo-deny") is None:
+        session.skip("no cargo-deny: cargo install --locked cargo-deny")
+    checks = ("licenses", "bans", "sources", *session.posargs)
+    session.run("cargo", "deny", "--locked", "check", *checks, external=True)
+
+
+@nox.session
+def audit(session: nox.Session) -> None:
+    """Advisories of everything that is pinned, by pip-audit, which asks for them on the network."""
+    install_pins(session, "stability")
+    pins = [f"--requirement={path}" for path in sorted((ROOT / "requirements").glob("*.txt"))]
+    session.run("pip-audit", "--strict", "--require-hashes", "--disable-pip", *pins)
+
+
+@nox.session
+def examples(session: nox.Session) -> None:
+    """The examples, by mypy --strict and pyright, against installed wheels and no checkout."""
+    install_pins(session, "test", "stability")
+    wheels = Path(session.create_tmp()) / "wheels"
+    shutil.rmtree(wheels, ignore_errors=True)
+    for folder in packages(RUST_PACKAGES):
+        session.run("python", "packaging/pure_wheel.py", str(folder), str(wheels))
+    for folder in packages(("vespera-server",)):
+        session.run("python", "-m", "build", "-nw", f"--outdir={wheels}", str(folder))
+    session.install("--no-deps", "--force-reinstall", *map(str, sorted(wheels.glob("*.whl"))))
+    place = Path(session.create_tmp()) / "examples"
+    shutil.rmtree(place, ignore_errors=True)
+    shutil.copytree(ROOT / "examples", place)
+    python = shutil.which("python", path=session.bin) or "python"
+    with session.chdir(place):
+        session.run("mypy", "--strict", f"--python-executable={python}", ".")
+        session.run("basedpyright", f"--pythonpath={python}", "--level=error", ".")
 
 
 @nox.session

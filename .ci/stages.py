@@ -17,7 +17,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 NOX = ".venv/bin/nox"
-SESSIONS = ("lint", "typecheck", "test_pure", "build", "bench_smoke")
+SESSIONS = ("release_check", "lint", "typecheck", "test_pure", "build", "bench_smoke")
 CHAOS = [NOX, "-s", "chaos", "--", "--smoke"]
 SOAK = [NOX, "-s", "soak", "--", "--smoke"]
 LIMIT_SECONDS = 5000.0
@@ -40,6 +40,7 @@ def stages() -> list[tuple[str, list[str]]]:
         ("nox", [*pip, "--require-hashes", "--requirement=requirements/nox.txt"]),
         *((name, [NOX, "-s", name]) for name in SESSIONS),
         ("chaos", CHAOS),
+        ("instructions", [NOX, "-s", "instructions"]),
         ("fuzz", [NOX, "-s", "fuzz"]),
         ("soak", SOAK),
         ("README's test command", readme_test_command()),

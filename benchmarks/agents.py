@@ -1,19 +1,18 @@
-"""Responsible for the table of agents: starting, streaming, beside everybody else in one run.
+"""Responsible for the works of agents: starting, streaming, beside everybody else in one run.
 
 `python -m benchmarks.agents [P1 P2 P3 P4 …] [--rounds N] [--smoke] [--json FILE]`
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import sys
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping
 
+from benchmarks import command
 from benchmarks.accounting import Cost
+from benchmarks.command import Options
 from benchmarks.contestants import measure
-from benchmarks.rounds import CPU, RATE, STREAM, Target, Work, play, report
+from benchmarks.rounds import CPU, RATE, STREAM, Target, Work, play, row
+from benchmarks.table import Row
 
 
 def by(kind: str, *names: str, busy: bool = False) -> Mapping[str, Callable[[int], Cost]]:
@@ -79,6 +78,14 @@ WORKS = (
         ),
     ),
     Work(
+        "P4-busy",
+        "the same while a Python thread of the host computes",
+        "events",
+        by("events", "asyncio", "sdk", "python", "rust", busy=True),
+        5_000,
+        (),
+    ),
+    Work(
         "P5",
         "event.data of 450 bytes, with orjson installed and without",
         "events",
@@ -98,36 +105,15 @@ WORKS = (
 )
 
 
-def refuse_debug() -> None:
-    """A debug build measures nothing."""
-    from vespera_agent_spawner import _native
-
-    profile = _native.build_info()["profile"]
-    if profile != "release":
-        sys.exit(f"the extension was built in profile {profile!r}; `nox -s bench` builds a release")
-
-
-def main() -> None:
-    """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("keys", nargs="*", help="which works; default: all")
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--smoke", action="store_true", help="1 small round: does it work at all")
-    parser.add_argument("--json", type=Path, help="write the rows there")
-    arguments = parser.parse_args()
-    refuse_debug()
-    known = {work.key: work for work in WORKS}
-    if unknown := sorted(set(arguments.keys) - known.keys()):
-        parser.error(f"unknown: {', '.join(unknown)}; known: {', '.join(known)}")
-    rows = []
+def rows(options: Options) -> Iterator[Row]:
+    """The works that are wanted."""
     for work in WORKS:
-        if arguments.keys and work.key not in arguments.keys:
-            continue
-        count = max(16, work.count // 20) if arguments.smoke else None
-        rows += report(play(work, 1 if arguments.smoke else arguments.rounds, count))
-    if arguments.json:
-        arguments.json.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+        if options.wanted(work.key):
+            count = max(16, work.count // 20) if options.smoke else None
+            yield row(play(work, options.rounds, count))
 
+
+GROUP = command.Group(rows, tuple(work.key for work in WORKS))
 
 if __name__ == "__main__":
-    main()
+    command.alone("agents", __doc__, GROUP)

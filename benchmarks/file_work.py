@@ -176,8 +176,9 @@ def twin() -> ctypes.CDLL:
 # In a process of its own, so that nothing freed earlier is there to be used again.
 PEAK = """
 import sys
-from vespera_file_ops.backends import rust as ops
-path, old, new, many = sys.argv[1:]
+import importlib
+path, old, new, many, impl = sys.argv[1:]
+ops = importlib.import_module(f"vespera_file_ops.backends.{impl}")
 def figure(name):
     with open("/proc/self/status") as status:
         return next(int(line.split()[1]) for line in status if line.startswith(name))
@@ -190,9 +191,9 @@ print((figure("VmHWM") - before) * 1024)
 """
 
 
-def edit_peak(path: Path, size: int, many: bool) -> float:
+def edit_peak(path: Path, size: int, many: bool, impl: str = "rust") -> float:
     """Most memory that an edit took, as a multiple of the file's size."""
     path.write_text(text_of(size))
-    command = [sys.executable, "-c", PEAK, str(path), OLD, NEW, "1" if many else "0"]
+    command = [sys.executable, "-c", PEAK, str(path), OLD, NEW, "1" if many else "0", impl]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     return int(done.stdout) / path.stat().st_size

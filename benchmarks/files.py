@@ -1,29 +1,28 @@
-"""Responsible for the table of file operations: ours beside the peers, in interleaved rounds.
+"""Responsible for the works of file operations: ours beside the peers, in interleaved rounds.
 
-`python -m benchmarks.files` prints it. A figure is the median over the rounds of the peer's seconds
-divided by ours, so above 1 is faster than the peer; the last rows are figures that have no peer.
+`python -m benchmarks.files [F3 …] [--rounds N] [--smoke] [--json FILE]`. A ratio is the peer's
+seconds over ours, so above 1 is faster; memory and growth are figures that have no peer.
 """
 
 from __future__ import annotations
 
-import argparse
 import statistics
+from collections.abc import Iterator
 from pathlib import Path
 
-from . import file_work as work
+from benchmarks import command
+from benchmarks import file_work as work
+from benchmarks.command import Options
+from benchmarks.rounds import RATE, Target, Work, figure, play, row, timed
+from benchmarks.table import Row, Shown
 
 Times = dict[str, list[float]]
 
 
 def interleaved(contestants: dict[str, work.Round], rounds: int) -> Times:
     """Seconds of each in every round, after one round that is not measured."""
-    for run in contestants.values():
-        run()
-    found: Times = {name: [] for name in contestants}
-    for _ in range(rounds):
-        for name, run in contestants.items():
-            found[name].append(run())
-    return found
+    played = play(_work("", "", contestants), rounds)
+    return {name: [cost.wall for cost in costs] for name, costs in played.costs.items()}
 
 
 def ratio(times: Times, name: str) -> list[float]:
@@ -32,88 +31,126 @@ def ratio(times: Times, name: str) -> list[float]:
     return sorted(peer / ours for peer, ours in zip(base, times[name], strict=True))
 
 
-def report(title: str, target: str, times: Times) -> None:
-    """Print one block of the table."""
-    for name, seconds in times.items():
-        ratios = ratio(times, name)
-        spread = f"{ratios[0]:.2f}-{ratios[-1]:.2f}"
-        figure = statistics.median(ratios)
-        micros = statistics.median(seconds) * 1e6
-        goal = target if name == "rust" else ""
-        print(f"{title:<30}{name:<15}{micros:>12.1f}{figure:>8.2f}{spread:>12}  {goal}")
+def _work(
+    key: str, title: str, contestants: dict[str, work.Round], least: float | None = None
+) -> Work:
+    """The first contestant is the one that the Rust backend is measured against."""
+    against = next(iter(contestants))
+    targets = () if least is None else (Target("rust", against, RATE, least),)
+    given = {name: timed(seconds) for name, seconds in contestants.items()}
+    return Work(key, title, "calls", given, 1, targets)
 
 
-def tables(smoke: bool, rounds: int) -> None:
-    """Every figure, in the order of the design page."""
-    large = work.MEGABYTE * (1 if smoke else 10)
-    times = 2 if smoke else 5
+def rows(options: Options) -> Iterator[Row]:
+    """The works that are wanted, in the order of the design page."""
+    for each in (_edits, _reads, _hashes, _writes, _memory, _growth):
+        yield from each(options)
+
+
+def _edits(options: Options) -> Iterator[Row]:
+    size = work.MEGABYTE * (1 if options.smoke else 10)
+    times = 2 if options.smoke else 5
+    megabytes = size // work.MEGABYTE
     for place in ("memory", "disk"):
-        with work.folder(place) as folder:
-            path = folder / "f"
-            report(
-                f"F3 edit, {place}", ">= 0.77", interleaved(work.edits(path, large, times), rounds)
-            )
-            found = interleaved(work.multi_edits(path, large, times), rounds)
-            report(f"F3 four edits, {place}", ">= 0.77", found)
+        key = "F3" if place == "memory" else "F3-disk"
+        if options.wanted(key):
+            with work.folder(place) as folder:
+                found = work.edits(folder / "f", size, times)
+                title = f"one edit of {megabytes} MB, {place}"
+                yield row(play(_work(key, title, found, 1 / 1.3), options.rounds))
+        if options.wanted(f"{key}-multi"):
+            with work.folder(place) as folder:
+                found = work.multi_edits(folder / "f", size, times)
+                title = f"four edits at once of {megabytes} MB, {place}"
+                yield row(play(_work(f"{key}-multi", title, found, 1 / 1.3), options.rounds))
+
+
+def _reads(options: Options) -> Iterator[Row]:
+    few, many = (200, 20) if options.smoke else (5000, 100)
     with work.folder("memory") as folder:
-        path = folder / "f"
-        few, many = (200, 20) if smoke else (5000, 100)
-        report("F4 read 4 KB", ">= 1.30", interleaved(work.reads(path, 4096, few), rounds))
-        report("   read 10 MB", "", interleaved(work.reads(path, large, many), rounds))
-    with work.folder("disk") as folder:
-        path = folder / "f"
-        size = work.MEGABYTE * (16 if smoke else 1000)
-        for algorithm in ("blake3", "sha256"):
-            title = f"F5 {algorithm} of {size // work.MEGABYTE} MB"
+        if options.wanted("F4"):
+            found = work.reads(folder / "f", 4096, few)
+            yield row(play(_work("F4", "read of 4 KB", found, 1.3), options.rounds))
+        if options.wanted("F4-large"):
+            found = work.reads(folder / "f", 10 * work.MEGABYTE, many)
+            yield row(play(_work("F4-large", "read of 10 MB", found), options.rounds))
+
+
+def _hashes(options: Options) -> Iterator[Row]:
+    size = work.MEGABYTE * (16 if options.smoke else 1000)
+    for algorithm in ("blake3", "sha256"):
+        key = f"F5-{algorithm}"
+        if not options.wanted(key):
+            continue
+        title = f"{algorithm} of {size // work.MEGABYTE} MB"
+        with work.folder("disk") as folder:
             try:
-                found = interleaved(work.hashes(path, size, algorithm), rounds)
+                found = work.hashes(folder / "f", size, algorithm)
             except FileNotFoundError as error:
-                print(f"{title:<30}{error}")
+                yield Row(key, title, 0, [Shown("b3sum", "peer", f"missing: {error}")])
                 continue
-            report(title, ">= 0.95", found)
+            yield row(play(_work(key, title, found, 0.95), options.rounds))
+
+
+def _writes(options: Options) -> Iterator[Row]:
     # Forced to disk is what is promised; in memory the system calls stand alone.
-    for place, target, few in (("disk", ">= 0.95", 20), ("memory", "", 500)):
-        with work.folder(place) as folder:
-            found = interleaved(work.writes(folder / "f", 4096, 5 if smoke else few), rounds)
-            report(f"F6 atomic write 4 KB, {place}", target, found)
-    with work.folder("memory") as folder:
-        memory(folder, large)
-        growth(folder, smoke, rounds)
+    for key, place, least, times in (("F6", "disk", 0.95, 20), ("F6-memory", "memory", None, 500)):
+        if options.wanted(key):
+            with work.folder(place) as folder:
+                found = work.writes(folder / "f", 4096, 5 if options.smoke else times)
+                title = f"atomic write of 4 KB with fsync, {place}"
+                yield row(play(_work(key, title, found, least), options.rounds))
 
 
-def memory(folder: Path, size: int) -> None:
+def _memory(options: Options) -> Iterator[Row]:
     """Peak memory of an edit."""
-    for title, many in (("F3 peak memory, edit", False), ("F3 peak memory, three edits", True)):
-        figure = work.edit_peak(folder / "f", size, many)
-        print(f"{title:<30}{'rust':<15}{'':>12}{figure:>8.2f}{'':>12}  <= 2.20 x the file")
+    if not options.wanted("F3-peak"):
+        return
+    size = work.MEGABYTE * (1 if options.smoke else 10)
+    with work.folder("memory") as folder:
+        verdicts = []
+        for what, many in (("one edit / file", False), ("three edits / file", True)):
+            peaks = [work.edit_peak(folder / "f", size, many) for _ in range(options.rounds)]
+            verdicts.append(figure(what, peaks, 2.2, "x the file's size"))
+        yield Row("F3-peak", "most memory of an edit", options.rounds, [], verdicts)
 
 
-def growth(folder: Path, smoke: bool, rounds: int) -> None:
+def _growth(options: Options) -> Iterator[Row]:
     """Cost per byte at the largest size over that at the middle one: 1 is linear."""
-    path = folder / "f"
-    top = 6 if smoke else 8
-    sizes = {f"edit, 10^{n} bytes": (10**n, 80) for n in (top - 1, top)}
-    lines = {f"edit, lines of 10^{n}": (10**top, 10**n) for n in (top // 2, top - 1)}
-    for title, pair in (("growth by file size", sizes), ("growth by line length", lines)):
-        runs = [
-            [work.edits(path, size, 1, line)["rust"]() / size for _ in range(max(3, rounds // 2))]
-            for size, line in pair.values()
-        ]
-        figure = statistics.median(runs[1]) / statistics.median(runs[0])
-        print(f"{title:<30}{'rust':<15}{'':>12}{figure:>8.2f}{'':>12}  <= 1.30 per byte")
+    if not options.wanted("F3-growth"):
+        return
+    top = 6 if options.smoke else 8
+    pairs = {
+        f"10^{top} / 10^{top - 1} bytes": ((10 ** (top - 1), 80), (10**top, 80)),
+        f"lines of 10^{top - 1} / 10^{top // 2}": (
+            (10**top, 10 ** (top // 2)),
+            (10**top, 10 ** (top - 1)),
+        ),
+    }
+    verdicts = []
+    with work.folder("memory") as folder:
+        for what, (middle, largest) in pairs.items():
+            grown = [
+                _per_byte(folder / "f", largest) / _per_byte(folder / "f", middle)
+                for _ in range(max(3, options.rounds // 2))
+            ]
+            verdicts.append(figure(what, grown, 1.3, "x per byte"))
+    yield Row("F3-growth", "cost of an edit as it grows", options.rounds, [], verdicts)
 
 
-def main() -> None:
-    """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--smoke", action="store_true", help="2 small rounds: does it work at all")
-    parser.add_argument("--rounds", type=int, default=7)
-    arguments = parser.parse_args()
-    head = f"{'work':<30}{'who':<15}{'us':>12}{'x peer':>8}{'spread':>12}  target"
-    print(f"{head}\n{'-' * len(head)}")
-    tables(arguments.smoke, 2 if arguments.smoke else arguments.rounds)
-    print("x peer: the first row's time over this one's, median of the rounds; above 1 is faster")
+def _per_byte(path: Path, shape: tuple[int, int]) -> float:
+    size, line = shape
+    edit = work.edits(path, size, 1, line)["rust"]
+    return statistics.median(edit() for _ in range(3)) / size
 
+
+GROUP = command.Group(
+    rows,
+    (
+        *("F3", "F3-multi", "F3-disk", "F3-disk-multi", "F4", "F4-large", "F5-blake3"),
+        *("F5-sha256", "F6", "F6-memory", "F3-peak", "F3-growth"),
+    ),
+)
 
 if __name__ == "__main__":
-    main()
+    command.alone("files", __doc__, GROUP)

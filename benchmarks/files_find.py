@@ -1,56 +1,75 @@
-"""Responsible for the table of finding: `python -m benchmarks.files_find`.
+"""Responsible for the works of finding: searching and walking, beside ripgrep, fd and the rest.
 
-A ratio is a peer's time over that of the Rust backend in the same round: above 1 ours is faster.
-The table shows the median of the rounds and its spread, for wall clock and for CPU (which a machine
-that others use disturbs less). `--growth` walks trees of 10,000 and 1,000,000 files instead.
+`python -m benchmarks.files_find [F1 F2 …] [--rounds N] [--smoke] [--json FILE]`. A ratio is a
+peer's time over that of the Rust backend in the same round: above 1 ours is faster. The CPU time
+beside it is what a machine that others use disturbs less.
 """
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import subprocess
 import sys
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from benchmarks import finding, trees
-from benchmarks.finding import Sample
+from benchmarks import command, finding, trees
+from benchmarks.accounting import Cost
+from benchmarks.command import Options
+from benchmarks.rounds import RATE, Target, Work, figure, play, row
+from benchmarks.table import Row, Shown
+
+# Key, name of the work in `finding`, and what is promised against whom.
+SEARCHES = {
+    "F1": ("search, literal", (("ripgrep", 0.9), ("python", 2.0))),
+    "F1-regex": ("search, regex", (("ripgrep", 0.9),)),
+    "F1-many": ("search, many matches", (("ripgrep", 0.9),)),
+}
+WALKS = {
+    "F2": ("glob *.py", (("fd", 0.9), ("pathlib", 5.0), ("os.walk", 1.5))),
+    "F2-walk": ("walk", (("fd", 0.9), ("os.walk", 1.5))),
+}
 
 
-def report(task: str, found: dict[str, list[Sample]]) -> None:
-    """Print one block."""
-    ours = found["rust"]
-    for name, samples in found.items():
-        wall = sorted(s.wall / o.wall for s, o in zip(samples, ours, strict=True))
-        cpu = statistics.median(
-            s.cpu / max(o.cpu, 0.001) for s, o in zip(samples, ours, strict=True)
-        )
-        milliseconds = statistics.median(s.wall for s in samples) * 1000
-        print(
-            f"{task:<22}{name:<9}{samples[0].results:>9}{milliseconds:>10.1f}"
-            f"{statistics.median(wall):>8.2f}{f'{wall[0]:.2f}-{wall[-1]:.2f}':>14}{cpu:>8.2f}"
-        )
+def contestant(work: finding.Work, root: Path) -> Callable[[int], Cost]:
+    """Its results are consumed; CPU is that of this process and of the program it starts."""
+
+    def once(count: int) -> Cost:
+        samples = [finding.measure(work, root) for _ in range(count)]
+        wall, cpu = (sum(getattr(s, name) for s in samples) for name in ("wall", "cpu"))
+        return Cost(wall=wall, cpu=cpu, whole=True)
+
+    return once
 
 
-def here(works: dict[str, finding.Work]) -> dict[str, finding.Work]:
-    """The works of those who are installed."""
-    return {
-        name: work
-        for name, work in works.items()
-        if name not in finding.PEERS or finding.installed(finding.PEERS[name])
-    }
+def works(options: Options) -> Iterator[Work]:
+    """The works that are wanted, each by everybody who is installed here."""
+    sizes = (500, 5000) if options.smoke else (5000, 100_000)
+    for kinds, known, made, size, noun in (
+        (SEARCHES, finding.SEARCHES, trees.sources, sizes[0], "small files"),
+        (WALKS, finding.WALKS, trees.names, sizes[1], "files, .gitignore honoured"),
+    ):
+        for key, (name, promised) in kinds.items():
+            if not options.wanted(key):
+                continue
+            root = made(size)
+            given = {
+                who: contestant(work, root)
+                for who, work in known[name].items()
+                if who not in finding.PEERS or finding.installed(finding.PEERS[who])
+            }
+            targets = tuple(Target("rust", who, RATE, least) for who, least in promised)
+            yield Work(key, f"{name}, {size:,} {noun}", "calls", given, 1, targets)
 
 
-def table(rounds: int, small: bool) -> None:
-    """Every work by everybody who is there."""
-    head = f"{'work':<22}{'who':<9}{'results':>9}{'ms':>10}{'wall x':>8}{'spread':>14}{'CPU x':>8}"
-    print(f"{head}\n{'-' * len(head)}")
-    sources = trees.sources(500 if small else 5000)
-    for task, works in finding.SEARCHES.items():
-        report(task, finding.ratios(here(works), sources, rounds))
-    names = trees.names(5000 if small else 100_000)
-    for task, works in finding.WALKS.items():
-        report(task, finding.ratios(here(works), names, rounds))
+def rows(options: Options) -> Iterator[Row]:
+    """The works that are wanted, then what a walk costs in a tree ten and a hundred times
+    larger."""
+    for work in works(options):
+        yield row(play(work, options.rounds))
+    if options.wanted("F2-growth"):
+        sizes = (1000, 10_000) if options.smoke else (10_000, 1_000_000)
+        yield growth(1 if options.smoke else 3, sizes)
 
 
 # Peak memory is that of a process, so each size has its own.
@@ -69,19 +88,16 @@ print(number, wall, cpu, (after.ru_maxrss - before.ru_maxrss) / 1024)
 """
 
 
-def growth(rounds: int, sizes: tuple[int, ...]) -> None:
-    """Cost per file and peak memory, small tree and large."""
-    roots = [trees.names(size) for size in sizes]
-    print(f"{'walk of':>10}{'who':>8}{'us/file':>10}{'CPU us/file':>13}{'MiB more':>10}")
-    for who in ("rust", "python"):
-        for root in roots:
-            samples = [grown(root, who) for _ in range(rounds)]
-            number = samples[0][0]
-            wall, cpu, memory = (statistics.median(s[i] for s in samples) for i in (1, 2, 3))
-            print(
-                f"{int(number):>10}{who:>8}{wall / number * 1e6:>10.2f}"
-                f"{cpu / number * 1e6:>13.2f}{memory:>10.1f}"
-            )
+def growth(rounds: int, sizes: Sequence[int]) -> Row:
+    """CPU per file and peak memory, small tree and large."""
+    small, large = (trees.names(size) for size in sizes)
+    samples = [(grown(small, "rust"), grown(large, "rust")) for _ in range(rounds)]
+    ratios = [(big[2] / big[0]) / (few[2] / few[0]) for few, big in samples]
+    verdict = figure("CPU per file, large / small", ratios, 1.3, "x per file")
+    memory = statistics.median(big[3] for _, big in samples)
+    title = f"walk of {sizes[1]:,} files beside {sizes[0]:,}"
+    shown = Shown("rust", "rust", f"{memory:.1f} MiB at most for the large one")
+    return Row("F2-growth", title, rounds, [shown], [verdict])
 
 
 def grown(root: Path, who: str) -> list[float]:
@@ -91,33 +107,7 @@ def grown(root: Path, who: str) -> list[float]:
     return [float(text) for text in answer.split()]
 
 
-def refuse_debug() -> None:
-    """A debug build measures nothing."""
-    from vespera_file_ops.backends import rust
-
-    profile = rust.build_info()["profile"]
-    if profile != "release":
-        sys.exit(f"the extension was built in profile {profile!r}; `nox -s bench` builds a release")
-
-
-def main() -> None:
-    """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--smoke", action="store_true", help="2 small rounds: does it work at all")
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--growth", action="store_true", help="10,000 and 1,000,000 files")
-    arguments = parser.parse_args()
-    refuse_debug()
-    if arguments.growth:
-        growth(3, (10_000, 1_000_000))
-        return
-    for name in finding.PEERS.values():
-        try:
-            print(finding.version(name))
-        except FileNotFoundError as error:
-            print(error)
-    table(2 if arguments.smoke else arguments.rounds, arguments.smoke)
-
+GROUP = command.Group(rows, (*SEARCHES, *WALKS, "F2-growth"))
 
 if __name__ == "__main__":
-    main()
+    command.alone("files_find", __doc__, GROUP)

@@ -7,14 +7,13 @@ from __future__ import annotations
 import statistics
 
 from . import finding, trees
-
-ROUNDS = 5
+from .series import IMPLS, ROUNDS
 
 
 class Search:
     """Seconds to search 5,000 small files."""
 
-    params = (list(finding.SEARCHES), ["rust", "python"])
+    params = (list(finding.SEARCHES), IMPLS)
     param_names = ("work", "impl")
     timeout = 120.0
 
@@ -30,7 +29,7 @@ class Search:
 class Walk:
     """Seconds to walk 100,000 files, .gitignore honoured."""
 
-    params = (list(finding.WALKS), ["rust", "python"])
+    params = (list(finding.WALKS), IMPLS)
     param_names = ("work", "impl")
     timeout = 300.0
 
@@ -44,45 +43,31 @@ class Walk:
 
 
 class Ratios:
-    """Time of a peer over that of the Rust backend, both in each of five rounds."""
+    """A peer's time over ours, the median of rounds in which they take turns: above 1 is faster."""
 
+    params = (IMPLS,)
+    param_names = ("impl",)
     timeout = 600.0
-    unit = "x"
+    unit = "x peer"
 
-    def setup(self) -> None:
-        """Make the trees, once; without ripgrep and fd there is nothing to compare with."""
-        try:
-            finding.program("rg")
-            finding.program("fd")
-        except FileNotFoundError as missing:
-            raise NotImplementedError(str(missing)) from missing
-        self.sources = trees.sources()
+    def setup(self, impl: str) -> None:
+        """Make the tree, once."""
         self.names = trees.names()
 
-    def track_search_over_ripgrep(self) -> float:
-        """F1: at least 0.9."""
-        return self._ratio("search, literal", "ripgrep")
+    def track_glob_over_pathlib(self, impl: str) -> float:
+        """F2: Rust at least 5."""
+        return self._ratio("glob *.py", "pathlib", impl)
 
-    def track_search_over_python(self) -> float:
-        """F1: at least 2."""
-        return self._ratio("search, literal", "python")
+    def track_glob_over_os_walk(self, impl: str) -> float:
+        """F2: Rust at least 1.5."""
+        return self._ratio("glob *.py", "os.walk", impl)
 
-    def track_glob_over_fd(self) -> float:
-        """F2: at least 0.9."""
-        return self._ratio("glob *.py", "fd")
+    def track_walk_over_os_walk(self, impl: str) -> float:
+        """F2: Rust at least 1.5."""
+        return self._ratio("walk", "os.walk", impl)
 
-    def track_glob_over_pathlib(self) -> float:
-        """F2: at least 5."""
-        return self._ratio("glob *.py", "pathlib")
-
-    def track_glob_over_os_walk(self) -> float:
-        """F2: at least 1.5."""
-        return self._ratio("glob *.py", "os.walk")
-
-    def _ratio(self, task: str, peer: str) -> float:
-        searching = task in finding.SEARCHES
-        works = (finding.SEARCHES if searching else finding.WALKS)[task]
-        root = self.sources if searching else self.names
-        found = finding.ratios({name: works[name] for name in ("rust", peer)}, root, ROUNDS)
-        pairs = zip(found[peer], found["rust"], strict=True)
+    def _ratio(self, task: str, peer: str, impl: str) -> float:
+        works = finding.WALKS[task]
+        found = finding.ratios({name: works[name] for name in (impl, peer)}, self.names, ROUNDS)
+        pairs = zip(found[peer], found[impl], strict=True)
         return statistics.median(other.wall / ours.wall for other, ours in pairs)

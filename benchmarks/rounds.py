@@ -11,8 +11,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from benchmarks.accounting import Cost
+from benchmarks.table import Column, Row, Shown, Verdict
 
 RATE, CPU, STREAM = "rate", "cpu", "stream"
+FLOORS = frozenset({"floor", "C twin"})
+# Contestants that are the Rust backend under another name, because the work is one part of it.
+OURS = frozenset({"rust", "data", "data-json"})
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,11 @@ class Target:
         sign = ">=" if self.figure == RATE else "<="
         return f"{sign} {self.value:.3g} x {self.against}'s {self.figure}"
 
+    def what(self) -> str:
+        if self.figure == STREAM:
+            return f"{self.who} GB/s"
+        return f"{self.who} / {self.against}" + ("" if self.figure == RATE else f", {self.figure}")
+
     def kept(self, ratio: float) -> bool:
         return ratio <= self.value if self.figure == CPU else ratio >= self.value
 
@@ -52,7 +61,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Played:
-    """The costs of each contestant, per item, round by round."""
+    """The costs of each contestant, round by round."""
 
     work: Work
     count: int
@@ -81,34 +90,59 @@ def play(work: Work, rounds: int, count: int | None = None) -> Played:
     return Played(work, number, costs)
 
 
-def report(played: Played) -> list[dict[str, object]]:
-    """Print a block of the table; returns it as rows of plain data."""
+def timed(seconds: Callable[[], float]) -> Callable[[int], Cost]:
+    """A contestant that says the seconds of one item by itself."""
+    return lambda count: Cost(wall=seconds() * count)
+
+
+def column_of(who: str) -> Column:
+    """Where a contestant stands in the table."""
+    if who in FLOORS:
+        return "floor"
+    if who in OURS:
+        return "rust"
+    return "python" if who == "python" else "peer"
+
+
+def quantity(seconds: float, unit: str) -> str:
+    """Items of a kind by their number in a second, calls by the time of one."""
+    if unit != "calls":
+        return f"{1 / seconds:,.{0 if seconds < 0.1 else 1}f}/s"
+    if seconds < 0.001:
+        return f"{seconds * 1e6:,.1f} us"
+    return f"{seconds * 1e3:,.{1 if seconds < 1 else 0}f} ms"
+
+
+def row(played: Played) -> Row:
+    """The row of the table."""
     work = played.work
-    rounds = len(next(iter(played.costs.values())))
-    print(f"\n{work.key} - {work.title}  ({rounds} rounds of {played.count})")
-    print(f"  {'who':<16}{work.unit + '/s':>14}{'CPU us each':>14}")
-    rows: list[dict[str, object]] = []
+    shown: list[Shown] = []
     for name, costs in played.costs.items():
-        rate = played.count / statistics.median(cost.wall for cost in costs)
+        each = statistics.median(cost.wall for cost in costs) / played.count
+        said = quantity(each, work.unit)
         cpu = statistics.median(cost.ours for cost in costs) / played.count * 1e6
-        note = "" if all(cost.whole for cost in costs) else "  (own process only)"
-        print(f"  {name:<16}{rate:>14,.0f}{cpu:>14,.1f}{note}")
-        rows.append({"work": work.key, "who": name, "rate": rate, "cpu_us": cpu})
+        if cpu:
+            said += f", CPU {cpu:,.1f} us"
+            # What other processes used for it is not in that figure.
+            said += "" if all(cost.whole for cost in costs) else " (own)"
+        shown.append(Shown(name, column_of(name), said, 1 / each))
+    verdicts: list[Verdict] = []
     for target in work.targets:
+        if {target.who, target.against} - played.costs.keys() - {""}:
+            continue  # that peer is not installed here
         ratios = played.ratios(target)
         median = statistics.median(ratios)
-        verdict = "ok" if target.kept(median) else "MISSED"
-        spread = f"{ratios[0]:.2f}-{ratios[-1]:.2f}"
-        print(f"  {target.who}: {median:.2f} ({spread}), target {target.words()}: {verdict}")
-        rows.append(
-            {
-                "work": work.key,
-                "who": target.who,
-                "target": target.words(),
-                "ratio": median,
-                "low": ratios[0],
-                "high": ratios[-1],
-                "kept": target.kept(median),
-            }
-        )
-    return rows
+        kept = target.kept(median)
+        verdicts.append(Verdict(target.what(), median, ratios[0], ratios[-1], target.words(), kept))
+    rounds = len(next(iter(played.costs.values())))
+    return Row(work.key, work.title, rounds, shown, verdicts)
+
+
+def figure(
+    what: str, values: Sequence[float], limit: float, unit: str, *, least: bool = False
+) -> Verdict:
+    """A verdict about a figure that stands for itself."""
+    median = statistics.median(values)
+    sign = ">=" if least else "<="
+    kept = median >= limit if least else median <= limit
+    return Verdict(what, median, min(values), max(values), f"{sign} {limit:g} {unit}", kept)

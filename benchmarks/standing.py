@@ -1,11 +1,11 @@
 """Responsible for what agents cost while they live: memory, a consumer that stops, a busy loop.
 
-`python -m benchmarks.standing [P6 P9 P10] [--smoke]`; each measurement is a process of its own.
+`python -m benchmarks.standing [P6 P9 P10] [--rounds N] [--smoke] [--json FILE]`; each measurement
+is a process of its own, and every round makes all of them.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import contextlib
 import gc
@@ -15,11 +15,15 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
 import vespera_agent_spawner as spawner
+from benchmarks import command
+from benchmarks.command import Options
 from benchmarks.programs import PEERS, compiled
+from benchmarks.rounds import figure
+from benchmarks.table import Row, Shown
 
 MIB = 1 << 20
 
@@ -172,7 +176,8 @@ async def stall(agents: int, seconds: float) -> dict[str, float]:
             late.append(time.perf_counter() - began - 0.005)
 
     async with supervisor(max(agents, 1)) as sup:
-        seen = 0
+        seen = grown = 0
+        before = await settled(resident)
         merged = sup.events()
         for _ in range(agents):
             await sup.spawn(ticker)
@@ -183,11 +188,12 @@ async def stall(agents: int, seconds: float) -> dict[str, float]:
                 seen += 1
                 if time.monotonic() - began > seconds * 0.8:
                     break
+            grown = resident() - before
         else:
             await asyncio.sleep(seconds)
         ticking.cancel()
     late.sort()
-    return {"p99_ms": late[len(late) * 99 // 100] * 1e3, "seen": seen}
+    return {"p99_ms": late[len(late) * 99 // 100] * 1e3, "seen": seen, "host": grown}
 
 
 MEASURES: dict[str, Callable[..., Awaitable[dict[str, float]]]] = {
@@ -209,78 +215,114 @@ def apart(name: str, *words: object) -> dict[str, float]:
     return found
 
 
-def verdict(kept: bool) -> str:
-    return "ok" if kept else "MISSED"
+def rounds_of(
+    options: Options, *names: tuple[str, *tuple[object, ...]]
+) -> list[list[dict[str, float]]]:
+    """The measurements in turn, round by round."""
+    return [[apart(*words) for words in names] for _ in range(options.rounds)]
 
 
-def p6(smoke: bool) -> None:
-    """Memory per live agent."""
-    number = 20 if smoke else 1000
-    ours, plain = apart("memory_ours", number), apart("memory_plain", number)
-    sdk = apart("memory_sdk", min(number, 200))
-    added = ours["machine"] - plain["machine"]
-    print(f"\nP6 - memory per live session, {number} of them")
-    print(f"  host: {ours['host'] / 1024:.1f} KiB, official SDK {sdk['host'] / 1024:.1f} KiB")
-    print(f"  target host <= 22 KiB: {verdict(ours['host'] <= 22 * 1024)}")
-    print(
-        f"  machine: {ours['machine'] / 1024:.0f} KiB, the programs alone "
-        f"{plain['machine'] / 1024:.0f} KiB: we add {added / 1024:.0f} KiB"
+def kib(values: list[float]) -> list[float]:
+    """Bytes as KiB."""
+    return [value / 1024 for value in values]
+
+
+def p6(options: Options) -> Row:
+    """Memory per live agent, between turns."""
+    number = 20 if options.smoke else 1000
+    beside = min(number, 200)
+    found = rounds_of(
+        options, ("memory_ours", number), ("memory_plain", number), ("memory_sdk", beside)
     )
-    print(f"  target added <= 128 KiB: {verdict(added <= 128 * 1024)}")
+    host = kib([ours["host"] for ours, _, _ in found])
+    sdk = kib([peer["host"] for _, _, peer in found])
+    added = kib([ours["machine"] - plain["machine"] for ours, plain, _ in found])
+    plain_kib = statistics.median(kib([plain["machine"] for _, plain, _ in found]))
+    shown = [
+        Shown("floor", "floor", f"{plain_kib:,.0f} KiB, the program", plain_kib),
+        Shown("sdk", "peer", f"{statistics.median(sdk):.1f} KiB of host", statistics.median(sdk)),
+        Shown(
+            "rust", "rust", f"{statistics.median(host):.1f} KiB of host", statistics.median(host)
+        ),
+    ]
+    verdicts = [
+        figure("host KiB", host, 22, "KiB"),
+        figure("all that we add, KiB", added, 128, "KiB"),
+        figure("host / sdk", [a / b for a, b in zip(host, sdk, strict=True)], 0.6, "x sdk's host"),
+    ]
+    title = f"memory of a live session, {number:,} of them"
+    return Row("P6", title, options.rounds, shown, verdicts)
 
 
-def p9(smoke: bool) -> None:
+def p6_busy(options: Options) -> Row:
+    """Memory per agent while its events stream to a consumer; nothing is promised of it."""
+    agents, seconds = (10, 2.0) if options.smoke else (200, 10.0)
+    found = rounds_of(options, ("stall", agents, seconds))
+    host = statistics.median(kib([one["host"] / agents for (one,) in found]))
+    shown = [Shown("rust", "rust", f"{host:.1f} KiB of host", host)]
+    title = f"memory of an agent that streams, {agents} at 50 events/s"
+    return Row("P6-busy", title, options.rounds, shown)
+
+
+def p9(options: Options) -> Row:
     """A consumer that stops reading."""
-    megabytes = 32 if smoke else 256
-    print(f"\nP9 - a consumer that stops reading {megabytes} MiB")
-    for overflow in ("spill", "drop_oldest", "block"):
-        found = apart("stopped", overflow, megabytes)
-        kept = found["peak_mib"] <= 24 and found["lag_beside_ms"] <= found["lag_alone_ms"] + 2
-        print(
-            f"  {overflow:<12} host grows by at most {found['peak_mib']:.1f} MiB; another agent's "
-            f"lag {found['lag_beside_ms']:.2f} ms, alone {found['lag_alone_ms']:.2f} ms: "
-            f"{verdict(kept)}"
-        )
+    megabytes = 32 if options.smoke else 256
+    modes = ("spill", "drop_oldest", "block")
+    found = rounds_of(options, *(("stopped", mode, megabytes) for mode in modes))
+    verdicts = []
+    for number, mode in enumerate(modes):
+        samples = [one[number] for one in found]
+        verdicts.append(figure(f"{mode}: MiB more", [s["peak_mib"] for s in samples], 24, "MiB"))
+        late = [s["lag_beside_ms"] - s["lag_alone_ms"] for s in samples]
+        verdicts.append(figure(f"{mode}: another's lag, ms", late, 2, "ms more than alone"))
+    title = f"a consumer that stops reading {megabytes} MiB"
+    return Row("P9", title, options.rounds, [], verdicts)
 
 
-def p10(smoke: bool) -> None:
+def p10(options: Options) -> Row:
     """The stall that we cause in the event loop."""
-    agents, seconds = (10, 2.0) if smoke else (200, 10.0)
-    idle, busy = apart("stall", 0, seconds), apart("stall", agents, seconds)
-    print(f"\nP10 - lateness of a 5 ms timer, {agents} agents at 50 events/s each")
-    print(f"  idle p99 {idle['p99_ms']:.2f} ms, busy p99 {busy['p99_ms']:.2f} ms", end="")
-    print(f", {busy['seen']:.0f} events seen", end="")
-    print(f"; target idle + 2 ms: {verdict(busy['p99_ms'] <= idle['p99_ms'] + 2)}")
+    agents, seconds = (10, 2.0) if options.smoke else (200, 10.0)
+    found = rounds_of(options, ("stall", 0, seconds), ("stall", agents, seconds))
+    idle, busy = ([one[which]["p99_ms"] for one in found] for which in (0, 1))
+    more = [late - alone for alone, late in zip(idle, busy, strict=True)]
+    shown = [
+        Shown("floor", "floor", f"{statistics.median(idle):.2f} ms, loop alone"),
+        Shown("rust", "rust", f"{statistics.median(busy):.2f} ms"),
+    ]
+    title = f"p99 lateness of a timer of the loop, {agents} agents at 50 events/s"
+    verdict = figure("p99 more, ms", more, 2, "ms more than idle")
+    return Row("P10", title, options.rounds, shown, [verdict])
 
 
-ROWS = {"P6": p6, "P9": p9, "P10": p10}
+ROWS: dict[str, Callable[[Options], Row]] = {"P6": p6, "P6-busy": p6_busy, "P9": p9, "P10": p10}
 
 
-def main() -> None:
-    """Print the rows, or one measurement as JSON."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("keys", nargs="*", help="which rows; default: all")
-    parser.add_argument("--smoke", action="store_true", help="small: does it work at all")
-    parser.add_argument("--measure", action="store_true", help="one measurement and its numbers")
-    arguments = parser.parse_args()
-    if arguments.measure:
-        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-        name, *words = arguments.keys
-        numbers = [word if word.isalpha() or "_" in word else float(word) for word in words]
-        whole = [int(n) if isinstance(n, float) and n.is_integer() else n for n in numbers]
-        print(json.dumps(asyncio.run(_run(name, whole))))
-        return
-    if unknown := sorted(set(arguments.keys) - ROWS.keys()):
-        parser.error(f"unknown: {', '.join(unknown)}; known: {', '.join(ROWS)}")
+def rows(options: Options) -> Iterator[Row]:
+    """The works that are wanted."""
     for key, row in ROWS.items():
-        if not arguments.keys or key in arguments.keys:
-            row(arguments.smoke)
+        if options.wanted(key):
+            yield row(options)
 
 
-async def _run(name: str, words: list[object]) -> dict[str, float]:
-    return await MEASURES[name](*words)
+GROUP = command.Group(rows, tuple(ROWS))
+
+
+def measure(words: list[str]) -> None:
+    """One measurement and its numbers, as JSON."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    name, *given = words
+    numbers = [word if word.isalpha() or "_" in word else float(word) for word in given]
+    whole = [int(n) if isinstance(n, float) and n.is_integer() else n for n in numbers]
+
+    async def once() -> dict[str, float]:
+        return await MEASURES[name](*whole)
+
+    print(json.dumps(asyncio.run(once())))
 
 
 if __name__ == "__main__":
-    main()
+    if sys.argv[1:2] == ["--measure"]:
+        measure(sys.argv[2:])
+    else:
+        command.alone("standing", __doc__, GROUP)

@@ -72,8 +72,8 @@ def percentile(sorted_values: list[float], part: float) -> float:
     return sorted_values[min(len(sorted_values) - 1, int(part * len(sorted_values)))]
 
 
-def report() -> bool:
-    """Print one line per kind of kill; whether nothing survived."""
+def trials() -> tuple[dict[str, list[float]], dict[str, int], dict[str, int]]:
+    """Of the present guardian: times and survivors by victim, and the kinds of hosts."""
     present = guardian_hash()
     times: defaultdict[str, list[float]] = defaultdict(list)
     left: defaultdict[str, int] = defaultdict(int)
@@ -88,13 +88,31 @@ def report() -> bool:
             times[whom].append(max(0.0, trial["ms"] - grace))
             left[whom] += trial["survivors"] > 0
             hosts[trial["host"]] += 1
-    print(f"guardian sources {present}; hosts: {dict(hosts)}")
+    return {whom: sorted(times[whom]) for whom in TARGETS if times[whom]}, left, hosts
+
+
+def summary() -> dict[str, dict[str, float]]:
+    """The same as figures."""
+    times, left, _ = trials()
+    return {
+        whom: {
+            "kills": len(found),
+            "survived": left[whom],
+            "p50_ms": round(percentile(found, 0.5), 1),
+            "p99_ms": round(percentile(found, 0.99), 1),
+            "longest_ms": round(found[-1], 1),
+        }
+        for whom, found in times.items()
+    }
+
+
+def report() -> bool:
+    """Print one line per kind of kill; whether nothing survived."""
+    times, left, hosts = trials()
+    print(f"guardian sources {guardian_hash()}; hosts: {dict(hosts)}")
     print("only kills of hosts with at least one agent are counted")
     print("times are from the kill to nothing left, less the agents' grace")
-    for whom in TARGETS:
-        found = sorted(times[whom])
-        if not found:
-            continue
+    for whom, found in times.items():
         # 0 of n: the rule of three (the exact bound is 1 - 0.05 ** (1 / n)).
         bound = "LEAKS" if left[whom] else f"<= {300 / len(found):.2g} % at 95 % confidence"
         print(

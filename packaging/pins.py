@@ -24,6 +24,9 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "build": (),
     "nox": (),
     "bench": (),
+    "wheels": (),
+    "installed": (),
+    "stability": (),
 }
 RUNTIME = {"test", "bench"}
 

@@ -18,36 +18,63 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+// Paths are walked from open directories, which only Unix has.
+#[cfg(unix)]
 pub mod atomic;
+#[cfg(unix)]
 pub mod batch;
+#[cfg(unix)]
 pub mod chunk;
+#[cfg(unix)]
 pub mod edit;
+#[cfg_attr(not(unix), allow(dead_code, reason = "its callers need Unix"))]
 mod error;
+#[cfg(unix)]
 pub mod glob;
+#[cfg(unix)]
 pub mod hash;
+#[cfg(unix)]
 mod ignore;
+#[cfg(unix)]
 pub mod info;
+#[cfg(unix)]
 pub mod lines;
+#[cfg(unix)]
 mod open;
+#[cfg(unix)]
 pub mod place;
+#[cfg(unix)]
 pub mod read;
+#[cfg(unix)]
 pub mod rewrite;
+#[cfg(unix)]
 pub mod root;
+#[cfg(unix)]
 pub mod search;
+#[cfg(unix)]
 mod temporary;
+#[cfg(unix)]
 pub mod text;
+#[cfg(unix)]
 pub mod turns;
+#[cfg(unix)]
 pub mod walk;
+#[cfg(unix)]
 pub mod write;
 
-#[cfg(feature = "python")]
+#[cfg(not(unix))]
+pub mod elsewhere;
+#[cfg(not(unix))]
+use elsewhere::text;
+
+#[cfg(all(unix, feature = "python"))]
 mod python;
 
 pub use error::{FileKind, NotRegular};
 pub use vespera_error::{Error, Result};
 
 /// The extension `vespera_file_ops._native`. It never relies on the GIL for safety.
-#[cfg(feature = "python")]
+#[cfg(all(unix, feature = "python"))]
 #[pyo3::pymodule(gil_used = false)]
 mod _native {
     #[pymodule_export]

@@ -10,9 +10,8 @@ use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::MetadataExt;
 
-use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, flock, openat, statat, unlinkat};
+use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, flock, fstat, openat, statat, unlinkat};
 use rustix::io::Errno;
 
 /// More writers of one file at one time than this is a mistake.
@@ -71,9 +70,9 @@ fn locked(file: &File) -> bool {
 fn still_there(directory: &OwnedFd, name: &OsStr, file: &File) -> bool {
     match (
         statat(directory, name, AtFlags::SYMLINK_NOFOLLOW),
-        file.metadata(),
+        fstat(file),
     ) {
-        (Ok(there), Ok(ours)) => (there.st_dev, there.st_ino) == (ours.dev(), ours.ino()),
+        (Ok(there), Ok(ours)) => (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino),
         _ => false,
     }
 }

@@ -1,0 +1,81 @@
+"""Responsible for the question whether the Rust packages still type-check for systems not at hand.
+
+Checks both packages with their bindings for macOS and Windows. The standard library of a target is
+the toolchain's own where rustup has added it, else it is built from Debian's sources (packages
+rustc-web, cargo-web and rust-web-src). Nothing is linked and nothing runs: this says that the code
+is meant for the system, not that it works there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+TARGETS = ("aarch64-apple-darwin", "x86_64-pc-windows-msvc")
+CRATES = ("vespera-agent-spawner", "vespera-file-ops", "vespera-config", "vespera-error")
+DEBIAN = Path("/usr/bin")
+INSTALL = "rustup target add {target}, or apt install rustc-web cargo-web rust-web-src"
+
+
+def has_target(target: str) -> bool:
+    """Whether the toolchain in use has the standard library of that target."""
+    command = ["rustc", "--print=target-libdir", f"--target={target}"]
+    told = subprocess.run(command, capture_output=True, text=True, check=False)
+    return told.returncode == 0 and Path(told.stdout.strip()).is_dir()
+
+
+def has_sources() -> bool:
+    """Whether Debian's compiler and its sources are there, of one version."""
+    compiler = DEBIAN / "rustc"
+    if not (compiler.exists() and (DEBIAN / "cargo").exists()):
+        return False
+    sysroot = subprocess.run(
+        [compiler, "--print=sysroot"], capture_output=True, text=True, check=True
+    )
+    return (Path(sysroot.stdout.strip()) / "lib/rustlib/src/rust/library/std").is_dir()
+
+
+def toolchain(target: str) -> tuple[list[str], dict[str, str]] | None:
+    """cargo and its environment for that target; None when there is none."""
+    if has_target(target):
+        return ["cargo", "check"], {}
+    if has_sources():
+        # -Zbuild-std is for nightly compilers, and for who says that he knows.
+        environment = {"RUSTC": str(DEBIAN / "rustc"), "RUSTC_BOOTSTRAP": "1"}
+        return [str(DEBIAN / "cargo"), "check", "-Zbuild-std=std,panic_unwind"], environment
+    return None
+
+
+def check(target: str) -> int:
+    """Type-check for the target; cargo's exit code."""
+    found = toolchain(target)
+    if found is None:
+        print(f"{target}: no standard library for it here: {INSTALL.format(target=target)}")
+        return 1
+    command, environment = found
+    print(f"==> {target}: {' '.join(command)}", flush=True)
+    features = "--features=vespera-agent-spawner/python,vespera-file-ops/python"
+    folder = ROOT / "target" / "cross"
+    line = [*command, "--locked", f"--target={target}", f"--target-dir={folder}", features]
+    line += [f"--package={crate}" for crate in CRATES]
+    # abi3 needs no interpreter of the target, and one of this machine would mislead pyo3.
+    given = {**os.environ, **environment, "PYO3_NO_PYTHON": "1"}
+    return subprocess.run(line, cwd=ROOT, env=given, check=False).returncode
+
+
+def main() -> int:
+    """Check all targets, or the ones named."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("target", nargs="*", default=TARGETS)
+    codes = {target: check(target) for target in parser.parse_args().target}
+    for target, code in codes.items():
+        print(f"{target}: {'type-checks' if code == 0 else 'FAILED'}")
+    return 1 if any(codes.values()) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
