@@ -243,6 +243,24 @@ def test_a_limit_ends_the_tree_and_says_so(
     work(main)
 
 
+def test_the_fleets_budget_ends_a_query(
+    options: Options, model: ScriptedModel, backend: str
+) -> None:
+    model.add("loop", Script(then=bash("true")))
+
+    async def main() -> None:
+        config = SupervisorConfig(memory_reserve=0, backend=backend, budget={"tokens": 100})
+        async with Supervisor(config) as sup:
+            opts = options(allowed_tools=["Bash"])
+            transport = SupervisedTransport(opts, supervisor=sup)
+            with pytest.raises(ProcessError, match=r"budget\.tokens"):
+                await told(query(prompt="[[script:loop]] go", options=opts, transport=transport))
+            result = await transport.agent.result()
+            assert result.outcome is Outcome.BUDGET_EXCEEDED
+
+    asyncio.run(main())
+
+
 def test_a_cli_that_fails_tells_its_stderr(
     options: Options, model: ScriptedModel, work: Work
 ) -> None:

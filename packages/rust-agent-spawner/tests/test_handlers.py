@@ -18,6 +18,7 @@ import pytest
 from fleets import Fleet
 from vespera_agent_spawner import (
     AgentConfig,
+    AgentError,
     AgentFailed,
     AgentTimeout,
     ConfigError,
@@ -470,6 +471,20 @@ def test_a_relayed_cli_has_no_turns_of_ours(fleet: Fleet) -> None:
             chat = await sup.spawn(fleet.config())
             with pytest.raises(AgentFailed, match="adapter 'relay'"):
                 chat.write(b"{}\n")
+
+    asyncio.run(main())
+
+
+def test_a_relayed_cli_pays_from_the_fleets_budget(fleet: Fleet) -> None:
+    async def main() -> None:
+        async with fleet.supervisor(budget={"usd": 0.2}) as sup:
+            agent = await sup.spawn(fleet.config()._with(adapter="relay"))
+            user = {"type": "user", "message": {"role": "user", "content": "echo hello"}}
+            agent.write(json.dumps(user).encode() + b"\n")
+            agent.end_input()
+            assert (await agent.result()).cost_usd == 0.25
+            with pytest.raises(AgentError, match=r"budget\.usd"):
+                await sup.spawn(fleet.config())
 
     asyncio.run(main())
 

@@ -370,7 +370,7 @@ class Agent:
         self._overspent = words
         self._log.warning("%s: nothing more is spent", words)
         self._session.interrupt()
-        if self.is_run:
+        if self.is_run or self._adapter.relayed:
             self._session.begin_shutdown(_STOP_GRACE)
 
     def _take_turn(self, session: LiveSession) -> None:
@@ -449,6 +449,8 @@ class Agent:
             PROCESS.count_run(final.outcome, final.duration)
             if relayed:
                 PROCESS.add("vespera_cost_usd_total", final.cost_usd or 0.0)
+                if self._meter is not None:
+                    self._meter.whole(final.cost_usd or 0.0)
             if final.outcome is Outcome.AUTH_FAILED and self._on_refused is not None:
                 self._on_refused(self, final.error)
         if self._handlers is not None:

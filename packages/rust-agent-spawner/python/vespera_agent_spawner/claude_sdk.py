@@ -159,6 +159,8 @@ class SupervisedTransport(Transport):
         self._open = False
         self._stderr.tell(agent)
         status = agent._live.exit_status
+        if agent._overspent is not None:
+            raise ProcessError(f"the CLI was ended: {agent._overspent}")
         if status is not None and not status.success and status.by != "shutdown":
             code = status.code if status.signal is None else -status.signal
             stderr = agent.stderr_tail.strip()

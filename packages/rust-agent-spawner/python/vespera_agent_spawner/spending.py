@@ -122,6 +122,10 @@ class Meter:
         told = tokens_of(result["usage"])
         return self._spend(result.get("cost_usd") or 0.0, max(told, counted) - counted)
 
+    def whole(self, usd: float) -> None:
+        """The money of an agent whose turns are somebody else's: it is told at its end."""
+        self._spend(usd, 0)
+
     def _spend(self, usd: float, tokens: int) -> str | None:
         for purse in self._purses:
             purse.spend(usd, tokens)
