@@ -14,6 +14,7 @@ command line is made by the SDK itself. It needs asyncio, and the extra ``claude
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
@@ -47,8 +48,6 @@ __all__ = ["SupervisedTransport"]
 
 # What the SDK gives a CLI: five seconds after the end of its input, five more after SIGTERM.
 _GRACE = 10.0
-
-_RELAYED = AgentConfig(adapter="relay")
 
 _log = logger_for("agent_spawner.claude_sdk")
 
@@ -193,14 +192,24 @@ class SupervisedTransport(Transport):
                 value=options.user,
                 remedy="leave it out, or start the host as that user",
             )
-        program, *args = _command(options)
-        return _RELAYED._with(
-            program=program,
-            args=args,
-            working_directory=options.cwd,
-            environment=_environment(options),
-            **self._ours,
-        )
+        directory = None if options.cwd is None else os.fspath(options.cwd)
+        environment = tuple(_environment(options).items())
+        config = _relayed(tuple(_command(options)), directory, environment)
+        return config._with(**self._ours) if self._ours else config
+
+
+# Checking a command line takes longer than starting it, and most of a fleet share theirs.
+@functools.lru_cache(maxsize=16)
+def _relayed(
+    command: tuple[str, ...], directory: str | None, environment: tuple[tuple[str, str], ...]
+) -> AgentConfig:
+    return AgentConfig(
+        adapter="relay",
+        program=command[0],
+        args=command[1:],
+        working_directory=directory,
+        environment=dict(environment),
+    )
 
 
 class _Shared:
