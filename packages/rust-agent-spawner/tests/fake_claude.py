@@ -9,81 +9,28 @@ from __future__ import annotations
 
 import json
 import os
-import resource
-import select
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TypeAlias
 
-SLEEPER = [sys.executable, "-c", "import time; time.sleep(60)"]
-BURNER = "import time; end = time.time() + 60\nwhile time.time() < end: pass"
-Frame: TypeAlias = dict[str, Any]
-Frames: TypeAlias = Iterator[Frame]
-Turn: TypeAlias = Callable[[str, Frame, Frames], None]
-TURNS: dict[str, Turn] = {}
-TOLD: list[Frame] = []
-SESSION: dict[str, str] = {}
-cost = 0.0
-
-
-def say(frame: Frame) -> None:
-    sys.stdout.buffer.write(json.dumps(frame, ensure_ascii=False).encode() + b"\n")
-    sys.stdout.buffer.flush()
-
-
-def raw(data: bytes) -> None:
-    sys.stdout.buffer.write(data)
-    sys.stdout.buffer.flush()
-
-
-def result(text: str, prompt: Frame, **more: object) -> None:
-    """The frame's kind stands last: key order is free, nobody may sniff it from the start."""
-    global cost
-    cost += 0.25
-    say(
-        {
-            "duration_api_ms": 1,
-            "subtype": "success",
-            "is_error": False,
-            "duration_ms": 2,
-            "num_turns": 1,
-            "session_id": session_id(),
-            "total_cost_usd": cost,
-            "usage": {"input_tokens": 3, "output_tokens": 5},
-            "result": text,
-            "user_message_uuids": [prompt["uuid"]] if "uuid" in prompt else [],
-            **more,
-            "type": "result",
-        }
-    )
-
-
-def session_id() -> str:
-    if "now" in SESSION:
-        return SESSION["now"]
-    for flag in ("--session-id=", "--resume="):
-        for word in sys.argv:
-            if word.startswith(flag):
-                return word.partition("=")[2]
-    return "none"
-
-
-def frames() -> Frames:
-    for line in sys.stdin.buffer:
-        yield json.loads(line)
-
-
-def turn(word: str) -> Callable[[Turn], Turn]:
-    def register(function: Turn) -> Turn:
-        assert word not in TURNS, f"two turns are called {word!r}"
-        TURNS[word] = function
-        return function
-
-    return register
+import fake_appetites  # noqa: F401 - its turns are known by name
+from fake_speech import (
+    SESSION,
+    SLEEPER,
+    TOLD,
+    TURNS,
+    Frame,
+    Frames,
+    acknowledge,
+    frames,
+    raw,
+    result,
+    say,
+    session_id,
+    turn,
+)
 
 
 @turn("echo")
@@ -350,37 +297,6 @@ def _(text: str, prompt: Frame, inbox: Frames) -> None:
     os._exit(3)
 
 
-@turn("spend")
-def _(text: str, prompt: Frame, inbox: Frames) -> None:
-    """So many messages of 100 tokens, each told in two frames: ``spend COUNT``."""
-    count = int(text.split()[1])
-    for number in range(count):
-        usage = {"input_tokens": 40, "output_tokens": 60, "cache_read_input_tokens": 9000}
-        message = {"id": f"{session_id()}-{number}", "usage": usage, "content": []}
-        say({"type": "assistant", "message": message})
-        say({"type": "assistant", "message": message})
-        time.sleep(0.02)
-        if poll_interrupt():
-            result(
-                "stopped",
-                prompt,
-                subtype="error_during_execution",
-                terminal_reason="aborted_streaming",
-                is_error=True,
-            )
-            return
-    result("spent", prompt, usage={"input_tokens": 40 * count, "output_tokens": 60 * count})
-
-
-def poll_interrupt() -> bool:
-    """Whether the host asks for the end of the turn."""
-    if not select.select([0], [], [], 0)[0]:
-        return False
-    frame = json.loads(sys.stdin.buffer.readline())
-    acknowledge(frame)
-    return bool(frame["request"]["subtype"] == "interrupt")
-
-
 @turn("die-until")
 def _(text: str, prompt: Frame, inbox: Frames) -> None:
     """Dies without a word until it is tried for the third time: ``die-until FILE``."""
@@ -540,73 +456,6 @@ def _(text: str, prompt: Frame, inbox: Frames) -> None:
         block = {"type": "text", "text": "x" * 65536}
         say({"type": "assistant", "message": {"content": [block]}})
     result(str(len(text)), prompt)
-
-
-def acknowledge(frame: Frame) -> None:
-    say(
-        {
-            "type": "control_response",
-            "response": {
-                "subtype": "success",
-                "request_id": frame["request_id"],
-                "response": {"commands": []},
-            },
-        }
-    )
-
-
-@turn("eat")
-def eat(text: str, prompt: Frame, inbox: Frames) -> None:
-    """Keep so many MiB in memory: ``eat 100``."""
-    held = bytearray(int(text.split()[1]) << 20)
-    for at in range(0, len(held), 4096):
-        held[at] = 1
-    time.sleep(60)
-
-
-@turn("breed")
-def breed(text: str, prompt: Frame, inbox: Frames) -> None:
-    """Start so many processes: ``breed 20``."""
-    for _ in range(int(text.split()[1])):
-        subprocess.Popen(SLEEPER)
-    time.sleep(60)
-
-
-@turn("burn")
-def burn(text: str, prompt: Frame, inbox: Frames) -> None:
-    """Use up a core for a minute; ``burn child`` lets a child do it."""
-    if text == "burn child":
-        subprocess.run([sys.executable, "-c", BURNER], check=False)
-        time.sleep(60)
-    exec(BURNER)
-
-
-@turn("grow")
-def grow(text: str, prompt: Frame, inbox: Frames) -> None:
-    """Write a file of so many KiB: ``grow 100 /path``. Python hides SIGXFSZ, programs do not."""
-    signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
-    _, size, path = text.split()
-    Path(path).write_bytes(bytes(int(size) << 10))
-    result("grown", prompt)
-
-
-@turn("limits")
-def limits(text: str, prompt: Frame, inbox: Frames) -> None:
-    """Say which limits and rights the agent has."""
-    told = {
-        "open_files": resource.getrlimit(resource.RLIMIT_NOFILE)[0],
-        "cpu": resource.getrlimit(resource.RLIMIT_CPU)[0],
-        "file_size": resource.getrlimit(resource.RLIMIT_FSIZE)[0],
-        "nice": os.nice(0),
-        "user": os.getuid(),
-        "group": os.getgid(),
-        "groups": os.getgroups(),
-        "umask": os.umask(0o22),
-        "cgroup": Path("/proc/self/cgroup").read_text(),
-        "no_new_privs": "NoNewPrivs:\t1" in Path("/proc/self/status").read_text(),
-        "descriptors": len(list(Path("/proc/self/fd").iterdir())),
-    }
-    result(json.dumps(told), prompt)
 
 
 def begin(how: str) -> None:

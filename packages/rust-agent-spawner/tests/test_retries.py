@@ -162,7 +162,13 @@ def test_draining_waits_for_no_further_attempt(fleet: Fleet) -> None:
 
 
 def ended(outcome: Outcome, **more: Any) -> RunResult:
-    fields = {"session_id": "", "exit": None, "turns": 1, "usage": {}, "cost_usd": None}
+    fields: dict[str, Any] = {
+        "session_id": "",
+        "exit": None,
+        "turns": 1,
+        "usage": {},
+        "cost_usd": None,
+    }
     return RunResult(
         outcome, None, **{**fields, "duration": 1.0, "time_to_first_output": None, **more}
     )
