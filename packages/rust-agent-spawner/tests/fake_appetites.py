@@ -1,4 +1,4 @@
-"""Responsible for turns in which the fake CLI takes too much: memory, processes, time, disk, money."""
+"""Responsible for turns in which the fake CLI takes too much: memory, processes, time, money."""
 
 from __future__ import annotations
 
