@@ -89,7 +89,9 @@ def threads_peer(kind: str, count: int) -> Cost:
 
 
 def sdk_peer(kind: str, count: int) -> Cost:
-    """The official SDK."""
+    """The official SDK; its import, most of a second, is not its sessions' cost."""
+    import claude_agent_sdk  # noqa: F401
+
     from benchmarks.peers import official_sdk
 
     program = str(compiled("instant_cli"))

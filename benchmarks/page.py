@@ -49,8 +49,7 @@ NOT_HERE = """
 ## What this table does not hold
 
 - The real Claude CLI: its start takes 350 to 900 ms by itself, far more than any row above. What
-  a user waits for is decided there, so a pool of started processes would change it; there is none
-  yet.
+  a user waits for is decided there, which is what a pool of started processes changes (P7).
 - Kills (P8): `python chaos/report.py` prints them from the ledger, and the promised table has
   them.
 - Other machines than the one named at the top; macOS and Windows: never run.
