@@ -250,30 +250,79 @@ const fn is_plain(byte: u8) -> bool {
     byte >= 0x20 && byte != b'"' && byte != b'\\'
 }
 
-/// How many bytes from the start are nothing but text of a string: whole blocks first, which the
-/// compiler turns into vector instructions.
+/// How many bytes from the start are nothing but text of a string. Most strings are short: words of
+/// eight bytes first; then whole blocks, which the compiler turns into vector instructions.
 fn plain(text: &[u8]) -> usize {
-    const BLOCK: usize = 32;
-    let mut at = 0;
-    while let Some(block) = text.get(at..at + BLOCK) {
-        let special = block
-            .iter()
-            .fold(0_u8, |found, byte| found | u8::from(!is_plain(*byte)));
-        if special != 0 {
-            break;
-        }
-        at += BLOCK;
+    const SHORT: usize = 32;
+    let (short, rest) = text.split_at(text.len().min(SHORT));
+    let at = plain_words(short);
+    if at < SHORT || rest.is_empty() {
+        return at;
     }
-    at + text[at..]
+    let blocks = rest
+        .chunks_exact(SHORT)
+        .take_while(|block| block.iter().fold(true, |all, byte| all & is_plain(*byte)))
+        .count();
+    let at = SHORT + blocks * SHORT;
+    at + plain_words(&text[at..])
+}
+
+fn plain_words(text: &[u8]) -> usize {
+    let (words, rest) = text.as_chunks::<8>();
+    for (index, word) in words.iter().enumerate() {
+        let special = special(u64::from_le_bytes(*word));
+        if special != 0 {
+            return index * 8 + special.trailing_zeros() as usize / 8;
+        }
+    }
+    let at = words.len() * 8;
+    at + rest
         .iter()
         .position(|byte| !is_plain(*byte))
-        .unwrap_or(text.len() - at)
+        .unwrap_or(rest.len())
+}
+
+/// The highest bit of every byte that ends plain text; bytes above the first may be wrong, as a
+/// subtraction borrows from them.
+const fn special(word: u64) -> u64 {
+    const ONES: u64 = u64::MAX / 255;
+    const HIGH: u64 = ONES << 7;
+    let quote = word ^ (ONES * b'"' as u64);
+    let backslash = word ^ (ONES * b'\\' as u64);
+    let control = word.wrapping_sub(ONES * 0x20) & !word;
+    ((quote.wrapping_sub(ONES) & !quote) | (backslash.wrapping_sub(ONES) & !backslash) | control)
+        & HIGH
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use serde_json::Value;
+
+    #[test]
+    fn every_byte_ends_plain_text_where_it_should() {
+        for byte in 0..=255_u8 {
+            for length in [1, 7, 8, 9, 31, 32, 33, 63, 64, 65, 200] {
+                for at in [0, 1, 7, 8, 15, 31, 32, 33, 63, 64, length - 1] {
+                    if at >= length {
+                        continue;
+                    }
+                    let mut text = vec![0x80_u8 | (at % 128) as u8; length];
+                    text[at] = byte;
+                    let expected = if is_plain(byte) { length } else { at };
+                    assert_eq!(plain(&text), expected, "{byte:#x} at {at} of {length}");
+                    // What comes after it changes nothing.
+                    text[at + 1..].fill(b'"');
+                    let expected = if is_plain(byte) && at + 1 < length {
+                        at + 1
+                    } else {
+                        expected
+                    };
+                    assert_eq!(plain(&text), expected, "{byte:#x} at {at} of {length}");
+                }
+            }
+        }
+    }
 
     fn seen(text: &str) -> Option<Vec<(String, String)>> {
         let mut found = Vec::new();

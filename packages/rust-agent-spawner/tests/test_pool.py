@@ -42,6 +42,7 @@ def test_the_next_runs_have_their_process_before_their_place(fleet: Fleet, tmp_p
             await filled(sup, 2)
             waiting = pids(sup)
             (running,) = sup.agents()
+            await until(lambda: running.state is State.IN_TURN)
             await running.interrupt()
             results = await work
             assert [result.outcome for result in results[1:]] == [Outcome.COMPLETED] * 4
@@ -123,8 +124,13 @@ def test_limits_of_time_begin_with_the_owner(fleet: Fleet) -> None:
 
 
 def test_what_differs_before_the_first_prompt_is_never_shared(fleet: Fleet) -> None:
-    base = {"model": "haiku", "environment": {"A": "1"}}
-    same = [{"prompt": "x"}, {"agent_id": "a"}, {"priority": 3}, {"retry": {"attempts": 2}}]
+    base: dict[str, Any] = {"model": "haiku", "environment": {"A": "1"}}
+    same: list[dict[str, Any]] = [
+        {"prompt": "x"},
+        {"agent_id": "a"},
+        {"priority": 3},
+        {"retry": {"attempts": 2}},
+    ]
     differing: list[dict[str, Any]] = [
         {"model": "opus"},
         {"environment": {"A": "2"}},
@@ -147,8 +153,12 @@ def test_what_differs_before_the_first_prompt_is_never_shared(fleet: Fleet) -> N
     assert {key(**more) for more in same} == {key()}
     keys = [key(), *(key(**more) for more in differing)]
     assert len(set(keys)) == len(keys)
-    assert key_of(AgentConfig(**base), counting=True) != key()  # type: ignore[arg-type]
-    cold = [{"resume": "s"}, {"transcript": "/tmp/t"}, {"adapter": "raw", "program": "sh"}]
+    assert key_of(AgentConfig(**base), counting=True) != key()
+    cold: list[dict[str, Any]] = [
+        {"resume": "s"},
+        {"transcript": "/tmp/t"},
+        {"adapter": "raw", "program": "sh"},
+    ]
     assert [key_of(AgentConfig.from_mapping(one), counting=False) for one in cold] == [None] * 3
 
 
@@ -201,7 +211,9 @@ def test_old_ones_are_replaced(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) ->
             await filled(sup, 1)
             old = pids(sup)
             await until(lambda: bool(spares(sup)) and not pids(sup) & old)
-            await until(lambda: pids(sup) and all(not Path(f"/proc/{p}").exists() for p in old))
+            await until(
+                lambda: bool(pids(sup)) and all(not Path(f"/proc/{p}").exists() for p in old)
+            )
 
     asyncio.run(main())
 

@@ -134,8 +134,9 @@ def test_cancelled_work_leaves_its_places(fleet: Fleet, tmp_path: Path) -> None:
 def test_a_place_that_cannot_be_made_is_the_runs_failure(fleet: Fleet) -> None:
     @contextlib.asynccontextmanager
     async def full() -> AsyncIterator[Path]:
+        if not fleet.trace:
+            yield Path()
         raise OSError("the disk is full")
-        yield Path()
 
     configs = [
         fleet.config("echo a", workspace=full),

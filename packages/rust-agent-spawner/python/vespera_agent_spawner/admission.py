@@ -69,6 +69,7 @@ class Admission:
         self._interval = start_interval
         self._alive = 0
         self._starting = 0
+        self._preparing = 0
         self._claimed = 0
         self._next_start = 0.0
         self._waiting: list[tuple[int, int, Ticket]] = []
@@ -85,6 +86,11 @@ class Admission:
         self._service_says = ""
         self._room: Obstacle | None = None
         self._count_again = 0.0
+
+    @property
+    def closed(self) -> Exception | None:
+        """Why nobody enters any more; None while somebody may."""
+        return self._closed
 
     @property
     def alive(self) -> int:
@@ -125,6 +131,20 @@ class Admission:
         self._later[queue_up] = asyncio.get_running_loop().call_later(wait, call)
         if self._closed is not None:
             call()
+
+    async def pause(self, seconds: float) -> None:
+        """Wait so long, or until nobody enters any more."""
+        over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def wake() -> None:
+            if not over.done():
+                over.set_result(None)
+
+        self.call_later(seconds, wake)
+        try:
+            await over
+        finally:
+            self.call_off(wake)
 
     def call_off(self, queue_up: Callable[[], None]) -> None:
         """Do not call who was to be called later."""
@@ -169,6 +189,8 @@ class Admission:
             else:
                 await place
         except TimeoutError:
+            if place.done() and not place.cancelled() and place.exception() is None:
+                return  # it came in the same moment
             why = self._obstacle(reserve) or Obstacle("others came first", "raise max_agents")
             raise AgentTimeout(
                 f"agent '{agent_id}': no place within {limit:g} s ({why.words}, {self._alive} "
@@ -226,7 +248,7 @@ class Admission:
     def may_prepare(self, reserve: int) -> bool:
         """Whether a process may be started that nobody needs yet: there is room for its start, and
         it keeps nobody from one."""
-        if self._closed is not None or self._starting >= self._max_starting:
+        if self._closed is not None or self._starting + self._preparing >= self._max_starting:
             return False
         waits = any(ticket.waits for *_, ticket in self._waiting)
         if waits and self._alive < self._max_agents:
@@ -238,10 +260,15 @@ class Admission:
         return obstacle is None
 
     def prepare(self, reserve: int) -> None:
-        """Such a process starts; ``left_start`` ends that."""
-        self._starting += 1
+        """Such a process starts; ``prepared`` ends that."""
+        self._preparing += 1
         self._claimed += reserve
-        self._next_start = time.monotonic() + self._interval
+
+    def prepared(self, reserve: int) -> None:
+        """It is ready, or never will be."""
+        self._preparing -= 1
+        self._claimed -= reserve
+        self._serve()
 
     @property
     def obstacle(self) -> Obstacle | None:

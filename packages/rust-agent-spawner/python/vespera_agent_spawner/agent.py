@@ -50,6 +50,7 @@ _BATCH = 256
 _ANSWER_DEADLINE = 30.0
 # Seconds for a run that may spend nothing more to leave by itself.
 _STOP_GRACE = 5.0
+_NOT_READY = (State.QUEUED, State.STARTING, State.DRAINING)
 
 
 class Agent:
@@ -340,9 +341,9 @@ class Agent:
     def _changed(self, session: LiveSession) -> None:
         """More than events came."""
         state = session.state
-        self._take_turn(session)
-        if not self._ready.done() and state not in (State.QUEUED, State.STARTING):
-            self._settle_start(session)
+        # Taken before the answers are, so that those hold all messages of a turn that has ended,
+        # and accounted after them.
+        ends = self._take_turns(session)
         if self._handlers is not None:
             for ask in session.take_asks():
                 self._handlers.hear(ask)
@@ -353,6 +354,14 @@ class Agent:
             answer = self._answers.get(request_id)
             if answer is not None and not answer.done():
                 answer.set_result(json.loads(frame).get("response") or {})
+        for end in ends:
+            if isinstance(end, AgentError):
+                self._turn_failed(session, end)
+            else:
+                self._turn_ended(end)
+        # One that is being ended was ready before, or never is.
+        if not self._ready.done() and state not in _NOT_READY:
+            self._settle_start(session)
         if state.is_over and not self._ended.done():
             self._end(session)
 
@@ -373,27 +382,33 @@ class Agent:
         if self.is_run or self._adapter.relayed:
             self._session.begin_shutdown(_STOP_GRACE)
 
-    def _take_turn(self, session: LiveSession) -> None:
+    def _take_turns(self, session: LiveSession) -> list[TurnResult | AgentError]:
         """The turn's end; a run may have several, of which the last one counts."""
-        while self._take_one(session) and self.is_run:
-            pass
-
-    def _take_one(self, session: LiveSession) -> bool:
+        ends: list[TurnResult | AgentError] = []
         waits = self.is_run or self._turn is not None
         if not waits or (self._last_error is not None and self.is_run):
-            return False
+            return ends
         try:
-            result = session.take_turn()
+            while (result := session.take_turn()) is not None:
+                ends.append(result)
+                if not self.is_run:
+                    break
         except AgentError as error:
-            self._last_error = error
-            if self._turn is not None:
-                self._count_failed_turn(session, error)
-                if not self._turn.done():
-                    self._turn.set_exception(error)
-            self._turn = None
-            return False
-        if result is None:
-            return False
+            ends.append(error)
+        return ends
+
+    def _turn_failed(self, session: LiveSession, error: AgentError) -> None:
+        self._last_error = error
+        if self._meter is not None:
+            # A turn that was stopped for its time may have told its cost all the same.
+            self._meter.lost(session.info().cost_usd)
+        if self._turn is not None:
+            self._count_failed_turn(session, error)
+            if not self._turn.done():
+                self._turn.set_exception(error)
+        self._turn = None
+
+    def _turn_ended(self, result: TurnResult) -> None:
         self._last_turn = result
         PROCESS.count_spent(result)
         if self._meter is not None and (words := self._meter.turn(result)) is not None:
@@ -406,7 +421,6 @@ class Agent:
             if not self._turn.done():
                 self._turn.set_result(result)
         self._turn = None
-        return True
 
     def _count_failed_turn(self, session: LiveSession, error: AgentError) -> None:
         took = time.monotonic() - self._turn_began

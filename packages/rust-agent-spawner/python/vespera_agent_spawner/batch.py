@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
+import dataclasses
 import functools
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -19,8 +21,8 @@ from typing import TYPE_CHECKING, Any
 from vespera_agent_spawner._counters import PROCESS
 from vespera_agent_spawner.adapters.lookups import Lookups
 from vespera_agent_spawner.errors import AgentError
-from vespera_agent_spawner.results import RunResult
-from vespera_agent_spawner.retries import Effort
+from vespera_agent_spawner.results import Outcome, RunResult
+from vespera_agent_spawner.retries import Effort, is_settled
 from vespera_agent_spawner.workspaces import Workspace
 
 if TYPE_CHECKING:
@@ -72,6 +74,8 @@ class Batch:
         self._places = supervisor._places
         self._configs = configs
         self._lookups = Lookups()
+        # Whoever frees a place starts the next run: it has the caller's context all the same.
+        self._context = contextvars.copy_context()
         self._loop = asyncio.get_running_loop()
         self._results: list[RunResult | None] = [None] * len(configs)
         self._left = len(configs)
@@ -81,7 +85,7 @@ class Batch:
         self._ending = False
         self._bell: asyncio.Future[None] | None = None
         self._enough = 1
-        self._leaving: set[asyncio.Task[None]] = set()
+        self._leaving: set[asyncio.Future[None]] = set()
 
     # -- for its owner ---------------------------------------------------------------------
 
@@ -144,7 +148,7 @@ class Batch:
     def _ask(self, run: _Run) -> None:
         run.again = None
         priority = run.effort.config.priority
-        subject = (run.effort.config, run.seat.agent_id)
+        subject = (run.effort.config, run.seat.agent_id, self._lookups.here)
         run.ticket = self._places.ask(
             priority, run.seat.reserve, lambda error: self._told(run, error), subject
         )
@@ -155,29 +159,52 @@ class Batch:
             self._drop(run)
             # Who is refused another attempt has the result of the last one.
             last = self._never_started(error) if run.last is None else run.effort.settled(run.last)
-            self._finish(run.index, last)
+            self._conclude(run, last)
             return
         run.seat.entered = True
         if run.workspace is None:
-            self._launch(run, run.effort.config)
-        else:
-            run.moving = self._loop.create_task(self._move_in(run, run.workspace))
+            self._context.copy().run(self._launch, run, run.effort.config)
+            return
+        run.moving = self._loop.create_task(
+            self._move_in(run, run.workspace), context=self._context.copy()
+        )
+        run.moving.add_done_callback(lambda task: self._moved(run, task))
 
     async def _move_in(self, run: _Run, workspace: Workspace) -> None:
         try:
             config = await workspace.furnish(run.effort.config)
-        except BaseException as failure:
+            if self._places.closed is not None:
+                raise self._places.closed
+        except Exception as failure:
+            run.moving = None
             self._failed(run, failure)
-            if isinstance(failure, asyncio.CancelledError):
-                raise
         else:
             run.moving = None
             self._launch(run, config)
 
+    def _moved(self, run: _Run, task: asyncio.Task[None]) -> None:
+        # Cancelled, maybe before its first step: nobody else gives back what it had.
+        if task.cancelled():
+            run.moving = None
+            self._supervisor._release(run.seat)
+            self._left_start(run, asyncio.CancelledError())
+            self._leave_unfinished(run)
+
     async def _move_out(self, run: _Run, workspace: Workspace, result: RunResult) -> None:
-        await workspace.leave()
-        self._runs.pop(run.seat.agent_id, None)
-        self._finish(run.index, result)
+        try:
+            await workspace.leave()
+        finally:
+            self._runs.pop(run.seat.agent_id, None)
+            self._finish(run.index, result)
+
+    def _conclude(self, run: _Run, result: RunResult) -> None:
+        """The run's own end; its workspace is left before anybody hears of it."""
+        if run.workspace is None:
+            self._runs.pop(run.seat.agent_id, None)
+            self._finish(run.index, result)
+            return
+        run.moving = self._loop.create_task(self._move_out(run, run.workspace, result))
+        self._note_leaving(run.moving)
 
     def _launch(self, run: _Run, config: AgentConfig) -> None:
         try:
@@ -191,10 +218,10 @@ class Batch:
         self._supervisor._release(run.seat)
         self._left_start(run, failure)
         if isinstance(failure, AgentError | OSError):
-            self._attempted(run, self._never_started(failure))
+            self._attempted(run, self._never_started(failure), is_settled(failure))
         else:
             # Not in the middle of somebody else's callback.
-            self._runs.pop(run.seat.agent_id, None)
+            self._leave_unfinished(run)
             self._break(failure)
 
     def _started(self, agent: Agent, error: AgentError | None) -> None:
@@ -218,34 +245,40 @@ class Batch:
             self._leave_unfinished(run)
             return
         try:
-            self._attempted(run, run.failed or agent._result())
+            result = run.failed or agent._result()
+            if run.failed is not None and agent._overspent is not None:
+                result = dataclasses.replace(
+                    result, outcome=Outcome.BUDGET_EXCEEDED, error=agent._overspent
+                )
+            self._attempted(run, result)
         except BaseException as failure:
             self._break(failure)
 
-    def _attempted(self, run: _Run, result: RunResult) -> None:
+    def _attempted(self, run: _Run, result: RunResult, settled: bool = False) -> None:
         """An attempt has an end: another one, or the run's own end."""
         run.agent = run.failed = None
         wait = None if self._ending else run.effort.again(result)
-        if wait is not None and self._holds_again(run):
+        purses = (run.purse, self._supervisor._purse)
+        spent = any(purse is not None and purse.empty is not None for purse in purses)
+        if wait is not None and not spent and not settled and self._holds_again(run):
             PROCESS.add("vespera_retries_total")
             run.last = result
             run.again = functools.partial(self._ask, run)
             self._places.call_later(wait, run.again)
             return
-        last = run.effort.settled(result)
-        if run.workspace is not None:
-            run.moving = self._loop.create_task(self._move_out(run, run.workspace, last))
-            return
-        self._runs.pop(run.seat.agent_id, None)
-        self._finish(run.index, last)
+        self._conclude(run, run.effort.settled(result))
 
     def _leave_unfinished(self, run: _Run) -> None:
         """Nobody waits for its result."""
         self._runs.pop(run.seat.agent_id, None)
-        if run.workspace is not None:
-            leaving = self._loop.create_task(run.workspace.leave())
-            self._leaving.add(leaving)
-            leaving.add_done_callback(self._leaving.discard)
+        if run.workspace is not None and not self._loop.is_closed():
+            self._note_leaving(self._loop.create_task(run.workspace.leave()))
+
+    def _note_leaving(self, leaving: asyncio.Task[None]) -> None:
+        # Whoever waits for the batch, and whoever waits for the supervisor.
+        for waited in (self._leaving, self._supervisor._leaving):
+            waited.add(leaving)
+            leaving.add_done_callback(waited.discard)
 
     def _holds_again(self, run: _Run) -> bool:
         """Its id was free for a moment, in which nobody else took it."""
@@ -264,7 +297,7 @@ class Batch:
         agent = run.agent
         if run.again is not None:
             self._places.call_off(run.again)
-        if run.moving is not None:
+        if run.moving is not None and not run.moving.done():
             # One that is being left is left to its end.
             if run.seat.entered and self._supervisor._ids.get(run.seat.agent_id) is run.seat:
                 run.moving.cancel()

@@ -10,17 +10,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import itertools
 import json
-import os
 import time
 import weakref
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vespera_agent_spawner._ids import random_uuid
+from vespera_agent_spawner._kernel_files import text
+from vespera_agent_spawner._tracing import trace_context
 from vespera_agent_spawner.adapters import adapter_named
 from vespera_agent_spawner.adapters.environment import host_number
 from vespera_agent_spawner.backends._protocol import LiveSession, Ownership
@@ -32,7 +35,7 @@ if TYPE_CHECKING:
     from vespera_agent_spawner.backends import Backend
     from vespera_agent_spawner.config import AgentConfig
 
-__all__ = ["Pool", "key_of"]
+__all__ = ["Pool", "in_place", "key_of"]
 
 # Read by nobody but the owner of a process that runs already.
 _OWNERS = frozenset({"agent_id", "prompt", "priority", "retry"})
@@ -53,9 +56,26 @@ def key_of(config: AgentConfig, *, counting: bool) -> str | None:
     if adapter.runs_to_exit or adapter.relayed or any(getattr(config, name) for name in _COLD):
         return None
     told = {name: value for name, value in config._given().items() if name not in _OWNERS}
+    # A trace goes on in the processes that were started for it.
+    if trace_context(config.environment):
+        return None
     told["on_permission"] = config.on_permission is not None
-    here = config.working_directory or os.getcwd()  # noqa: PTH109 - the same text
-    return json.dumps([told, here, host_number(), counting], sort_keys=True, default=str)
+    host = [host_number(), *_rights()]
+    return json.dumps([told, host, counting], sort_keys=True, default=str)
+
+
+def in_place(config: AgentConfig, here: str) -> AgentConfig:
+    """The configuration with its directory as it is now: relative ones change with the host's."""
+    chosen = config.working_directory or ""
+    if chosen.startswith(("/", "~")):
+        return config
+    return config._having({"working_directory": str(Path(here, chosen))})
+
+
+def _rights() -> list[str]:
+    """What a process gets of the host at its birth, besides its environment."""
+    kept = ("Umask:", "Uid:", "Gid:", "Groups:")
+    return [line for line in text("/proc/thread-self/status").splitlines() if line.startswith(kept)]
 
 
 @dataclass(eq=False)
@@ -142,6 +162,8 @@ class Pool:
         wanted = self._wanted()
         kept: Counter[str] = Counter()
         for spare in list(self._spares):
+            if spare not in self._spares:
+                continue  # claimed, or ended, because of the one before
             old = time.monotonic() - spare.since > _MAX_AGE
             if old or kept[spare.key] >= wanted[spare.key]:
                 self._end(spare)
@@ -180,7 +202,9 @@ class Pool:
         unnamed = config._having({"agent_id": f"spare-{random_uuid()[:8]}", "prompt": None})
         holder: list[_Spare] = []
         try:
-            session = self._backend.start(
+            # In nobody's context: whoever claims it has his own.
+            session = contextvars.Context().run(
+                self._backend.start,
                 unnamed,
                 _news_of(self, holder),
                 listening=False,
@@ -213,13 +237,13 @@ class Pool:
             self._forget(spare)
         elif not spare.ready and spare.session.state is not State.STARTING:
             spare.ready = True
-            self._places.left_start(spare.reserve)
+            self._places.prepared(spare.reserve)
             self.look_soon()
 
     def _forget(self, spare: _Spare) -> None:
         self._spares.remove(spare)
         if not spare.ready:
-            self._places.left_start(spare.reserve)
+            self._places.prepared(spare.reserve)
 
     def _end(self, spare: _Spare) -> None:
         self._forget(spare)

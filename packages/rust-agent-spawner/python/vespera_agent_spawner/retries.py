@@ -10,9 +10,16 @@ from typing import Any
 from vespera_agent_spawner._ids import random_uuid
 from vespera_agent_spawner.adapters import adapter_named
 from vespera_agent_spawner.config import AgentConfig, RetryPolicy
+from vespera_agent_spawner.errors import (
+    AgentExists,
+    AgentTimeout,
+    BudgetExceeded,
+    ConfigError,
+    SupervisorClosed,
+)
 from vespera_agent_spawner.results import Outcome, RunResult
 
-__all__ = ["Effort", "refuses_session"]
+__all__ = ["Effort", "is_settled", "refuses_session"]
 
 _GO_ON = (
     "You were ended before you had finished ({outcome}). Look at what is done already, do what is "
@@ -98,6 +105,13 @@ class Effort:
             return self._given
         # The CLI refuses an id that it has seen.
         return self._given._having({"session_id": random_uuid()})
+
+
+def is_settled(error: BaseException) -> bool:
+    """Whether another attempt would only say the same."""
+    if isinstance(error, AgentTimeout) and error.which == "queue":
+        return True
+    return isinstance(error, ConfigError | AgentExists | SupervisorClosed | BudgetExceeded)
 
 
 def refuses_session(result: RunResult, session_id: str) -> bool:

@@ -9,8 +9,10 @@ that nobody else knows, and needs neither.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,6 +32,8 @@ __all__ = ["Hold", "held", "holders", "take_hold"]
 _LOG = logger_for("agent_spawner.supervisor")
 
 _PROC = Path("/proc")
+# It is held for a millisecond; whoever holds it longer was stopped.
+_TRIES, _BETWEEN = 20, 0.002
 
 
 class Hold:
@@ -98,11 +102,19 @@ def holders(session_id: str) -> list[int]:
 
 def _arguments(process: Path) -> set[bytes]:
     try:
-        words = set((process / "cmdline").read_bytes().split(b"\0"))
+        words = (process / "cmdline").read_bytes().split(b"\0")
     except OSError:
         return set()
     # A fork reads the session and writes into one of its own.
-    return set() if b"--fork-session" in words else words
+    if b"--fork-session" in words:
+        return set()
+    # A person writes flag and id apart.
+    pairs = {
+        (b"--resume" if flag == b"-r" else flag) + b"=" + value
+        for flag, value in itertools.pairwise(words)
+        if flag in (b"-r", b"--resume", b"--session-id")
+    }
+    return pairs.union(words)
 
 
 def _is_held(file: Path) -> bool:
@@ -130,7 +142,14 @@ def _place() -> Path:
 def _alone(place: Path) -> Iterator[None]:
     lock = os.open(place / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        for _ in range(_TRIES):
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                time.sleep(_BETWEEN)
+        else:
+            raise BlockingIOError(f"{place / '.lock'} is held by somebody who does not let go")
         yield
     finally:
         os.close(lock)

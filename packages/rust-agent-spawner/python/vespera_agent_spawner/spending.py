@@ -105,6 +105,7 @@ class Meter:
     def __init__(self, purses: Sequence[Purse]) -> None:
         self._purses = purses
         self._messages: dict[str, int] = {}
+        self._usd = 0.0
 
     def message(self, frame: Mapping[str, Any]) -> str | None:
         """A frame of the model; returns why nothing more may be spent."""
@@ -122,11 +123,17 @@ class Meter:
         told = tokens_of(result["usage"])
         return self._spend(result.get("cost_usd") or 0.0, max(told, counted) - counted)
 
+    def lost(self, total_usd: float | None) -> str | None:
+        """A turn ended without a result of its own; ``total_usd`` is what the session has cost."""
+        self._messages = {}
+        return self._spend(max(0.0, (total_usd or 0.0) - self._usd), 0)
+
     def whole(self, usd: float) -> None:
         """The money of an agent whose turns are somebody else's: it is told at its end."""
         self._spend(usd, 0)
 
     def _spend(self, usd: float, tokens: int) -> str | None:
+        self._usd += usd
         for purse in self._purses:
             purse.spend(usd, tokens)
         return next((words for purse in self._purses if (words := purse.empty)), None)

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import dataclasses
 import itertools
+import os
 import time
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
@@ -30,7 +31,6 @@ from vespera_agent_spawner.errors import (
     AgentError,
     AgentExists,
     AgentNotFound,
-    AgentTimeout,
     BudgetExceeded,
     ConfigError,
     SupervisorClosed,
@@ -38,9 +38,9 @@ from vespera_agent_spawner.errors import (
 from vespera_agent_spawner.events import Event
 from vespera_agent_spawner.handlers import check_handlers
 from vespera_agent_spawner.merged_events import MergedEvents
-from vespera_agent_spawner.pool import Pool
+from vespera_agent_spawner.pool import Pool, in_place
 from vespera_agent_spawner.results import AgentInfo, RunResult, State, Usage
-from vespera_agent_spawner.retries import Effort
+from vespera_agent_spawner.retries import Effort, is_settled
 from vespera_agent_spawner.session_hold import held
 from vespera_agent_spawner.spending import Meter, Purse
 from vespera_agent_spawner.transcripts import path_in
@@ -104,9 +104,10 @@ class Supervisor:
         """Those who are served next, as they will be started."""
         found = []
         for ticket in self._places.next_ones(count):
-            config, agent_id = cast("tuple[AgentConfig, str]", ticket.subject)
+            config, agent_id, here = cast("tuple[AgentConfig, str, str]", ticket.subject)
             counting = config.budget is not None or self._purse is not None
-            found.append((self._settled(config, agent_id), ticket.reserve, counting))
+            settled = in_place(self._settled(config, agent_id), here)
+            found.append((settled, ticket.reserve, counting))
         return found
 
     async def __aexit__(
@@ -138,7 +139,16 @@ class Supervisor:
                         agent.kill()
                 await waiting
                 raise
+        # Those whose workspace is still being made hear of it when it is there.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(grace + _CLOSE_GRACE):
+                await self._empty()
         await self._leave_all()
+
+    async def _empty(self) -> None:
+        while self._ids:
+            self._idle.clear()
+            await self._idle.wait()
 
     async def _leave_all(self) -> None:
         """The workspaces of agents that are over."""
@@ -152,13 +162,11 @@ class Supervisor:
     async def drain(self, timeout: float | None = None) -> bool:
         """Start nothing more and wait until all agents are over; False when time ran out."""
         self._places.close(SupervisorClosed("the supervisor is draining and starts nothing"))
-        if self._pool is not None:
-            await self._pool.close()
         try:
             async with asyncio.timeout(timeout):
-                while self._ids:
-                    self._idle.clear()
-                    await self._idle.wait()
+                if self._pool is not None:
+                    await self._pool.close()
+                await self._empty()
                 await self._leave_all()
         except TimeoutError:
             return False
@@ -217,13 +225,14 @@ class Supervisor:
             try:
                 return await self._start(checked, timeouts.queue)
             except (AgentError, OSError) as error:
-                if isinstance(error, AgentTimeout) and error.which == "queue":
+                if is_settled(error) or self._places.closed is not None:
                     raise
                 wait = effort.again(self._never_started(error))
                 if wait is None:
                     raise
                 PROCESS.add("vespera_retries_total")
-                await asyncio.sleep(wait)
+                await self._leave_all()
+                await self._places.pause(wait)
 
     async def run(self, configs: Iterable[AgentConfig | Mapping[str, Any]]) -> list[RunResult]:
         """Run all, as many at once as there are places; results in the order of ``configs``.
@@ -290,7 +299,7 @@ class Supervisor:
         seat = self._enter(config)
         try:
             agent = self._agent(config, seat, self._forget, self._purse_of(config))
-            subject = (config, seat.agent_id)
+            subject = (config, seat.agent_id, os.getcwd())  # noqa: PTH109 - the same text
             await places.enter(config.priority, queue, seat.agent_id, seat.reserve, subject)
         except BaseException:
             self._release(seat)
@@ -300,6 +309,8 @@ class Supervisor:
         try:
             if workspace is not None:
                 agent.config = await workspace.furnish(agent.config)
+                if places.closed is not None:
+                    raise places.closed
             self._launch(agent, seat, listening=True)
             weakref.finalize(agent, self._release, seat).atexit = False
             await self._ready(agent)
@@ -307,14 +318,14 @@ class Supervisor:
             places.note_start(error)
             if agent._session is None:
                 self._release(seat)
+                if workspace is not None:
+                    self._move_out(workspace)
             raise
         else:
             places.note_start(None)
         finally:
             places.left_start(seat.reserve)
-            if workspace is not None and agent._session is None:
-                await workspace.leave()
-            elif workspace is not None:
+            if workspace is not None and agent._session is not None:
                 agent._ended.add_done_callback(lambda _: self._move_out(workspace))
         return agent
 
@@ -339,7 +350,7 @@ class Supervisor:
         on_end: Callable[[Agent], None],
         purse: Purse | None,
     ) -> Agent:
-        agent = Agent(self._settled(config, seat.agent_id), on_end)
+        agent = Agent(self._settled(config, seat.agent_id, purse), on_end)
         agent._on_service, agent._on_refused = self._noted_service, self._noted_refusal
         purses = [one for one in (purse, self._purse) if one is not None]
         if purses and not agent._adapter.runs_to_exit:
@@ -348,8 +359,10 @@ class Supervisor:
         return agent
 
     def _move_out(self, workspace: Workspace) -> None:
+        if self._loop is None or self._loop.is_closed():
+            return
         # The loop itself holds its tasks weakly.
-        leaving = asyncio.ensure_future(workspace.leave())
+        leaving = self._loop.create_task(workspace.leave())
         self._leaving.add(leaving)
         leaving.add_done_callback(self._leaving.discard)
 
@@ -365,7 +378,9 @@ class Supervisor:
             counting, news = agent._meter is not None, _news_of(agent)
             session = None
             if self._pool is not None:
-                session = self._pool.take(agent.config, seat.reserve, counting=counting)
+                here = Lookups().here if lookups is None else lookups.here
+                placed = in_place(agent.config, here)
+                session = self._pool.take(placed, seat.reserve, counting=counting)
             if session is not None:
                 session.claim(agent.config, news, listening=listening)
             else:
@@ -434,25 +449,25 @@ class Supervisor:
             return
         del self._ids[seat.agent_id]
         self._agents.pop(seat.agent_id, None)
-        if seat.entered:
-            self._admission_left()
-        if not self._ids:
-            self._idle.set()
-        if self._pool is not None:
-            self._pool.look_soon()
-
-    def _admission_left(self) -> None:
-        # A dropped agent may be collected when its loop is closed already.
-        if self._admission is None or self._loop is None or self._loop.is_closed():
+        # A dropped agent may be collected by any thread, and when its loop is closed already.
+        if self._loop is None or self._loop.is_closed():
             return
         try:
             here = asyncio.get_running_loop() is self._loop
         except RuntimeError:
             here = False
         if here:
-            self._admission.leave()
+            self._left(seat)
         else:
-            self._loop.call_soon_threadsafe(self._admission.leave)
+            self._loop.call_soon_threadsafe(self._left, seat)
+
+    def _left(self, seat: Seat) -> None:
+        if seat.entered and self._admission is not None:
+            self._admission.leave()
+        if not self._ids:
+            self._idle.set()
+        if self._pool is not None:
+            self._pool.look_soon()
 
     @property
     def _places(self) -> Admission:
@@ -486,7 +501,9 @@ class Supervisor:
             )
         return checked
 
-    def _settled(self, config: AgentConfig, agent_id: str) -> AgentConfig:
+    def _settled(
+        self, config: AgentConfig, agent_id: str, purse: Purse | None = None
+    ) -> AgentConfig:
         """With what the fleet says where the agent says nothing."""
         changes: dict[str, Any] = {}
         if config.agent_id is None:
@@ -497,13 +514,15 @@ class Supervisor:
             changes["limits"] = self.config.limits
         if config.transcript is None and self.config.transcript_dir is not None:
             changes["transcript"] = path_in(self.config.transcript_dir, agent_id)
-        left = None if self._purse is None else self._purse.left_usd
         adapter = adapter_named(config.adapter)
-        if left is not None and not (adapter.runs_to_exit or adapter.relayed):
+        fleet = None if self._purse is None else self._purse.left_usd
+        own = config.budget.usd if config.budget is not None else None
+        if purse is not None and own is not None:
+            own = purse.left_usd
+        ceilings = [max(0.01, left) for left in (fleet, own) if left is not None]
+        if ceilings and not (adapter.runs_to_exit or adapter.relayed):
             # What one agent may spend at most, as its CLI counts within a turn.
-            own = config.budget.usd if config.budget is not None else None
-            ceiling = max(0.01, left) if own is None else min(own, max(0.01, left))
-            changes["budget"] = Budget(usd=ceiling)
+            changes["budget"] = Budget(usd=min(ceilings))
         return config._having(changes)
 
 

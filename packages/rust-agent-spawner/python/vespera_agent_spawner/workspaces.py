@@ -7,6 +7,7 @@ agent's tree is there any more, after the last attempt.
 
 from __future__ import annotations
 
+import asyncio
 import os
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any
@@ -52,14 +53,22 @@ class Workspace:
                     remedy="decorate an async generator with contextlib.asynccontextmanager",
                 )
             directory = await manager.__aenter__()
+            self._entered = manager
+            if not isinstance(directory, str | os.PathLike):
+                raise ConfigError(
+                    f"workspace: agent '{self._agent_id}': yielded {directory!r}, not a directory",
+                    field="workspace",
+                    value=directory,
+                    remedy="yield the directory's path",
+                )
         except AgentError:
+            await self.leave()
             raise
         except Exception as error:
             raise SpawnError(
                 f"agent '{self._agent_id}': its workspace could not be made: {error!r}",
                 stage="workspace",
             ) from error
-        self._entered = manager
         self._directory = os.fsdecode(os.fspath(directory))
 
     async def leave(self) -> None:
@@ -69,7 +78,10 @@ class Workspace:
             return
         try:
             await manager.__aexit__(None, None, None)
-        except Exception as error:
+        except (Exception, asyncio.CancelledError) as error:
+            task = asyncio.current_task()
+            if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+                raise
             logger_for("agent_spawner.supervisor", self._agent_id).warning(
                 "its workspace could not be left: %r", error
             )

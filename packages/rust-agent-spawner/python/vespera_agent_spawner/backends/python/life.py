@@ -53,7 +53,7 @@ class Life(ABC):
         self._process = process
         self._backend = backend
         self._counters = counters
-        self._log = logger_for("agent_spawner.agent", launch.agent_id)
+        self.rename(launch.agent_id)
         self._framer = LineFramer()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._ladder: asyncio.Task[None] | None = None
@@ -107,6 +107,10 @@ class Life(ABC):
         )
         self._limits.watch(self.sweeper, self.begin_kill)
         self._log.info("started pid %d", self._process.pid)
+
+    def rename(self, agent_id: str) -> None:
+        """Whose it is, in the log."""
+        self._log = logger_for("agent_spawner.agent", agent_id)
 
     @property
     def pid(self) -> int:

@@ -156,6 +156,7 @@ class LivePythonSession:
         talk = self._talk
         self._config, self._news, self.spare = config, news, False
         self._launch.agent_id = config.agent_id or ""
+        talk.rename(self._launch.agent_id)
         self._began, self._started_at = time.monotonic(), time.time()
         self._queue.listen(listening)
         self._watch_total(talk)
