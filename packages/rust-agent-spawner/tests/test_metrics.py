@@ -33,6 +33,8 @@ CONTRACT = {
     "vespera_kills_total",
     "vespera_cost_usd_total",
     "vespera_tokens_total",
+    "vespera_retries_total",
+    "vespera_pool_warm",
 }
 
 CODE = """

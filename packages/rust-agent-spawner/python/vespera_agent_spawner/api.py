@@ -214,6 +214,7 @@ def metrics() -> dict[str, float]:
     for state in [*states, *supervised_states()]:
         merged[f'vespera_agents{{state="{state.value}"}}'] += 1.0
     merged["vespera_pool_warm"] = float(waiting_processes())
+    merged["vespera_retries_total"] = 0.0
     merge(merged, PROCESS.snapshot())
     for used in backends.loaded():
         merge(merged, used.metrics())
