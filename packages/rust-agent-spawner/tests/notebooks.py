@@ -89,15 +89,27 @@ class Notebook:
         return cell
 
     def run_and_interrupt(self, code: str) -> Cell:
-        """Run a cell that prints when it is where it should be interrupted."""
-        pressed = threading.Event()
+        """Run a cell that prints when it is where it should be interrupted.
+
+        On a loaded machine ipykernel now and then hears nothing of the first time; like a person,
+        this presses again after a while.
+        """
+        pressed, over = threading.Event(), threading.Event()
+
+        def press_on() -> None:
+            while not over.wait(15):
+                self._manager.interrupt_kernel()
 
         def press(_: Cell) -> None:
             if not pressed.is_set():
                 pressed.set()
                 self._manager.interrupt_kernel()
+                threading.Thread(target=press_on, daemon=True).start()
 
-        return self.run(code, press)
+        try:
+            return self.run(code, press)
+        finally:
+            over.set()
 
     def restart(self, *, now: bool) -> None:
         """``now``: by SIGKILL; else the kernel is asked."""
