@@ -68,7 +68,9 @@ class Notebook:
         self._client.wait_for_ready(timeout=60)
         assert self.run(self._setup) == Cell()
 
-    def run(self, code: str, seen: Callable[[Cell], None] | None = None) -> Cell:
+    def run(
+        self, code: str, seen: Callable[[Cell], None] | None = None, timeout: float = 60
+    ) -> Cell:
         """Run a cell to its end; ``seen`` is called with whatever it has printed so far."""
         cell = Cell()
 
@@ -85,7 +87,7 @@ class Notebook:
                 cell.raised = content["ename"]
                 cell.traceback = "\n".join(content["traceback"])
 
-        self._client.execute_interactive(code, timeout=60, output_hook=hook, allow_stdin=False)
+        self._client.execute_interactive(code, timeout=timeout, output_hook=hook, allow_stdin=False)
         return cell
 
     def run_and_interrupt(self, code: str) -> Cell:
@@ -97,7 +99,7 @@ class Notebook:
         pressed, over = threading.Event(), threading.Event()
 
         def press_on() -> None:
-            while not over.wait(15):
+            while not over.wait(10):
                 self._manager.interrupt_kernel()
 
         def press(_: Cell) -> None:
@@ -107,7 +109,7 @@ class Notebook:
                 threading.Thread(target=press_on, daemon=True).start()
 
         try:
-            return self.run(code, press)
+            return self.run(code, press, timeout=25)
         finally:
             over.set()
 
