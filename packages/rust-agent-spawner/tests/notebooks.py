@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
@@ -68,9 +69,7 @@ class Notebook:
         self._client.wait_for_ready(timeout=60)
         assert self.run(self._setup) == Cell()
 
-    def run(
-        self, code: str, seen: Callable[[Cell], None] | None = None, timeout: float = 60
-    ) -> Cell:
+    def run(self, code: str, seen: Callable[[Cell], None] | None = None) -> Cell:
         """Run a cell to its end; ``seen`` is called with whatever it has printed so far."""
         cell = Cell()
 
@@ -87,31 +86,22 @@ class Notebook:
                 cell.raised = content["ename"]
                 cell.traceback = "\n".join(content["traceback"])
 
-        self._client.execute_interactive(code, timeout=timeout, output_hook=hook, allow_stdin=False)
+        self._client.execute_interactive(code, timeout=60, output_hook=hook, allow_stdin=False)
         return cell
 
     def run_and_interrupt(self, code: str) -> Cell:
-        """Run a cell that prints when it is where it should be interrupted.
-
-        On a loaded machine ipykernel now and then hears nothing of the first time; like a person,
-        this presses again after a while.
-        """
-        pressed, over = threading.Event(), threading.Event()
-
-        def press_on() -> None:
-            while not over.wait(10):
-                self._manager.interrupt_kernel()
+        """Run a cell that prints when it is where it should be interrupted."""
+        pressed = threading.Event()
+        # ipykernel tells that a cell is done before it has put its signal handler away (its
+        # post_handler_hook); done in the next cell, that would leave SIGINT ignored there.
+        time.sleep(0.3)
 
         def press(_: Cell) -> None:
             if not pressed.is_set():
                 pressed.set()
                 self._manager.interrupt_kernel()
-                threading.Thread(target=press_on, daemon=True).start()
 
-        try:
-            return self.run(code, press, timeout=25)
-        finally:
-            over.set()
+        return self.run(code, press)
 
     def restart(self, *, now: bool) -> None:
         """``now``: by SIGKILL; else the kernel is asked."""

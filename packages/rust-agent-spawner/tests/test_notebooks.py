@@ -63,7 +63,11 @@ def test_one_supervisor_over_several_cells(notebook: Notebook, fleet: Fleet) -> 
 
 
 def test_an_interrupted_cell_ends_the_work_that_it_owned(notebook: Notebook, fleet: Fleet) -> None:
-    code = """
+    notebook.run("sup = await supervisor().__aenter__()")
+    # ipykernel cancels the cell in its signal handler, which wakes no loop that sleeps: a loop with
+    # nothing else to do, in whatever cell, hears of it with the next thing that happens.
+    cell = notebook.run_and_interrupt(
+        """
 async def told():
     while not any(a.state == "in_turn" for a in sup.agents()):
         await asyncio.sleep(0.005)
@@ -73,17 +77,7 @@ async def told():
 telling = asyncio.create_task(told())
 await sup.run([agent("hang"), agent("deaf")])
 """
-    # ipykernel cancels the cell in its signal handler, which wakes no loop that sleeps: a loop with
-    # nothing else to do, in whatever cell, hears of it with the next thing that happens.
-    notebook.run("sup = await supervisor().__aenter__()")
-    try:
-        cell = notebook.run_and_interrupt(code)
-    except TimeoutError:
-        # Seen once in ten times beside a busy machine and only here, never in a plain program: the
-        # cell goes on and nobody knows why. A second kernel shows what the test is about.
-        notebook.restart(now=True)
-        notebook.run("sup = await supervisor().__aenter__()")
-        cell = notebook.run_and_interrupt(code)
+    )
     notebook.run("telling.cancel()")
     assert cell.raised in ("KeyboardInterrupt", "CancelledError"), cell
     assert fleet.gone()
