@@ -157,6 +157,22 @@ def test_hooks_and_tools(
     assert python(page, 1, environment, place) == "PreToolUse Bash\nStop \ncompleted\n"
 
 
+def test_worktrees(model: ScriptedModel, place: Surroundings, environment: dict[str, str]) -> None:
+    who = ["-c", "user.name=me", "-c", "user.email=me@example.invalid"]
+    for words in (["init", "--quiet"], [*who, "commit", "--quiet", "--allow-empty", "-m", "x"]):
+        subprocess.run(["git", *words], cwd=place.work, env=environment, check=True)
+    model.add("default", Script(Reply(Text("done"))))
+    names = {f"GIT_{role}_{part}": "me" for role in ("AUTHOR", "COMMITTER") for part in ("NAME",)}
+    names |= {f"GIT_{role}_EMAIL": "me@example.invalid" for role in ("AUTHOR", "COMMITTER")}
+    shown = python("worktrees.md", 0, environment | names, place)
+    assert shown == "completed done\n" * 2
+    told = ["git", "-C", str(place.work)]
+    branches = subprocess.run([*told, "branch"], check=True, capture_output=True, text=True).stdout
+    assert branches.count("agent/worktree-") == 2
+    trees = subprocess.run([*told, "worktree", "list"], check=True, capture_output=True, text=True)
+    assert len(trees.stdout.splitlines()) == 1
+
+
 def test_the_official_sdk(
     model: ScriptedModel, place: Surroundings, environment: dict[str, str]
 ) -> None:
