@@ -10,6 +10,7 @@ pub mod claude_argv;
 mod clocks;
 mod conversation;
 pub mod details;
+mod plan;
 pub mod process;
 pub mod queue;
 pub mod raw;
@@ -21,7 +22,8 @@ pub mod stream;
 pub mod transcript;
 mod turn;
 
-pub use session::{Action, Idle, Plan, Session, Timeouts};
+pub use plan::Plan;
+pub use session::{Action, Idle, Session, Timeouts};
 pub use shared::{Cause, Ending, Failure, Refused, Shared, State, TurnEnd, View};
 
 use std::time::Instant;

@@ -4,9 +4,8 @@
 //! It touches no file descriptor and no clock of its own, so that a test can drive it by hand.
 //! What is said in between is in `conversation`.
 
-use super::adapter::{Adapter, Told};
-use super::claude::Claude;
 use super::clocks::{Clock, Clocks};
+use super::plan::Plan;
 use super::shared::{Cause, Ending, Failure, Shared, State, TurnEnd};
 use super::turn::{Stop, Turn};
 use crate::diagnostics::{self, Level};
@@ -84,42 +83,6 @@ pub struct Timeouts {
     pub after_result: Duration,
     /// The next byte that the agent takes, while some of its input waits.
     pub write: Duration,
-}
-
-/// What an agent is to do.
-#[allow(
-    clippy::struct_excessive_bools,
-    reason = "each is asked for by its own setting"
-)]
-#[derive(Debug)]
-pub struct Plan {
-    pub adapter: &'static dyn Adapter,
-    /// A run's prompt and its name; without one the agent is a session.
-    pub prompt: Option<(String, String)>,
-    /// What the CLI hears in `initialize`.
-    pub told: Told,
-    /// Whether the host answers permission asks.
-    pub answers_asks: bool,
-    /// Whether the host has functions that the CLI calls.
-    pub answers_calls: bool,
-    /// Whether the host is told of each message of the model, to count what it costs.
-    pub counts_usage: bool,
-    /// Nobody owns it yet: `timeouts.total` does not run.
-    pub spare: bool,
-}
-
-impl Default for Plan {
-    fn default() -> Self {
-        Self {
-            adapter: &Claude,
-            prompt: None,
-            told: Told::default(),
-            answers_asks: false,
-            answers_calls: false,
-            counts_usage: false,
-            spare: false,
-        }
-    }
 }
 
 /// One agent; lives on the reactor's thread.
