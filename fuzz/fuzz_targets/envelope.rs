@@ -33,7 +33,7 @@ fuzz_target!(|line: &[u8]| {
         }
     }
     let Some(frame) = frame else { return };
-    claude::asks_permission(&frame);
+    claude::asked(&frame);
     claude::task_is_over(&frame);
     claude::verdict(line);
     let mut tools = BTreeMap::new();
