@@ -112,7 +112,8 @@ class Notebook:
     def _ignores_interrupts(self) -> bool:
         """ipykernel puts a handler away after it told that its cell is done (post_handler_hook):
         now and then in the middle of the next cell, which then hears of no interrupt."""
-        status = Path(f"/proc/{self._manager.provisioner.process.pid}/status").read_text()
+        kernel: Any = self._manager.provisioner
+        status = Path(f"/proc/{kernel.process.pid}/status").read_text()
         ignored = next(line for line in status.splitlines() if line.startswith("SigIgn:"))
         return bool(int(ignored.split()[1], 16) & 1 << (signal.SIGINT - 1))
 
