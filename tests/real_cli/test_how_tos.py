@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -41,7 +42,9 @@ def environment(claude: str, model: ScriptedModel, place: Surroundings) -> dict[
     found = place.environment(model.base_url)
     # The CLI keeps its configuration where a reader's would be.
     del found["CLAUDE_CONFIG_DIR"]
-    return found | {"PATH": f"{programs}:{found['PATH']}"}
+    # A suite without the extension says so: its hosts would warn that they do without.
+    chosen = {key: value for key, value in os.environ.items() if key == "VESPERA_BACKEND"}
+    return found | chosen | {"PATH": f"{programs}:{found['PATH']}"}
 
 
 def bash(script: str, place: Surroundings, environment: dict[str, str]) -> str:

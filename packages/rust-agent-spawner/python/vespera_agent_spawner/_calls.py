@@ -8,7 +8,6 @@ that is over its deadline or not wanted any more, whatever it does about being c
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import contextvars
 import functools
 import inspect
@@ -99,24 +98,40 @@ def _in_thread(bound: Callable[[], Any]) -> Coroutine[Any, Any, Any]:
         except BaseException as error:
             # As text: a future takes neither StopIteration nor SystemExit.
             told = None, repr(error)
-        # A loop that is closed waits for nobody.
-        with contextlib.suppress(RuntimeError):
+        try:
             loop.call_soon_threadsafe(_tell, answer, told)
+        except RuntimeError:
+            # A loop that is closed waits for nobody.
+            _drop(told[0])
 
     threading.Thread(target=work, name="vespera-handler", daemon=True).start()
     return _answered(answer)
 
 
 async def _answered(answer: asyncio.Future[tuple[Any, str | None]]) -> Any:
-    result, failure = await answer
+    try:
+        result, failure = await answer
+    except asyncio.CancelledError:
+        if not answer.cancelled():
+            # The answer came together with the cancellation.
+            _drop(answer.result()[0])
+        raise
     if failure is not None:
         raise _Raised(failure)
     return result
 
 
 def _tell(answer: asyncio.Future[Any], told: tuple[Any, str | None]) -> None:
-    if not answer.done():
+    if answer.done():
+        _drop(told[0])
+    else:
         answer.set_result(told)
+
+
+def _drop(result: Any) -> None:
+    """Nobody wants it: a coroutine that is never awaited would be warned about."""
+    if inspect.iscoroutine(result):
+        result.close()
 
 
 class _Raised(Exception):
