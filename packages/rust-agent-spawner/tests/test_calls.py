@@ -1,4 +1,4 @@
-"""A call of the host's function that nobody wants any more leaves nothing that would be warned of."""
+"""A call that nobody wants any more leaves nothing that would be warned of."""
 
 from __future__ import annotations
 
