@@ -6,6 +6,7 @@ Run by the harness: ``host.py HARNESS TAG AGENTS GRACE_MS SEED``.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import signal
 import sys
@@ -35,6 +36,11 @@ async def main(harness: str, tag: str, agents: int, grace_ms: int, seed: int) ->
         )
 
     async with Supervisor(fleet) as supervisor:
+        # Their leashes are free again when the adversaries come.
+        for _ in range(chance.randrange(4)):
+            # The guardian may be killed meanwhile.
+            with contextlib.suppress(AgentError):
+                await (await supervisor.spawn(config("answer"))).shutdown(0)
         # None of them answers: each start stays in flight until the host is killed.
         starting = []
         for _ in range(agents):

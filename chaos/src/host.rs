@@ -33,9 +33,23 @@ pub fn run(words: &[String]) {
         std::thread::spawn(move || obey(&tag, grace))
     };
     let mut handles = Vec::new();
+    // Their leashes are free again when the adversaries come.
+    let before = if agents > 0 { random.u64(..4) } else { 0 };
+    for handle in (0..before).filter_map(|_| brief(&tag, grace)) {
+        while handle
+            .shared()
+            .wait(Duration::from_secs(5), |view| {
+                view.state.is_over().then_some(())
+            })
+            .is_none()
+        {}
+    }
     for index in 0..agents {
         if PAUSED.load(Ordering::Acquire) {
             break;
+        }
+        if random.u8(..4) == 0 {
+            handles.extend(brief(&tag, grace));
         }
         let kind = KINDS[random.usize(..KINDS.len())];
         match Handle::start(
@@ -56,6 +70,17 @@ pub fn run(words: &[String]) {
     }
     say("all");
     let _ = listener.join();
+}
+
+/// An agent that ends by itself at once.
+fn brief(tag: &str, grace: u32) -> Option<Handle> {
+    Handle::start(
+        &launch_of(tag, 500, "quit", grace),
+        Plan::default(),
+        None,
+        false,
+    )
+    .ok()
 }
 
 fn obey(tag: &str, grace: u32) {

@@ -26,7 +26,7 @@ fn main() {
         Some("run") => run(&words[2..]),
         Some("systematic") => {
             oracle::become_subreaper();
-            let all = ["host", "guardian", "leash"].map(String::from);
+            let all = ["host", "guardian", "leash", "free leash"].map(String::from);
             let roles = if words.len() > 2 {
                 &words[2..]
             } else {

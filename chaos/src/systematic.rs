@@ -25,9 +25,11 @@ pub fn run(roles: &[String]) -> usize {
             let got_there = match role.as_str() {
                 "host" => host(number, &mut finding),
                 "guardian" => inside("guardian", number, &mut finding),
-                "leash" => inside("leash", number, &mut finding),
+                "leash" | "free leash" => inside(role, number, &mut finding),
                 other => {
-                    eprintln!("systematic: '{other}' is none; use host, guardian or leash");
+                    eprintln!(
+                        "systematic: '{other}' is none; use host, guardian, leash or free leash"
+                    );
                     std::process::exit(2);
                 }
             };
@@ -58,7 +60,8 @@ fn host(number: u32, finding: &mut Finding) -> bool {
     got_there
 }
 
-/// While a guardian starts an agent, or a leash ends one; the host lives on and spawns again.
+/// While a guardian starts an agent, a leash ends one, or one that has ended one takes the next;
+/// the host lives on and spawns again.
 fn inside(role: &str, number: u32, finding: &mut Finding) -> bool {
     let Some(mut trial) = Trial::start("systematic", 0, 0, finding) else {
         return false;
@@ -84,16 +87,24 @@ fn inside(role: &str, number: u32, finding: &mut Finding) -> bool {
         .find(|process| process.parent == leash)
         .map_or(0, |process| process.pid);
     let victim = if role == "guardian" { guardian } else { leash };
+    let takes_next = role == "guardian" || role == "free leash";
+    if role == "free leash" {
+        oracle::kill(leader, Signal::KILL);
+        let free = || oracle::processes().iter().all(|one| one.parent != leash);
+        oracle::within(Duration::from_secs(2), free);
+        // Until the host has heard of it too.
+        std::thread::sleep(Duration::from_millis(20));
+    }
     let got_there = seize(victim)
         && step(victim, number, || {
-            if role == "guardian" {
+            if takes_next {
                 trial.say("again");
             }
-            if leader > 1 {
+            if role != "free leash" && leader > 1 {
                 oracle::kill(leader, Signal::KILL);
             }
         });
-    if role == "guardian" {
+    if takes_next {
         trial.heard("ok");
     }
     trial.check_inside(finding);

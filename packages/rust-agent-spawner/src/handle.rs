@@ -163,6 +163,7 @@ impl Handle {
             .named(&launch.agent_id),
         );
         shared.listen(listening);
+        shared.view().leash = ends.leash_pid.unwrap_or(0);
         let now = Instant::now();
         crate::metrics::SPAWNS.add(1);
         let is_run = plan.prompt.is_some() || plan.adapter.runs_to_exit();

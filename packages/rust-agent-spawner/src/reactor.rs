@@ -435,6 +435,7 @@ impl Engine {
         }
         if finished {
             agent.remove_cgroup();
+            agent.free_leash(&self.poller);
             self.agents.remove(&id);
             return;
         }

@@ -235,6 +235,9 @@ TELL_RIGHTS = """
 def rights(name):
     spawn(name)
     return json.loads(say(name, "limits")["result"])
+# Its leash has the rights of before, and no agent any more.
+rights("over")
+spawner.shutdown_claude_agent("over", 5)
 """
 
 

@@ -1,13 +1,14 @@
-//! The leash: one process per agent that owns the agent's whole tree.
+//! The leash: one process that owns the whole tree of one agent after the other.
 //!
 //! It is the subreaper of the tree, so every orphan becomes its direct child, and it kills only
 //! direct children: whoever has not reaped a child owns its number, so no stranger is ever hit.
-//! It ends when the tree is empty, and only then.
+//! It serves nobody else before the tree is empty; then its host may send it the next request,
+//! which saves a fork. It ends with its host and its guardian, and when the socket is closed.
 
 use crate::cgroup::Cgroup;
 use crate::leader;
-use crate::sys::message::{self, Fds, Received};
-use crate::sys::{self, Buffer, Watch, children};
+use crate::sys::message::{self, Packet, Received};
+use crate::sys::{self, Watch, children};
 use vespera_guardian::{Breach, EndedBy, MAX_INLINE, Order, Report, SPAWN_HEADER, Spawn, Stage};
 
 /// After this many milliseconds of force, what still lives is reported as a survivor.
@@ -22,79 +23,40 @@ const NOBODY: i32 = i32::MAX;
 /// So many survivors are described; more are counted.
 const DESCRIBED: usize = 8;
 
-/// A request as it came.
-pub struct Packet {
-    pub buffer: Buffer,
-    pub len: usize,
+/// Whom a leash serves.
+pub struct Owners {
+    pub socket: i32,
+    pub host: i32,
+    pub host_pidfd: i32,
+    pub guardian: i32,
+    pub guardian_pidfd: i32,
 }
 
-/// Runs the leash for one request; the process never returns to the guardian's code.
-pub fn run(packet: Packet, fds: &Fds, host_pidfd: i32, guardian: i32, guardian_pidfd: i32) -> ! {
-    sys::become_leash();
-    let (Some(socket), Some(stdin), Some(stdout), Some(stderr)) =
-        (fds.get(0), fds.get(1), fds.get(2), fds.get(3))
-    else {
-        sys::exit(7)
-    };
-    let failed = |errno, stage| -> ! {
-        message::refuse(socket, errno, stage);
+/// Runs the leash from its first request on; the process never returns to the guardian's code.
+pub fn run(packet: Packet, owners: Owners) -> ! {
+    sys::become_leash(owners.socket);
+    let Some(signals) = sys::watch_signals() else {
+        message::refuse(owners.socket, sys::errno(), Stage::Fork);
         sys::exit(0)
     };
-    let bytes = &packet.buffer[..packet.len];
-    let header = &bytes[..SPAWN_HEADER];
-    let spilled = match (fds.get(4), Spawn::strings_len(header)) {
-        (Some(memfd), Some(length)) if length > MAX_INLINE => message::read_exact(memfd, length),
-        _ => None,
-    };
-    let strings = spilled.as_deref().unwrap_or(&bytes[SPAWN_HEADER..]);
-    let Some(request) = Spawn::decode(header, strings) else {
-        failed(libc::EBADMSG, Stage::Request)
-    };
-    let Some(signals) = sys::watch_signals() else {
-        failed(sys::errno(), Stage::Fork)
-    };
-    let cgroup = match request.cgroup {
-        [] => None,
-        path => match Cgroup::make(path, &request.limits) {
-            Ok(made) => Some(made),
-            Err(errno) => failed(errno, Stage::Cgroup),
-        },
-    };
-    let pid = match leader::start(&request, cgroup.as_ref(), [stdin, stdout, stderr]) {
-        Ok(pid) => pid,
-        Err((errno, stage)) => {
-            if let Some(cgroup) = &cgroup {
-                cgroup.remove();
-            }
-            failed(errno, stage)
-        }
-    };
-    // Holding a copy of the agent's pipes would hide its end of file from the host.
-    (1..fds.len())
-        .filter_map(|place| fds.get(place))
-        .for_each(sys::close);
-    let leash = sys::pid();
-    message::send(socket, &Report::Started { pid, leash }.encode());
-    let grace_ms = u64::from(request.grace_ms);
-    drop(spilled);
-    drop(packet);
-    Leash {
-        socket,
-        host_pidfd,
-        guardian,
-        guardian_pidfd,
+    let mut leash = Leash {
+        owners,
         signals,
-        cgroup,
-        leader: pid,
-        grace_ms,
-        phase: Phase::Running,
-    }
-    .serve()
+        cgroup: None,
+        leader: NOBODY,
+        grace_ms: 0,
+        cpu_before_us: 0,
+        phase: Phase::Idle,
+    };
+    leash.take(packet);
+    leash.serve()
 }
 
-/// Where the tree is on its way to its end; it only moves downwards.
+/// Where the tree is on its way to its end; only an empty one leads back to the beginning.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Phase {
+    /// There is none.
+    Idle,
     Running,
     /// The host is gone; SIGTERM was sent and force follows at this time.
     Grace {
@@ -103,25 +65,70 @@ enum Phase {
 }
 
 struct Leash {
-    socket: i32,
-    host_pidfd: i32,
-    guardian: i32,
-    guardian_pidfd: i32,
+    owners: Owners,
     signals: i32,
     cgroup: Option<Cgroup>,
     leader: i32,
     grace_ms: u64,
+    /// What all children of this process had used before its agent.
+    cpu_before_us: u64,
     phase: Phase,
 }
 
 impl Leash {
+    /// Starts the agent; its stdin, stdout, stderr and perhaps a memfd came with the request.
+    fn start(&mut self, packet: &Packet) -> Result<(), (i32, Stage)> {
+        let damaged = (libc::EBADMSG, Stage::Request);
+        let [Some(input), Some(output), Some(errors), memfd] =
+            [0, 1, 2, 3].map(|n| packet.fds.get(n))
+        else {
+            return Err(damaged);
+        };
+        let bytes = packet.bytes();
+        let (header, inline) = bytes.split_at_checked(SPAWN_HEADER).ok_or(damaged)?;
+        let spilled = match (memfd, Spawn::strings_len(header)) {
+            (Some(memfd), Some(length)) if length > MAX_INLINE => {
+                message::read_exact(memfd, length)
+            }
+            _ => None,
+        };
+        let request = Spawn::decode(header, spilled.as_deref().unwrap_or(inline)).ok_or(damaged)?;
+        if !request.cgroup.is_empty() {
+            let made = Cgroup::make(request.cgroup, &request.limits);
+            self.cgroup = Some(made.map_err(|errno| (errno, Stage::Cgroup))?);
+        }
+        self.grace_ms = u64::from(request.grace_ms);
+        self.cpu_before_us = children::reaped_cpu_us();
+        self.leader = leader::start(&request, self.cgroup.as_ref(), [input, output, errors])?;
+        self.phase = Phase::Running;
+        Ok(())
+    }
+
+    /// A leash whose agent cannot be started says why and ends.
+    fn take(&mut self, packet: Packet) {
+        let started = self.start(&packet);
+        // Holding a copy of the agent's pipes would hide its end of file from the host.
+        drop(packet);
+        if let Err((errno, stage)) = started {
+            self.cgroup.as_ref().inspect(|cgroup| cgroup.remove());
+            self.tell(Report::Failed { errno, stage });
+            sys::exit(0)
+        }
+        let (pid, leash) = (self.leader, sys::pid());
+        self.tell(Report::Started { pid, leash });
+    }
+
+    fn tell(&self, report: Report) {
+        message::send(self.owners.socket, &report.encode());
+    }
+
     fn serve(mut self) -> ! {
         loop {
             let mut watches = [
                 Watch::read(self.signals),
-                Watch::read(self.guardian_pidfd),
-                Watch::read(self.host_pidfd),
-                Watch::read(self.socket),
+                Watch::read(self.owners.guardian_pidfd),
+                Watch::read(self.owners.host_pidfd),
+                Watch::read(self.owners.socket),
             ];
             let mut wait = None;
             if let Phase::Grace { force_at } = self.phase {
@@ -135,25 +142,22 @@ impl Leash {
                 wait = Some(i32::try_from(left).unwrap_or(i32::MAX));
             }
             sys::poll(&mut watches, wait);
-            let told = watches[0].ready() && sys::take_signals(self.signals, self.guardian);
-            if watches[0].ready() && self.reap_adopted() {
-                let by = if self.phase == Phase::Running {
-                    EndedBy::Itself
-                } else {
-                    EndedBy::HostDeath
-                };
-                self.force(by);
+            let told = watches[0].ready() && sys::take_signals(self.signals, self.owners.guardian);
+            if watches[0].ready() && self.phase != Phase::Idle && self.reap_adopted() {
+                self.force(match self.phase {
+                    Phase::Grace { .. } => EndedBy::HostDeath,
+                    Phase::Running | Phase::Idle => EndedBy::Itself,
+                });
             }
-            if watches[1].ready() || sys::parent() != self.guardian {
+            if watches[1].ready() || sys::parent() != self.owners.guardian {
                 self.force(EndedBy::GuardianDeath);
             }
             if watches[2].ready() || told {
                 self.host_died();
             }
-            if watches[3].ready() && self.phase == Phase::Running {
-                let mut packet = [0_u8; 16];
-                match message::receive(self.socket, &mut packet) {
-                    Received::Packet { len, .. } => self.obey(&packet[..len]),
+            if watches[3].ready() {
+                match message::receive(self.owners.socket) {
+                    Received::Packet(packet) => self.hear(packet),
                     Received::Later => {}
                     Received::Gone => self.host_died(),
                 }
@@ -161,11 +165,13 @@ impl Leash {
         }
     }
 
-    fn obey(&mut self, packet: &[u8]) {
-        match Order::decode(packet) {
-            Some(Order::Signal(number)) => self.signal(i32::from(number)),
-            Some(Order::Kill) => self.force(EndedBy::Host),
-            None => {}
+    fn hear(&mut self, packet: Packet) {
+        match (self.phase, Order::decode(packet.bytes())) {
+            (Phase::Running, Some(Order::Signal(number))) => self.signal(i32::from(number)),
+            (Phase::Running, Some(Order::Kill)) => self.force(EndedBy::Host),
+            (Phase::Idle, None) if packet.is_from(self.owners.host) => self.take(packet),
+            // Also an order for an agent that has just ended.
+            _ => {}
         }
     }
 
@@ -179,11 +185,10 @@ impl Leash {
     }
 
     fn host_died(&mut self) {
-        if self.phase != Phase::Running {
-            return;
-        }
-        if self.grace_ms == 0 {
-            self.force(EndedBy::HostDeath);
+        match self.phase {
+            Phase::Grace { .. } => return,
+            Phase::Running if self.grace_ms > 0 => {}
+            Phase::Idle | Phase::Running => self.force(EndedBy::HostDeath),
         }
         self.signal(libc::SIGTERM);
         self.phase = Phase::Grace {
@@ -202,8 +207,12 @@ impl Leash {
         false
     }
 
-    /// Ends the tree: SIGKILL to direct children until none is left, then says so and exits.
-    fn force(&mut self, by: EndedBy) -> ! {
+    /// Ends the tree: SIGKILL to direct children until none is left, and says so. Returns only
+    /// for an owner who may have another agent.
+    fn force(&mut self, by: EndedBy) {
+        if self.phase == Phase::Idle {
+            sys::exit(0)
+        }
         if let Some(cgroup) = &self.cgroup {
             cgroup.kill();
         }
@@ -236,7 +245,7 @@ impl Leash {
             });
             if !swept_reported && sys::now_ms() >= deadline {
                 for pid in alive.into_iter().filter(|pid| *pid != 0) {
-                    message::send(self.socket, &children::describe(pid).encode());
+                    self.tell(children::describe(pid));
                 }
                 self.report_swept(by, &killed, others);
                 swept_reported = true;
@@ -248,33 +257,34 @@ impl Leash {
         if !swept_reported {
             self.report_swept(by, &killed, 0);
         }
-        if let Some(cgroup) = &self.cgroup {
+        if let Some(cgroup) = self.cgroup.take() {
             cgroup.remove();
         }
-        sys::exit(0)
+        // A host that was told of survivors, or is gone, wants nothing more.
+        if swept_reported || !matches!(by, EndedBy::Itself | EndedBy::Host) {
+            sys::exit(0)
+        }
+        self.phase = Phase::Idle;
     }
 
     /// Tells how the leader ended and reaps it. From here on nothing is sent to its group, so its
     /// number may become another's.
     fn reap_leader(&mut self) {
         if let Some(end) = children::peek_status(self.leader) {
-            message::send(self.socket, &end.encode());
+            self.tell(end);
             children::reap(self.leader);
             self.leader = NOBODY;
         }
     }
 
     fn report_swept(&self, by: EndedBy, killed: &[i32], survivors: u32) {
-        let report = Report::Swept {
+        let cgroup = self.cgroup.as_ref();
+        self.tell(Report::Swept {
             by,
             killed: u32::try_from(killed.len()).unwrap_or(u32::MAX),
             survivors,
-            breach: self
-                .cgroup
-                .as_ref()
-                .map_or(Breach::default(), Cgroup::breach),
-            cpu_us: children::reaped_cpu_us(),
-        };
-        message::send(self.socket, &report.encode());
+            breach: cgroup.map_or(Breach::default(), Cgroup::breach),
+            cpu_us: children::reaped_cpu_us() - self.cpu_before_us,
+        });
     }
 }

@@ -5,7 +5,7 @@
 //! NUL-terminated, and every packet is one `SOCK_SEQPACKET` message.
 
 /// Bumped whenever a packet changes: an old guardian under a new host must be told apart.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// The guardian's end of the socket to its host, at start.
 pub const HOST_FD: i32 = 3;
@@ -119,8 +119,9 @@ impl Environment {
 
 /// A request to start one agent. `program` is an absolute path: no search happens in the guardian.
 ///
-/// File descriptors beside it, in order: the leash's socket, stdin, stdout, stderr; with
-/// [`MAX_INLINE`] exceeded, fifth, a memfd holding the strings.
+/// File descriptors beside it, in order: for a guardian the socket of the leash that it is to make;
+/// stdin, stdout, stderr; with [`MAX_INLINE`] exceeded a memfd holding the strings. A leash that
+/// has no agent takes a request as its guardian does, but for the socket.
 #[derive(Clone, Copy, Debug)]
 pub struct Spawn<'a> {
     pub grace_ms: u32,

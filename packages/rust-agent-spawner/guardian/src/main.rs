@@ -2,7 +2,8 @@
 //!
 //! One thread, no allocation after start but the list of leashes, and three jobs: fork a leash per
 //! request, kill what reaches it by adoption, and, once the host is gone, see that nothing is left.
-//! It never touches an agent's output. The leash (`leash.rs`) owns one agent's tree.
+//! It never touches an agent's output. The leash (`leash.rs`) owns an agent's tree; a host that has
+//! one without an agent asks that one itself.
 #![cfg(target_os = "linux")]
 // The guardian is a program of its own beside a library: its modules are nobody's interface.
 #![allow(unreachable_pub)]
@@ -12,9 +13,9 @@ mod leader;
 mod leash;
 mod sys;
 
-use sys::message::{self, Fds, Received};
-use sys::{Buffer, Watch, children};
-use vespera_guardian::{HOST_FD, MAX_INLINE, SPAWN_HEADER, Spawn, Stage, hello};
+use sys::message::{self, Packet, Received};
+use sys::{Watch, children};
+use vespera_guardian::{HOST_FD, Spawn, Stage, hello};
 
 /// How much longer than the longest grace the guardian leaves its leashes before it kills them.
 const LEASH_MARGIN_MS: u32 = 1000;
@@ -65,9 +66,6 @@ struct Guardian {
 
 impl Guardian {
     fn serve(mut self) -> ! {
-        let Some(mut packet) = Buffer::new(SPAWN_HEADER + MAX_INLINE) else {
-            sys::exit(5)
-        };
         loop {
             let mut watches = [
                 Watch::read(HOST_FD),
@@ -85,11 +83,8 @@ impl Guardian {
                 self.outlive_host();
             }
             if watches[0].ready() {
-                match message::receive(HOST_FD, &mut packet) {
-                    Received::Packet { len, fds, sender } => {
-                        let from_host = message::is_host(sender, self.host);
-                        packet = self.start(packet, len, &fds, from_host);
-                    }
+                match message::receive(HOST_FD) {
+                    Received::Packet(packet) => self.start(packet),
                     Received::Later => {}
                     // Every way a socket can end means the host is gone: a host that dies with
                     // unread data gives ECONNRESET, not end of file.
@@ -99,39 +94,37 @@ impl Guardian {
         }
     }
 
-    /// Gives the buffer back, but in the leash, which drops it.
-    fn start(&mut self, buffer: Buffer, len: usize, fds: &Fds, from_host: bool) -> Buffer {
-        let packet = &buffer[..len];
-        let Some(socket) = fds.get(0) else {
-            return buffer;
+    fn start(&mut self, mut packet: Packet) {
+        let Some(socket) = packet.fds.take_first() else {
+            return;
         };
-        let refusal = if !from_host {
-            Some((libc::EPERM, Stage::Credentials))
-        } else if packet.len() < SPAWN_HEADER || fds.len() < 4 {
-            Some((libc::EBADMSG, Stage::Request))
-        } else {
-            None
-        };
-        if let Some((errno, stage)) = refusal {
-            message::refuse(socket, errno, stage);
-            return buffer;
-        }
-        let grace = Spawn::grace_ms_of(packet);
         let guardian = sys::pid();
-        match sys::fork() {
+        let forked = if packet.is_from(self.host) {
+            sys::fork().map_err(|errno| (errno, Stage::Fork))
+        } else {
+            Err((libc::EPERM, Stage::Credentials))
+        };
+        match forked {
             Ok(0) => {
                 sys::close(HOST_FD);
                 sys::close(self.signals);
-                let packet = leash::Packet { buffer, len };
-                leash::run(packet, fds, self.host_pidfd, guardian, self.own_pidfd)
+                let owners = leash::Owners {
+                    socket,
+                    host: self.host,
+                    host_pidfd: self.host_pidfd,
+                    guardian,
+                    guardian_pidfd: self.own_pidfd,
+                };
+                leash::run(packet, owners)
             }
             Ok(pid) => {
+                let grace = Spawn::grace_ms_of(packet.bytes());
                 self.longest_grace_ms = self.longest_grace_ms.max(grace);
                 self.leashes.push(pid);
             }
-            Err(errno) => message::refuse(socket, errno, Stage::Fork),
+            Err((errno, stage)) => message::refuse(socket, errno, stage),
         }
-        buffer
+        sys::close(socket);
     }
 
     /// Reaps; a leash that did not end by itself leaves its tree to us, and we end that tree.

@@ -18,9 +18,11 @@ use std::io::{self, IoSlice, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use vespera_guardian::{Environment, HOST_FD, Limits, MAX_INLINE, Spawn, VERSION, read_hello};
+use vespera_guardian::{
+    Environment, HOST_FD, INHERIT, Limits, MAX_INLINE, Spawn, VERSION, read_hello,
+};
 
 /// The guardian program, built by `build.rs`.
 static PROGRAM: &[u8] = include_bytes!(env!("VESPERA_GUARDIAN"));
@@ -33,6 +35,9 @@ const LAST_DEADLINE_MS: i64 = 1000;
 
 /// So many guardians may die under one request.
 const ATTEMPTS: u32 = 3;
+
+/// So many leashes wait without an agent: about as many as a busy host starts before others end.
+const MOST_FREE: usize = 16;
 
 /// One agent to start. `program` and `directory` are absolute.
 #[derive(Debug)]
@@ -59,6 +64,8 @@ pub type Moment = u64;
 #[derive(Debug)]
 pub struct Ends {
     pub leash: Descriptor,
+    /// The leash's pid, if it is known before it says so: it had an agent before this one.
+    pub leash_pid: Option<i32>,
     pub stdin: Descriptor,
     pub stdout: Descriptor,
     pub stderr: Descriptor,
@@ -79,6 +86,12 @@ pub struct Guardian {
     /// The moment in which the host's rights were last found to be its own, and the umask then.
     checked: AtomicU64,
     umask: AtomicU32,
+    /// Leashes that it made and whose tree is empty, and their pids.
+    free: Mutex<Vec<(Descriptor, i32)>>,
+    /// Another has taken its place.
+    retired: AtomicBool,
+    /// The longest grace that it has heard of: it waits so long for its leashes.
+    longest_grace_ms: AtomicU32,
 }
 
 static CURRENT: Mutex<Option<Arc<Guardian>>> = Mutex::new(None);
@@ -130,6 +143,7 @@ pub fn guardian(moment: Moment) -> io::Result<(Arc<Guardian>, u32)> {
         .filter(|last| last.rights.pid == own);
     if let Some(last) = last {
         crate::metrics::GUARDIAN_RESTARTS.add(1);
+        last.retire();
         let why = if last.is_alive() {
             "the host's rights have changed"
         } else {
@@ -276,6 +290,9 @@ impl Guardian {
             gone: AtomicBool::new(false),
             checked: AtomicU64::new(0),
             umask: AtomicU32::new(0),
+            free: Mutex::default(),
+            retired: AtomicBool::new(false),
+            longest_grace_ms: AtomicU32::new(0),
         };
         let mut hello = [0_u8; 16];
         guardian.wait(rustix::event::PollFlags::IN)?;
@@ -306,7 +323,6 @@ impl Guardian {
         .encode(request.argv, request.environment, request.mark);
         let making = making();
         // Everything that can fail for want of descriptors is allocated before the spawn.
-        let (leash, leash_far) = seqpacket_pair()?;
         // A socket, not a pipe: a forked worker of the host that inherits our end cannot keep the
         // agent waiting, because shutdown(2) ends it for all.
         let (stdin, stdin_far) = rustix::net::socketpair(
@@ -321,8 +337,8 @@ impl Guardian {
         for fd in [&stdout, &stderr] {
             rustix::io::ioctl_fionbio(fd, true)?;
         }
-        let ours = [leash, stdin, stdout, stderr].map(Descriptor::from);
-        let theirs = [leash_far, stdin_far, stdout_far, stderr_far].map(Descriptor::from);
+        let [stdin, stdout, stderr] = [stdin, stdout, stderr].map(Descriptor::from);
+        let theirs = [stdin_far, stdout_far, stderr_far].map(Descriptor::from);
         drop(making);
         let spill = if strings.len() > MAX_INLINE {
             Some(memfd(c"vespera-request", &strings, MemfdFlags::empty())?)
@@ -335,10 +351,13 @@ impl Guardian {
             IoSlice::new(&header),
             IoSlice::new(if spill.is_some() { &[] } else { &strings }),
         ];
-        self.send(&parts, &fds)?;
-        let [leash, stdin, stdout, stderr] = ours;
+        let (leash, leash_pid) = match self.ask_free(request, &parts, &fds) {
+            Some((leash, pid)) => (leash, Some(pid)),
+            None => (self.ask_for_leash(request, &parts, &fds)?, None),
+        };
         Ok(Ends {
             leash,
+            leash_pid,
             stdin,
             stdout,
             stderr,
@@ -347,18 +366,46 @@ impl Guardian {
         })
     }
 
-    fn send(&self, parts: &[IoSlice<'_>], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+    /// Hands the request to a leash that has no agent, if there is one that takes it.
+    fn ask_free(
+        &self,
+        request: &Request<'_>,
+        parts: &[IoSlice<'_>],
+        fds: &[BorrowedFd<'_>],
+    ) -> Option<(Descriptor, i32)> {
+        // The guardian hears of no request but its own, and a limit of the tree's CPU time counts
+        // what the leash has reaped in all its life.
+        if request.host_death_grace_ms > self.longest_grace_ms.load(Ordering::Relaxed)
+            || request.limits.cpu_seconds != INHERIT
+        {
+            return None;
+        }
         loop {
-            let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(5))];
-            let mut control = SendAncillaryBuffer::new(&mut space);
-            control.push(SendAncillaryMessage::ScmRights(fds));
-            match rustix::net::sendmsg(
-                &self.socket,
-                parts,
-                &mut control,
-                SendFlags::DONTWAIT | SendFlags::NOSIGNAL,
-            ) {
-                Ok(_) => return Ok(()),
+            let (leash, pid) = self.free().pop()?;
+            // One that has died is dropped, and so is one that does not read.
+            if send(&leash, parts, fds).is_ok() {
+                return Some((leash, pid));
+            }
+        }
+    }
+
+    /// Has the guardian make a leash for the request.
+    fn ask_for_leash(
+        &self,
+        request: &Request<'_>,
+        parts: &[IoSlice<'_>],
+        fds: &[BorrowedFd<'_>],
+    ) -> io::Result<Descriptor> {
+        let (ours, theirs) = {
+            let _making = making();
+            let (ours, theirs) = seqpacket_pair()?;
+            (Descriptor::from(ours), Descriptor::from(theirs))
+        };
+        let mut all = vec![theirs.as_fd()];
+        all.extend(fds);
+        loop {
+            match send(&self.socket, parts, &all) {
+                Ok(()) => break,
                 // Full socket, or too many descriptors in flight: both mean "later".
                 Err(Errno::AGAIN) => self.wait(rustix::event::PollFlags::OUT)?,
                 Err(Errno::TOOMANYREFS) => std::thread::sleep(Duration::from_millis(1)),
@@ -366,6 +413,28 @@ impl Guardian {
                 Err(error) => return Err(error.into()),
             }
         }
+        self.longest_grace_ms
+            .fetch_max(request.host_death_grace_ms, Ordering::Relaxed);
+        Ok(ours)
+    }
+
+    /// A leash has said that its tree is empty, and waits; one too many is let go, and ends.
+    pub fn keep(&self, leash: Descriptor, pid: i32) {
+        let mut free = self.free();
+        // Looked at under the lock: whoever retires it empties the list afterwards.
+        if free.len() < MOST_FREE && !self.retired.load(Ordering::Acquire) {
+            free.push((leash, pid));
+        }
+    }
+
+    /// Its leashes have the rights of its birth: none is used again.
+    fn retire(&self) {
+        self.retired.store(true, Ordering::Release);
+        self.free().clear();
+    }
+
+    fn free(&self) -> MutexGuard<'_, Vec<(Descriptor, i32)>> {
+        self.free.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits for the guardian; one that was stopped is continued once, and then given up.
@@ -405,6 +474,15 @@ impl Guardian {
             Err(error) => Err(error.into()),
         }
     }
+}
+
+/// One packet with descriptors, to a guardian or a leash; never waits.
+fn send(socket: &Descriptor, parts: &[IoSlice<'_>], fds: &[BorrowedFd<'_>]) -> Result<(), Errno> {
+    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(5))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    control.push(SendAncillaryMessage::ScmRights(fds));
+    let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+    rustix::net::sendmsg(socket, parts, &mut control, flags).map(drop)
 }
 
 fn seqpacket_pair() -> io::Result<(OwnedFd, OwnedFd)> {

@@ -280,6 +280,13 @@ impl Session {
         self.finish_if_drained(out);
     }
 
+    /// Whether its leash has said that nothing of it is left.
+    pub fn left_nothing(&self) -> bool {
+        self.swept.is_some_and(|swept| {
+            swept.survivors == 0 && matches!(swept.by, EndedBy::Itself | EndedBy::Host)
+        })
+    }
+
     /// The agent's output ended.
     pub fn output_ended(&mut self, now: Instant, out: &mut Vec<Action>) {
         self.stdout_open = false;
@@ -366,7 +373,7 @@ impl Session {
             match clock {
                 // A slow disk looks the same, so nothing worse than SIGCONT is done.
                 Clock::Born => {
-                    out.push(Action::WakeGuardian);
+                    out.extend([Action::WakeGuardian, Action::Leash(18)]);
                     self.clocks.set(Clock::Born, now + BORN);
                 }
                 Clock::Startup => {

@@ -94,6 +94,17 @@ impl Agent {
         }
     }
 
+    /// A leash whose tree is empty may have the next agent.
+    pub(super) fn free_leash(&mut self, poller: &Descriptor) {
+        let pid = self.shared.view().leash;
+        if self.session.left_nothing()
+            && let Some(leash) = self.leash.take()
+            && epoll::delete(poller, &leash).is_ok()
+        {
+            self.guardian.keep(leash, pid);
+        }
+    }
+
     /// While its socket has not ended, the leash is there and its number is its own.
     pub(super) fn signal_leash(&self, number: i32) {
         let leash = self.shared.view().leash;

@@ -1,10 +1,10 @@
 //! Packets with file descriptors and the sender's credentials, sent and received without waiting.
 
-use super::{close, errno};
+use super::{Buffer, close, errno};
 use std::mem::{size_of, zeroed};
-use vespera_guardian::{Report, Stage};
+use vespera_guardian::{MAX_INLINE, Report, SPAWN_HEADER, Stage};
 
-/// File descriptors that came with a packet; what is not taken stays open until exit.
+/// File descriptors that came with a packet; what is not taken is closed with them.
 pub struct Fds {
     fds: [i32; 8],
     len: usize,
@@ -15,8 +15,12 @@ impl Fds {
         (place < self.len).then(|| self.fds[place])
     }
 
-    pub fn len(&self) -> usize {
-        self.len
+    /// The first is the caller's from now on, and the second comes first.
+    pub fn take_first(&mut self) -> Option<i32> {
+        let first = self.get(0)?;
+        self.fds.copy_within(1.., 0);
+        self.len -= 1;
+        Some(first)
     }
 }
 
@@ -28,14 +32,32 @@ impl Drop for Fds {
     }
 }
 
+/// One packet with its descriptors and who sent it.
+pub struct Packet {
+    buffer: Buffer,
+    len: usize,
+    pub fds: Fds,
+    /// Pid, user and group as the kernel saw them; a program cannot choose them.
+    sender: Option<libc::ucred>,
+}
+
+impl Packet {
+    pub fn bytes(&self) -> &[u8] {
+        &self.buffer[..self.len]
+    }
+
+    /// Whether it comes from the process `host` with the rights that we have.
+    pub fn is_from(&self, host: i32) -> bool {
+        // SAFETY: cannot fail and touch no memory.
+        let (user, group) = unsafe { (libc::getuid(), libc::getgid()) };
+        self.sender
+            .is_some_and(|sender| sender.pid == host && sender.uid == user && sender.gid == group)
+    }
+}
+
 /// What one receive gave.
 pub enum Received {
-    Packet {
-        len: usize,
-        fds: Fds,
-        /// Pid, user and group as the kernel saw them; a program cannot choose them.
-        sender: Option<libc::ucred>,
-    },
+    Packet(Packet),
     Later,
     Gone,
 }
@@ -63,8 +85,13 @@ struct ControlBuffer([u8; 256]);
 
 // The casts' alignment does not matter: what they point to is read unaligned.
 #[allow(clippy::cast_ptr_alignment)]
-/// One packet with its descriptors and who sent it.
-pub fn receive(fd: i32, buffer: &mut [u8]) -> Received {
+/// Takes what is there, without waiting for more.
+pub fn receive(fd: i32) -> Received {
+    let Some(mut buffer) = Buffer::new(SPAWN_HEADER + MAX_INLINE) else {
+        // Out of memory: what waits in the socket waits a little longer.
+        super::poll(&mut [], Some(10));
+        return Received::Later;
+    };
     let mut control = ControlBuffer([0; 256]);
     let mut part = libc::iovec {
         iov_base: buffer.as_mut_ptr().cast(),
@@ -124,7 +151,12 @@ pub fn receive(fd: i32, buffer: &mut [u8]) -> Received {
             header = libc::CMSG_NXTHDR(&raw const message, header);
         }
     }
-    Received::Packet { len, fds, sender }
+    Received::Packet(Packet {
+        buffer,
+        len,
+        fds,
+        sender,
+    })
 }
 
 /// Reads exactly `length` bytes from the start of a file.
@@ -144,11 +176,4 @@ pub fn read_exact(fd: i32, length: usize) -> Option<Vec<u8>> {
         }
     }
     Some(bytes)
-}
-
-/// Whether a packet comes from the process `host` with the rights that we have.
-pub fn is_host(sender: Option<libc::ucred>, host: i32) -> bool {
-    // SAFETY: cannot fail and touch no memory.
-    let (user, group) = unsafe { (libc::getuid(), libc::getgid()) };
-    sender.is_some_and(|sender| sender.pid == host && sender.uid == user && sender.gid == group)
 }

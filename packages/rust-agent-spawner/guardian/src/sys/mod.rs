@@ -86,28 +86,37 @@ pub fn become_guardian() {
         for signal in IGNORED {
             libc::signal(signal, libc::SIG_IGN);
         }
-        let one: libc::c_int = 1;
-        let size = libc::socklen_t::try_from(size_of::<libc::c_int>()).unwrap_or(4);
-        libc::setsockopt(
-            vespera_guardian::HOST_FD,
-            libc::SOL_SOCKET,
-            libc::SO_PASSCRED,
-            (&raw const one).cast(),
-            size,
-        );
     }
+    name_senders(vespera_guardian::HOST_FD);
     hear_of_parent();
 }
 
 /// A group of its own, so that no signal meant for the guardian's group reaches it.
-pub fn become_leash() {
+pub fn become_leash(socket: i32) {
     // SAFETY: plain calls on constants.
     unsafe {
         libc::setpgid(0, 0);
         libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1);
         libc::prctl(libc::PR_SET_NAME, c"vespera-leash".as_ptr());
     }
+    name_senders(socket);
     hear_of_parent();
+}
+
+/// Each packet from now on says who sent it.
+fn name_senders(socket: i32) {
+    let one: libc::c_int = 1;
+    let size = libc::socklen_t::try_from(size_of::<libc::c_int>()).unwrap_or(4);
+    // SAFETY: a live local of the given size.
+    unsafe {
+        libc::setsockopt(
+            socket,
+            libc::SOL_SOCKET,
+            libc::SO_PASSCRED,
+            (&raw const one).cast(),
+            size,
+        );
+    }
 }
 
 /// The signal that a parent's death sends: a lifeline that needs no pidfd.

@@ -59,7 +59,7 @@ def members(agent: Listed, everybody: Everybody) -> list[proc.Process]:
     session and group: no number is given again while a session or a group has it.
     """
     caught: set[int] = set()
-    if _is(agent.leash, everybody):
+    if _is_under_leash(agent, everybody):
         pending = [agent.leash.pid] if agent.leash else []
     else:
         leader = agent.leader
@@ -173,7 +173,8 @@ def _await_tree(agent: Listed, known: dict[int, int]) -> list[str]:
         known |= {each.pid: each.start_time for each in members(agent, everybody)}
         left = [each for each in everybody.values() if _is_known(each, known)]
         passed = time.monotonic() - began
-        if not left and not _is(agent.leash, everybody):
+        # A leash reaps the leader when the rest is being ended, so it is not done before.
+        if not left and not _is_under_leash(agent, everybody):
             return []
         if passed > _LAST:
             names = [f"pid {each.pid} ({_name(each.pid)})" for each in left]
@@ -195,6 +196,12 @@ def _is(process: Process | None, everybody: Everybody) -> bool:
     if process is None or process.pid not in everybody:
         return False
     return everybody[process.pid].start_time == process.start_time
+
+
+def _is_under_leash(agent: Listed, everybody: Everybody) -> bool:
+    """Whether what is under its leash is its tree: a leash that has reaped the leader ends the rest
+    at once, and then may have another agent."""
+    return _is(agent.leash, everybody) and _is(agent.leader, everybody)
 
 
 def _name(pid: int) -> str:
