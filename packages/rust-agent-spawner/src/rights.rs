@@ -3,7 +3,10 @@
 //! A host that drops its privileges must not go on spawning with the old ones, so these are
 //! compared before each spawn (credentials(7), namespaces(7)).
 
+use crate::descriptor::{Descriptor, making};
+use rustix::fd::{AsFd, BorrowedFd};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxFlags};
+use std::cell::RefCell;
 use std::ffi::CStr;
 
 /// Lines of proc_pid_status(5) that an agent inherits by way of the guardian.
@@ -21,15 +24,34 @@ const INHERITED: [&str; 11] = [
     "Seccomp_filters:",
 ];
 
-const NAMESPACES: [&CStr; 7] = [
-    c"/proc/thread-self/ns/cgroup",
-    c"/proc/thread-self/ns/ipc",
-    c"/proc/thread-self/ns/mnt",
-    c"/proc/thread-self/ns/net",
-    c"/proc/thread-self/ns/pid",
-    c"/proc/thread-self/ns/user",
-    c"/proc/thread-self/ns/uts",
-];
+const NAMESPACES: [&CStr; 7] = [c"cgroup", c"ipc", c"mnt", c"net", c"pid", c"user", c"uts"];
+
+/// A thread's own files of the kernel, open: finding them costs more than reading them.
+struct Own {
+    pid: u32,
+    status: Descriptor,
+    namespaces: Descriptor,
+}
+
+thread_local! {
+    static OWN: RefCell<Option<Own>> = const { RefCell::new(None) };
+}
+
+impl Own {
+    fn open() -> Option<Self> {
+        let _making = making();
+        let open = |path: &CStr, flags| rustix::fs::open(path, flags, Mode::empty()).ok();
+        Some(Self {
+            pid: std::process::id(),
+            status: open(
+                c"/proc/thread-self/status",
+                OFlags::RDONLY | OFlags::CLOEXEC,
+            )?
+            .into(),
+            namespaces: open(c"/proc/thread-self/ns", OFlags::PATH | OFlags::CLOEXEC)?.into(),
+        })
+    }
+}
 
 /// What a guardian inherits, and of which process.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,8 +68,25 @@ pub struct Rights {
 ///
 /// The umask is read, not set and reset: umask(2) would race with other threads.
 pub fn now() -> (Rights, u32) {
+    // A thread that is ending has no place to keep them.
+    let kept = OWN.try_with(|own| {
+        let mut own = own.borrow_mut();
+        // In a forked child they are closed, and would be the parent's.
+        if own.as_ref().is_none_or(|own| own.pid != std::process::id()) {
+            *own = Own::open();
+        }
+        own.as_ref().map(look)
+    });
+    match kept {
+        Ok(Some(found)) => found,
+        _ => Own::open().map_or_else(without_proc, |own| look(&own)),
+    }
+}
+
+fn look(own: &Own) -> (Rights, u32) {
     let mut page = [0_u8; 8192];
-    let status = read("/proc/thread-self/status", &mut page);
+    let read = rustix::io::pread(&own.status, &mut page, 0).unwrap_or(0);
+    let status = std::str::from_utf8(&page[..read]).unwrap_or_default();
     let mut credentials = String::with_capacity(512);
     let mut umask = 0o022;
     for line in status.lines() {
@@ -59,28 +98,29 @@ pub fn now() -> (Rights, u32) {
         }
     }
     if status.is_empty() {
-        // No /proc: at least what system calls tell.
-        credentials = format!(
-            "{:?} {:?}",
-            rustix::process::geteuid(),
-            rustix::process::getegid()
-        );
+        return without_proc();
     }
-    let rights = Rights {
+    let namespaces = namespaces(own.namespaces.as_fd());
+    (rights(credentials, namespaces), umask)
+}
+
+/// At least what system calls tell.
+fn without_proc() -> (Rights, u32) {
+    let credentials = format!(
+        "{:?} {:?}",
+        rustix::process::geteuid(),
+        rustix::process::getegid()
+    );
+    (rights(credentials, Vec::new()), 0o022)
+}
+
+fn rights(credentials: String, namespaces: Vec<u8>) -> Rights {
+    Rights {
         pid: std::process::id(),
         credentials,
         root: root(),
-        namespaces: namespaces(),
-    };
-    (rights, umask)
-}
-
-/// The start of a file of the kernel's own, by one read: each further one would cost as much.
-fn read<'a>(path: &str, page: &'a mut [u8]) -> &'a str {
-    let read = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-        .and_then(|file| rustix::io::read(file, &mut *page))
-        .unwrap_or(0);
-    std::str::from_utf8(&page[..read]).unwrap_or_default()
+        namespaces,
+    }
 }
 
 fn root() -> (u64, u64, u64) {
@@ -97,11 +137,11 @@ fn root() -> (u64, u64, u64) {
 }
 
 /// Reading the links' text costs half of what looking behind them does.
-fn namespaces() -> Vec<u8> {
+fn namespaces(directory: BorrowedFd<'_>) -> Vec<u8> {
     let mut names = Vec::with_capacity(256);
-    for path in NAMESPACES {
+    for name in NAMESPACES {
         let mut link = [0_u8; 64];
-        let length = rustix::fs::readlinkat_raw(CWD, path, &mut link).unwrap_or(0);
+        let length = rustix::fs::readlinkat_raw(directory, name, &mut link).unwrap_or(0);
         names.extend_from_slice(&link[..length]);
         names.push(b'\n');
     }

@@ -202,3 +202,18 @@ def test_a_program_that_cannot_be_started_takes_no_leash_along(fleet: Fleet) -> 
             assert first >= 1
 
     asyncio.run(main())
+
+
+def test_agents_are_the_first_to_go_when_memory_is_short(fleet: Fleet) -> None:
+    """proc_pid_oom_score_adj(5); the leash keeps what the host has."""
+
+    async def main() -> None:
+        own = Path("/proc/self/oom_score_adj").read_text()
+        async with fleet.supervisor() as sup:
+            await one(sup, fleet)
+            agent = await sup.spawn(fleet.config())
+            score = Path(f"/proc/{agent.info().pid}/oom_score_adj").read_text()
+            assert int(score) == 500
+            assert Path(f"/proc/{leash_of(agent)}/oom_score_adj").read_text() == own
+
+    asyncio.run(main())

@@ -4,12 +4,10 @@
 //! execs (vfork), so it only makes system calls and writes down where it failed.
 
 use crate::cgroup::Cgroup;
-use crate::sys::{self, birth, children};
+use crate::sys::birth::{self, OomScore};
+use crate::sys::{self, children};
 use std::ffi::CString;
 use vespera_guardian::{INHERIT, Limits, Spawn, Stage};
-
-/// Makes the kernel's OOM killer prefer agents to guardian and host; raising needs no privilege.
-const OOM_SCORE_ADJ: &[u8] = b"500";
 
 /// From SIGXCPU to SIGKILL.
 const CPU_SLACK_SECONDS: u64 = 2;
@@ -22,6 +20,7 @@ pub fn start(
     request: &Spawn<'_>,
     cgroup: Option<&Cgroup>,
     stdio: [i32; 3],
+    oom_score: &OomScore,
 ) -> Result<i32, (i32, Stage)> {
     let refuse = (libc::EINVAL, Stage::Request);
     let program = CString::new(request.program).map_err(|_| refuse)?;
@@ -47,7 +46,9 @@ pub fn start(
         leash: sys::pid(),
         failure: None,
     };
-    let pid = sys::vfork_into(run, &mut child).map_err(|errno| (errno, Stage::Fork))?;
+    let pid = oom_score
+        .raised(|| sys::vfork_into(run, &mut child))
+        .map_err(|errno| (errno, Stage::Fork))?;
     match child.failure {
         None => Ok(pid),
         Some(failure) => {
@@ -103,8 +104,6 @@ fn attempt(child: &Child) -> (i32, Stage) {
     if limits.nice != INHERIT && !birth::renice(limits.nice) {
         return (sys::errno(), Stage::Limits);
     }
-    // Without /proc it keeps the host's score.
-    let _ = birth::write_file(c"/proc/self/oom_score_adj", OOM_SCORE_ADJ);
     if let Some(door) = child.cgroup {
         // SAFETY: the leash's C string, live until this process has exec'd or exited.
         let door = unsafe { std::ffi::CStr::from_ptr(door) };

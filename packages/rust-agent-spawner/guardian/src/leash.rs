@@ -7,6 +7,7 @@
 
 use crate::cgroup::Cgroup;
 use crate::leader;
+use crate::sys::birth::OomScore;
 use crate::sys::message::{self, Packet, Received};
 use crate::sys::{self, Watch, children};
 use vespera_guardian::{Breach, EndedBy, MAX_INLINE, Order, Report, SPAWN_HEADER, Spawn, Stage};
@@ -46,6 +47,7 @@ pub fn run(packet: Packet, owners: Owners) -> ! {
         leader: NOBODY,
         grace_ms: 0,
         cpu_before_us: 0,
+        oom_score: OomScore::open(),
         phase: Phase::Idle,
     };
     leash.take(packet);
@@ -72,6 +74,7 @@ struct Leash {
     grace_ms: u64,
     /// What all children of this process had used before its agent.
     cpu_before_us: u64,
+    oom_score: OomScore,
     phase: Phase,
 }
 
@@ -99,7 +102,8 @@ impl Leash {
         }
         self.grace_ms = u64::from(request.grace_ms);
         self.cpu_before_us = children::reaped_cpu_us();
-        self.leader = leader::start(&request, self.cgroup.as_ref(), [input, output, errors])?;
+        let stdio = [input, output, errors];
+        self.leader = leader::start(&request, self.cgroup.as_ref(), stdio, &self.oom_score)?;
         self.phase = Phase::Running;
         Ok(())
     }

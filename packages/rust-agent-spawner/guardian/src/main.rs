@@ -2,8 +2,7 @@
 //!
 //! One thread, no allocation after start but the list of leashes, and three jobs: fork a leash per
 //! request, kill what reaches it by adoption, and, once the host is gone, see that nothing is left.
-//! It never touches an agent's output. The leash (`leash.rs`) owns an agent's tree; a host that has
-//! one without an agent asks that one itself.
+//! It never touches an agent's output. A leash (`leash.rs`) owns one agent's tree after the other.
 #![cfg(target_os = "linux")]
 // The guardian is a program of its own beside a library: its modules are nobody's interface.
 #![allow(unreachable_pub)]

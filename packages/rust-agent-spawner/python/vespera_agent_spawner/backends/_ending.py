@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 __all__ = ["exit_status", "exit_status_of"]
 
+# Looked at once: the enumeration makes its members anew each time that it is gone through.
+_SIGNALS = {int(number): number.name for number in signal.Signals}
+
 _ASKED = {
     "interrupt": "after an interrupt",
     "shutdown": "after its input was ended",
@@ -44,7 +47,7 @@ def exit_status(
         words = "gone; the host reaped it, so its code is lost"
         return ExitStatus(None, None, "unknown", words + left)
     # Programs that hear a signal leave with 128 and its number.
-    if by is None and code - 128 in set(signal.Signals):
+    if by is None and code - 128 in _SIGNALS:
         asked = f"it heard {_name(code - 128)} that was not ours"
     return ExitStatus(code, None, by or "agent", f"exit code {code}, {asked}{left}")
 
@@ -78,7 +81,7 @@ def exit_status_of(
 
 
 def _name(number: int) -> str:
-    return signal.Signals(number).name if number in set(signal.Signals) else str(number)
+    return _SIGNALS.get(number, str(number))
 
 
 def _left(survivors: Sequence[str]) -> str:
