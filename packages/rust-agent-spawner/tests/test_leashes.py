@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import signal
 import sys
@@ -34,11 +35,15 @@ def fresh_guardian() -> None:
         for pid in map(int, (task / "children").read_text().split()):
             if Path(f"/proc/{pid}/comm").read_text() == "vespera-guard\n":
                 os.kill(pid, signal.SIGKILL)
-                assert eventually(lambda pid=pid: state_of(pid) == "Z")
+                assert eventually(functools.partial(is_zombie, pid))
 
 
-def state_of(pid: int) -> str:
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+def is_zombie(pid: int) -> bool:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+
+
+def oom_score_of(pid: int | None) -> int:
+    return int(Path(f"/proc/{pid}/oom_score_adj").read_text())
 
 
 def leash_of(agent: Agent) -> int:
@@ -208,12 +213,10 @@ def test_agents_are_the_first_to_go_when_memory_is_short(fleet: Fleet) -> None:
     """proc_pid_oom_score_adj(5); the leash keeps what the host has."""
 
     async def main() -> None:
-        own = Path("/proc/self/oom_score_adj").read_text()
         async with fleet.supervisor() as sup:
             await one(sup, fleet)
             agent = await sup.spawn(fleet.config())
-            score = Path(f"/proc/{agent.info().pid}/oom_score_adj").read_text()
-            assert int(score) == 500
-            assert Path(f"/proc/{leash_of(agent)}/oom_score_adj").read_text() == own
+            assert oom_score_of(agent.info().pid) == 500
+            assert oom_score_of(leash_of(agent)) == oom_score_of(os.getpid())
 
     asyncio.run(main())

@@ -192,7 +192,14 @@ def test_a_session_that_the_cli_refuses_restarts_and_counts(
 def test_a_living_holder_of_the_session_is_ended_first(
     queue: TaskQueue, spec: Spec, model: ScriptedModel, tmp_path: Path
 ) -> None:
-    model.add("slow", Script(Reply(Text("too late"), delay=60), then=Reply(Text("done"))))
+    asked = threading.Event()
+
+    def late_at_first(request: ModelRequest) -> Reply:
+        late = not asked.is_set()
+        asked.set()
+        return Reply(Text("too late"), delay=60) if late else Reply(Text("done"))
+
+    model.add("slow", Script(late_at_first, then=late_at_first))
     queue.add([spec("a", "[[script:slow]]")])
     claim = queue.claim()
     assert claim is not None
@@ -208,8 +215,8 @@ def test_a_living_holder_of_the_session_is_ended_first(
         assert old.stdin is not None
         old.stdin.write(line)
         old.stdin.flush()
-        while holders(claim.session_id) != [old.pid]:
-            assert old.poll() is None
+        assert asked.wait(20)
+        assert holders(claim.session_id) == [old.pid]
         queue.release(claim)
         assert Fleet(queue, "auto").run().counts == {"completed": 1}
         assert old.wait(timeout=10) == -15
