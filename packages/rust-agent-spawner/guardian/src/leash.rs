@@ -122,8 +122,8 @@ impl Leash {
         self.tell(Report::Started { pid, leash });
     }
 
-    fn tell(&self, report: Report) {
-        message::send(self.owners.socket, &report.encode());
+    fn tell(&self, report: Report) -> bool {
+        message::send(self.owners.socket, &report.encode())
     }
 
     fn serve(mut self) -> ! {
@@ -232,15 +232,15 @@ impl Leash {
             if children::childless() {
                 break;
             }
-            let mut others = 0_u32;
-            let mut alive = [0_i32; DESCRIBED];
+            let mut alive = 0_u32;
+            let mut described = [0_i32; DESCRIBED];
             children::for_each_child(|pid| {
                 children::kill(pid, libc::SIGKILL);
+                if let Some(place) = described.get_mut(alive as usize) {
+                    *place = pid;
+                }
+                alive += 1;
                 if pid != self.leader {
-                    if let Some(place) = alive.get_mut(others as usize) {
-                        *place = pid;
-                    }
-                    others += 1;
                     if !killed.contains(&pid) {
                         killed.push(pid);
                     }
@@ -248,24 +248,23 @@ impl Leash {
                 }
             });
             if !swept_reported && sys::now_ms() >= deadline {
-                for pid in alive.into_iter().filter(|pid| *pid != 0) {
+                for pid in described.into_iter().filter(|pid| *pid != 0) {
                     self.tell(children::describe(pid));
                 }
-                self.report_swept(by, &killed, others);
+                self.report_swept(by, &killed, alive.max(1));
                 swept_reported = true;
             }
             let tick = if swept_reported { 100 } else { FORCE_TICK_MS };
             sys::poll(&mut [Watch::read(self.signals)], Some(tick));
             sys::take_signals(self.signals, 0);
         }
-        if !swept_reported {
-            self.report_swept(by, &killed, 0);
-        }
+        let heard = !swept_reported && self.report_swept(by, &killed, 0);
         if let Some(cgroup) = self.cgroup.take() {
             cgroup.remove();
         }
-        // A host that was told of survivors, or is gone, wants nothing more.
-        if swept_reported || !matches!(by, EndedBy::Itself | EndedBy::Host) {
+        // A host that was told of survivors, or is gone, wants nothing more; one that could not be
+        // told hears of it by our end.
+        if !heard || !matches!(by, EndedBy::Itself | EndedBy::Host) {
             sys::exit(0)
         }
         self.phase = Phase::Idle;
@@ -281,7 +280,7 @@ impl Leash {
         }
     }
 
-    fn report_swept(&self, by: EndedBy, killed: &[i32], survivors: u32) {
+    fn report_swept(&self, by: EndedBy, killed: &[i32], survivors: u32) -> bool {
         let cgroup = self.cgroup.as_ref();
         self.tell(Report::Swept {
             by,
@@ -289,6 +288,6 @@ impl Leash {
             survivors,
             breach: cgroup.map_or(Breach::default(), Cgroup::breach),
             cpu_us: children::reaped_cpu_us() - self.cpu_before_us,
-        });
+        })
     }
 }

@@ -99,6 +99,9 @@ impl Guardian {
         };
         let guardian = sys::pid();
         let forked = if packet.is_from(self.host) {
+            // Whatever becomes of the request: the host counts on what it has said.
+            let grace = Spawn::grace_ms_of(packet.bytes());
+            self.longest_grace_ms = self.longest_grace_ms.max(grace);
             sys::fork().map_err(|errno| (errno, Stage::Fork))
         } else {
             Err((libc::EPERM, Stage::Credentials))
@@ -116,11 +119,7 @@ impl Guardian {
                 };
                 leash::run(packet, owners)
             }
-            Ok(pid) => {
-                let grace = Spawn::grace_ms_of(packet.bytes());
-                self.longest_grace_ms = self.longest_grace_ms.max(grace);
-                self.leashes.push(pid);
-            }
+            Ok(pid) => self.leashes.push(pid),
             Err((errno, stage)) => message::refuse(socket, errno, stage),
         }
         sys::close(socket);

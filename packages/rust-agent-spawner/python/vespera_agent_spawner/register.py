@@ -53,6 +53,12 @@ class Process:
     start_time: int
 
     @property
+    def exists(self) -> bool:
+        """Whether it is there, be it a zombie."""
+        found = look_at(self.pid)
+        return found is not None and found.start_time == self.start_time
+
+    @property
     def is_alive(self) -> bool:
         """Whether it is there and no zombie."""
         found = look_at(self.pid)
@@ -82,8 +88,14 @@ class Listed:
 
     @property
     def is_alive(self) -> bool:
-        """Whether a process of it can still be there."""
-        return any(one is not None and one.is_alive for one in (self.leader, self.leash))
+        """Whether a process of it can still be there.
+
+        A leader that is a zombie has a tree while its leash has not reaped it; a leash that has may
+        have another agent.
+        """
+        if self.leader is None or not self.leader.exists:
+            return False
+        return self.leader.is_alive or (self.leash is not None and self.leash.is_alive)
 
 
 @dataclass(frozen=True, slots=True)

@@ -280,11 +280,12 @@ impl Session {
         self.finish_if_drained(out);
     }
 
-    /// Whether its leash has said that nothing of it is left.
+    /// Whether its leash has said that it has ended and that nothing of it is left.
     pub fn left_nothing(&self) -> bool {
-        self.swept.is_some_and(|swept| {
+        let swept = |swept: Swept| {
             swept.survivors == 0 && matches!(swept.by, EndedBy::Itself | EndedBy::Host)
-        })
+        };
+        self.exit.is_some() && self.swept.is_some_and(swept)
     }
 
     /// The agent's output ended.

@@ -62,17 +62,11 @@ pub enum Received {
     Gone,
 }
 
-/// Never blocks: a peer that does not read is not waited for.
-pub fn send(fd: i32, bytes: &[u8]) {
+/// Never blocks: a peer that does not read is not waited for. Whether the packet is on its way.
+pub fn send(fd: i32, bytes: &[u8]) -> bool {
+    let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
     // SAFETY: pointer and length of one live slice.
-    unsafe {
-        libc::send(
-            fd,
-            bytes.as_ptr().cast(),
-            bytes.len(),
-            libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL,
-        )
-    };
+    unsafe { libc::send(fd, bytes.as_ptr().cast(), bytes.len(), flags) >= 0 }
 }
 
 /// Tells a host that its agent was not started: why, and at which step.
