@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import os
+import shutil
 import signal
+import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from fake_agents import eventually
-from fleets import Fleet
-from vespera_agent_spawner import Agent, AgentConfig, Outcome, Supervisor, backends
+from fleets import Fleet, until
+from vespera_agent_spawner import (
+    Agent,
+    AgentConfig,
+    Outcome,
+    SpawnError,
+    Supervisor,
+    backends,
+    register,
+)
 
 pytestmark = pytest.mark.skipif(
     backends.rust_problem() is not None, reason="only the Rust backend has leashes"
@@ -31,19 +43,28 @@ def backend() -> str:
 @pytest.fixture(autouse=True)
 def fresh_guardian() -> None:
     """Other tests' free leashes would answer."""
-    for task in Path("/proc/self/task").iterdir():
-        for pid in map(int, (task / "children").read_text().split()):
+    for pid in children_of(os.getpid()):
+        # The engine may reap a former one at any moment.
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
             if Path(f"/proc/{pid}/comm").read_text() == "vespera-guard\n":
                 os.kill(pid, signal.SIGKILL)
-                assert eventually(functools.partial(is_zombie, pid))
+                assert eventually(functools.partial(has_ended, pid))
 
 
-def is_zombie(pid: int) -> bool:
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+def children_of(process: int) -> list[int]:
+    found: list[int] = []
+    for task in Path(f"/proc/{process}/task").iterdir():
+        # A thread of another test may end at any moment.
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            found += map(int, (task / "children").read_text().split())
+    return found
 
 
-def oom_score_of(pid: int | None) -> int:
-    return int(Path(f"/proc/{pid}/oom_score_adj").read_text())
+def has_ended(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
 
 
 def leash_of(agent: Agent) -> int:
@@ -58,6 +79,10 @@ def leashes_of(guardian: int) -> list[int]:
     return [
         int(pid) for pid in Path(f"/proc/{guardian}/task/{guardian}/children").read_text().split()
     ]
+
+
+def oom_score_of(pid: int | None) -> int:
+    return int(Path(f"/proc/{pid}/oom_score_adj").read_text())
 
 
 def is_free(leash: int) -> bool:
@@ -118,6 +143,128 @@ def test_what_an_agent_left_is_gone_before_the_next_comes(fleet: Fleet) -> None:
 
     asyncio.run(main())
     assert fleet.gone()
+
+
+TRACER = """
+import ctypes, sys
+seize = ctypes.CDLL(None).ptrace(ctypes.c_long(0x4206), ctypes.c_long(int(sys.argv[1])), None, None)
+print(seize, flush=True)
+sys.stdin.read()
+"""
+
+
+@contextlib.contextmanager
+def debugged(pid: int) -> Iterator[Callable[[], None]]:
+    """Held by a debugger: once it has ended nobody can reap it before the debugger leaves."""
+    with subprocess.Popen(
+        [sys.executable, "-c", TRACER, str(pid)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as debugger:
+        assert debugger.stdin is not None
+        assert debugger.stdout is not None
+        if debugger.stdout.readline() != b"0\n":
+            pytest.skip("no process may be traced here")
+        yield debugger.stdin.close
+
+
+@contextlib.contextmanager
+def refused(pid: int, calls: str, how: str) -> Iterator[None]:
+    """A process whose system calls fail as they do when a machine has nothing left."""
+    strace = shutil.which("strace")
+    if strace is None:
+        pytest.skip("needs strace")
+    arguments = ["-e", f"trace={calls}", "-e", f"inject={calls}:{how}", "-p", str(pid)]
+    with subprocess.Popen(
+        [strace, "-o", "/dev/null", *arguments], stderr=subprocess.PIPE
+    ) as refusing:
+        assert refusing.stderr is not None
+        try:
+            if b"attached" not in refusing.stderr.readline():
+                pytest.skip("no process may be traced here")
+            yield
+        finally:
+            refusing.terminate()
+
+
+@pytest.mark.parametrize("leaves", [False, True])
+def test_a_leash_that_still_has_an_agent_gets_no_other(fleet: Fleet, leaves: bool) -> None:
+    """A debugger holds the agent's end back, as an uninterruptible sleep would."""
+
+    async def main() -> None:
+        async with fleet.supervisor() as sup:
+            held = await sup.spawn(fleet.config())
+            leash = leash_of(held)
+            with debugged(held.info().pid or 0) as leave:
+                await held.shutdown(0)
+                assert not is_free(leash)
+                spawning = asyncio.ensure_future(sup.spawn(fleet.config(timeouts={"startup": 5})))
+                if leaves:
+                    await asyncio.sleep(0.5)
+                    leave()
+                agent = await spawning
+                assert leash_of(agent) != leash
+                assert (await agent.run("echo hello")).result == "echo hello"
+                await agent.shutdown()
+
+    asyncio.run(main())
+
+
+def test_an_agent_that_has_ended_is_not_listed_as_alive_for_its_leash(
+    fleet: Fleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever follows what it says would wait as long as its host lives."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("XDG_STATE_HOME", raising=False)
+
+    def told() -> list[register.Listed]:
+        return [one for host in register.hosts() for one in host.agents if one.leash is not None]
+
+    async def main() -> None:
+        async with fleet.supervisor(register=True) as sup:
+            agent = await sup.spawn(fleet.config())
+            leash = leash_of(agent)
+            await until(lambda: bool(told()))
+            [listed] = told()
+            assert listed.is_alive
+            await agent.shutdown()
+            await until(lambda: not listed.is_alive)
+            assert is_free(leash)
+
+    asyncio.run(main())
+
+
+def test_an_end_that_its_leash_could_not_tell_is_noticed(fleet: Fleet) -> None:
+    """A report is refused for want of memory: its leash would wait for the next request."""
+
+    async def main() -> None:
+        async with fleet.supervisor() as sup:
+            config = AgentConfig(program="/bin/sleep", args=("60",), adapter="raw")
+            agent = await sup.spawn(config)
+            await until(lambda: agent.pid is not None)
+            assert agent.pid is not None
+            # The second thing that it says at the end is that nothing is left.
+            with refused(leash_of(agent), "sendto", "error=ENOBUFS:when=2"):
+                os.kill(agent.pid, signal.SIGKILL)
+                await asyncio.wait_for(agent.result(), 20)
+
+    asyncio.run(main())
+
+
+def test_a_grace_that_the_guardian_did_not_take_is_not_counted_on(fleet: Fleet) -> None:
+    """It could not fork for the request; a free leash would get what its guardian cuts short."""
+
+    async def main() -> None:
+        async with fleet.supervisor() as sup, fleet.supervisor(host_death_grace=30) as patient:
+            first = await one(sup, fleet)
+            forks = "clone,clone3,fork,vfork"
+            with (
+                refused(guardian_of(first), forks, "error=EAGAIN:when=1"),
+                pytest.raises(SpawnError),
+            ):
+                await patient.spawn(fleet.config())
+            # Only by the leash that it makes for a request does the guardian hear of its grace.
+            assert await one(patient, fleet) != first
+
+    asyncio.run(main())
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
@@ -213,10 +360,11 @@ def test_agents_are_the_first_to_go_when_memory_is_short(fleet: Fleet) -> None:
     """proc_pid_oom_score_adj(5); the leash keeps what the host has."""
 
     async def main() -> None:
+        own = oom_score_of(os.getpid())
         async with fleet.supervisor() as sup:
             await one(sup, fleet)
             agent = await sup.spawn(fleet.config())
             assert oom_score_of(agent.info().pid) == 500
-            assert oom_score_of(leash_of(agent)) == oom_score_of(os.getpid())
+            assert oom_score_of(leash_of(agent)) == own
 
     asyncio.run(main())
