@@ -369,18 +369,16 @@ impl PySession {
     /// Resident bytes, CPU seconds, processes and open files of the whole tree; after its end
     /// only the CPU time of all that was reaped is left.
     fn usage(&self, py: Python<'_>) -> (u64, f64, u64, u64) {
-        let (leash, ending) = {
-            let view = self.handle.shared().view();
-            (view.leash, view.ending)
-        };
-        if let Some(ending) = ending {
-            let cpu = ending.cpu.unwrap_or_default().as_secs_f64();
-            return (0, cpu, 0, 0);
+        let leash = self.handle.shared().view().leash;
+        let used = py.detach(|| crate::usage::of_tree(leash));
+        // Asked afterwards: the leash of an agent that has ended meanwhile may have another.
+        match self.handle.shared().view().ending {
+            Some(ending) => (0, ending.cpu.unwrap_or_default().as_secs_f64(), 0, 0),
+            None => tuple_of(used),
         }
-        tuple_of(py.detach(|| crate::usage::of_tree(leash)))
     }
 
-    /// Pid of the leash, under which the whole tree is; 0 before its first word and after the end.
+    /// Pid of the leash, under which the whole tree is; 0 before it is known and after the end.
     #[getter]
     fn leash(&self) -> i32 {
         let view = self.handle.shared().view();
@@ -453,7 +451,7 @@ mod _native {
             ("profile", env!("VESPERA_PROFILE").to_owned()),
             (
                 "guardian",
-                format!("embedded, {} bytes", crate::agent::process::program_size()),
+                format!("embedded, {} bytes", crate::agent::program_size()),
             ),
         ])
     }

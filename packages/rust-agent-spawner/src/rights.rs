@@ -8,6 +8,7 @@ use rustix::fd::{AsFd, BorrowedFd};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxFlags};
 use std::cell::RefCell;
 use std::ffi::CStr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Lines of proc_pid_status(5) that an agent inherits by way of the guardian.
 const INHERITED: [&str; 11] = [
@@ -30,11 +31,36 @@ const NAMESPACES: [&CStr; 7] = [c"cgroup", c"ipc", c"mnt", c"net", c"pid", c"use
 struct Own {
     pid: u32,
     status: Descriptor,
-    namespaces: Descriptor,
+    /// None where nobody may look.
+    namespaces: Option<Descriptor>,
+}
+
+/// So many threads keep theirs: a host of hundreds needs its descriptors for agents.
+const KEEPERS: usize = 8;
+
+static KEEPING: AtomicUsize = AtomicUsize::new(0);
+
+/// What a thread keeps until it ends.
+struct Kept(Own);
+
+impl Kept {
+    fn by(own: Own) -> Result<Self, Own> {
+        if KEEPING.fetch_add(1, Ordering::Relaxed) < KEEPERS {
+            return Ok(Self(own));
+        }
+        KEEPING.fetch_sub(1, Ordering::Relaxed);
+        Err(own)
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        KEEPING.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 thread_local! {
-    static OWN: RefCell<Option<Own>> = const { RefCell::new(None) };
+    static OWN: RefCell<Option<Kept>> = const { RefCell::new(None) };
 }
 
 impl Own {
@@ -48,7 +74,8 @@ impl Own {
                 OFlags::RDONLY | OFlags::CLOEXEC,
             )?
             .into(),
-            namespaces: open(c"/proc/thread-self/ns", OFlags::PATH | OFlags::CLOEXEC)?.into(),
+            namespaces: open(c"/proc/thread-self/ns", OFlags::PATH | OFlags::CLOEXEC)
+                .map(Descriptor::from),
         })
     }
 }
@@ -68,19 +95,24 @@ pub struct Rights {
 ///
 /// The umask is read, not set and reset: umask(2) would race with other threads.
 pub fn now() -> (Rights, u32) {
+    let own = std::process::id();
     // A thread that is ending has no place to keep them.
-    let kept = OWN.try_with(|own| {
-        let mut own = own.borrow_mut();
+    OWN.try_with(|kept| {
+        let mut kept = kept.borrow_mut();
         // In a forked child they are closed, and would be the parent's.
-        if own.as_ref().is_none_or(|own| own.pid != std::process::id()) {
-            *own = Own::open();
+        if kept.as_ref().is_some_and(|kept| kept.0.pid != own) {
+            *kept = None;
         }
-        own.as_ref().map(look)
-    });
-    match kept {
-        Ok(Some(found)) => found,
-        _ => Own::open().map_or_else(without_proc, |own| look(&own)),
-    }
+        if kept.is_none() {
+            match Kept::by(Own::open()?) {
+                Ok(new) => *kept = Some(new),
+                Err(own) => return Some(look(&own)),
+            }
+        }
+        kept.as_ref().map(|kept| look(&kept.0))
+    })
+    .unwrap_or_else(|_| Own::open().as_ref().map(look))
+    .unwrap_or_else(without_proc)
 }
 
 fn look(own: &Own) -> (Rights, u32) {
@@ -100,8 +132,8 @@ fn look(own: &Own) -> (Rights, u32) {
     if status.is_empty() {
         return without_proc();
     }
-    let namespaces = namespaces(own.namespaces.as_fd());
-    (rights(credentials, namespaces), umask)
+    let namespaces = own.namespaces.as_ref().map(AsFd::as_fd).map(namespaces);
+    (rights(credentials, namespaces.unwrap_or_default()), umask)
 }
 
 /// At least what system calls tell.

@@ -22,7 +22,6 @@ from vespera_agent_spawner import (
     Agent,
     AgentConfig,
     Outcome,
-    SpawnError,
     Supervisor,
     backends,
     register,
@@ -245,24 +244,6 @@ def test_an_end_that_its_leash_could_not_tell_is_noticed(fleet: Fleet) -> None:
             with refused(leash_of(agent), "sendto", "error=ENOBUFS:when=2"):
                 os.kill(agent.pid, signal.SIGKILL)
                 await asyncio.wait_for(agent.result(), 20)
-
-    asyncio.run(main())
-
-
-def test_a_grace_that_the_guardian_did_not_take_is_not_counted_on(fleet: Fleet) -> None:
-    """It could not fork for the request; a free leash would get what its guardian cuts short."""
-
-    async def main() -> None:
-        async with fleet.supervisor() as sup, fleet.supervisor(host_death_grace=30) as patient:
-            first = await one(sup, fleet)
-            forks = "clone,clone3,fork,vfork"
-            with (
-                refused(guardian_of(first), forks, "error=EAGAIN:when=1"),
-                pytest.raises(SpawnError),
-            ):
-                await patient.spawn(fleet.config())
-            # Only by the leash that it makes for a request does the guardian hear of its grace.
-            assert await one(patient, fleet) != first
 
     asyncio.run(main())
 

@@ -174,6 +174,8 @@ impl Leash {
             (Phase::Running, Some(Order::Signal(number))) => self.signal(i32::from(number)),
             (Phase::Running, Some(Order::Kill)) => self.force(EndedBy::Host),
             (Phase::Idle, None) if packet.is_from(self.owners.host) => self.take(packet),
+            // Not the host with our rights: what it might think of the answer is not the next's.
+            (Phase::Idle, None) => sys::exit(0),
             // Also an order for an agent that has just ended.
             _ => {}
         }

@@ -10,6 +10,7 @@ pub mod claude_argv;
 mod clocks;
 mod conversation;
 pub mod details;
+mod image;
 mod plan;
 pub mod process;
 pub mod queue;
@@ -22,6 +23,7 @@ pub mod stream;
 pub mod transcript;
 mod turn;
 
+pub use image::program_size;
 pub use plan::Plan;
 pub use session::{Action, Idle, Session, Timeouts};
 pub use shared::{Cause, Ending, Failure, Refused, Shared, State, TurnEnd, View};

@@ -2,30 +2,23 @@
 //!
 //! The host itself never forks, installs no signal handler and reaps nothing but its guardian.
 
+use super::image;
 use crate::descriptor::{Descriptor, making};
 use crate::diagnostics::{self, Level};
 use crate::rights::{self, Rights};
-use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use rustix::fs::{MemfdFlags, Mode, OFlags};
-use rustix::io::{Errno, FdFlags};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::MemfdFlags;
+use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags,
     SocketType,
 };
 use rustix::pipe::PipeFlags;
-use std::ffi::CString;
-use std::io::{self, IoSlice, Write};
-use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::io::{self, IoSlice};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use vespera_guardian::{
-    Environment, HOST_FD, INHERIT, Limits, MAX_INLINE, Spawn, VERSION, read_hello,
-};
-
-/// The guardian program, built by `build.rs`.
-static PROGRAM: &[u8] = include_bytes!(env!("VESPERA_GUARDIAN"));
+use vespera_guardian::{Environment, INHERIT, Limits, MAX_INLINE, Spawn, VERSION, read_hello};
 
 /// Every request and the guardian's first word have this long.
 const DEADLINE_MS: i64 = 5000;
@@ -66,6 +59,7 @@ pub struct Ends {
     pub leash: Descriptor,
     /// The leash's pid, if it is known before it says so: it had an agent before this one.
     pub leash_pid: Option<i32>,
+    pub grace_ms: u32,
     pub stdin: Descriptor,
     pub stdout: Descriptor,
     pub stderr: Descriptor,
@@ -95,7 +89,6 @@ pub struct Guardian {
 }
 
 static CURRENT: Mutex<Option<Arc<Guardian>>> = Mutex::new(None);
-static IMAGE: Mutex<Option<Descriptor>> = Mutex::new(None);
 
 /// Guardians that were let go and have not been reaped; theirs is the host's pid beside it.
 static FORMER: Mutex<Vec<(u32, libc::pid_t)>> = Mutex::new(Vec::new());
@@ -259,11 +252,6 @@ impl Drop for Guardian {
     }
 }
 
-/// What the embedded guardian is, for `build_info()`.
-pub fn program_size() -> usize {
-    PROGRAM.len()
-}
-
 impl Guardian {
     /// Pid of the guardian process.
     pub fn pid(&self) -> i32 {
@@ -281,7 +269,7 @@ impl Guardian {
             let (ours, theirs) = seqpacket_pair()?;
             (Descriptor::from(ours), Descriptor::from(theirs))
         };
-        let pid = run_image(&theirs, rights.pid)?;
+        let pid = image::run(&theirs, rights.pid)?;
         drop(theirs);
         let guardian = Self {
             socket: ours,
@@ -341,7 +329,11 @@ impl Guardian {
         let theirs = [stdin_far, stdout_far, stderr_far].map(Descriptor::from);
         drop(making);
         let spill = if strings.len() > MAX_INLINE {
-            Some(memfd(c"vespera-request", &strings, MemfdFlags::empty())?)
+            Some(image::memfd(
+                c"vespera-request",
+                &strings,
+                MemfdFlags::empty(),
+            )?)
         } else {
             None
         };
@@ -353,11 +345,12 @@ impl Guardian {
         ];
         let (leash, leash_pid) = match self.ask_free(request, &parts, &fds) {
             Some((leash, pid)) => (leash, Some(pid)),
-            None => (self.ask_for_leash(request, &parts, &fds)?, None),
+            None => (self.ask_for_leash(&parts, &fds)?, None),
         };
         Ok(Ends {
             leash,
             leash_pid,
+            grace_ms: request.host_death_grace_ms,
             stdin,
             stdout,
             stderr,
@@ -392,7 +385,6 @@ impl Guardian {
     /// Has the guardian make a leash for the request.
     fn ask_for_leash(
         &self,
-        request: &Request<'_>,
         parts: &[IoSlice<'_>],
         fds: &[BorrowedFd<'_>],
     ) -> io::Result<Descriptor> {
@@ -413,13 +405,13 @@ impl Guardian {
                 Err(error) => return Err(error.into()),
             }
         }
-        self.longest_grace_ms
-            .fetch_max(request.host_death_grace_ms, Ordering::Relaxed);
         Ok(ours)
     }
 
-    /// A leash has said that its tree is empty, and waits; one too many is let go, and ends.
-    pub fn keep(&self, leash: Descriptor, pid: i32) {
+    /// A leash has said that its tree is empty, and waits; one too many is let go, and ends. By its
+    /// being there the guardian has heard of its agent's grace.
+    pub fn keep(&self, leash: Descriptor, pid: i32, grace_ms: u32) {
+        self.longest_grace_ms.fetch_max(grace_ms, Ordering::Relaxed);
         let mut free = self.free();
         // Looked at under the lock: whoever retires it empties the list afterwards.
         if free.len() < MOST_FREE && !self.retired.load(Ordering::Acquire) {
@@ -492,148 +484,4 @@ fn seqpacket_pair() -> io::Result<(OwnedFd, OwnedFd)> {
         SocketFlags::CLOEXEC,
         None,
     )?)
-}
-
-fn memfd(name: &std::ffi::CStr, bytes: &[u8], flags: MemfdFlags) -> io::Result<OwnedFd> {
-    let fd = rustix::fs::memfd_create(name, MemfdFlags::CLOEXEC | flags)?;
-    let mut file = std::fs::File::from(fd);
-    file.write_all(bytes)?;
-    Ok(file.into())
-}
-
-/// Runs the guardian from one memfd that is kept, so that an upgraded wheel cannot break a
-/// running host; where that is refused, from a private file that is gone once it runs.
-fn run_image(socket: &Descriptor, host: u32) -> io::Result<libc::pid_t> {
-    let from_memory = image().and_then(|path| posix_spawn(&path, socket, host));
-    let Err(refused) = from_memory else {
-        return from_memory;
-    };
-    let mut tried = vec![format!("from memory: {refused}")];
-    for place in private_places() {
-        match run_file(&place, socket, host) {
-            Ok(pid) => return Ok(pid),
-            // Mounted noexec, read-only, full: the next may do.
-            Err(error) => tried.push(format!("in {}: {error}", place.display())),
-        }
-    }
-    Err(io::Error::new(
-        refused.kind(),
-        format!(
-            "the guardian could not be run ({}); give TMPDIR a directory that allows programs",
-            tried.join("; ")
-        ),
-    ))
-}
-
-fn image() -> io::Result<PathBuf> {
-    let mut image = IMAGE.lock().unwrap_or_else(PoisonError::into_inner);
-    if image.is_none() {
-        let _making = making();
-        // Kernels before 6.3 do not know the flag, and need none: vm.memfd_noexec came with it.
-        let fd = memfd(c"vespera-guardian", PROGRAM, MemfdFlags::EXEC)
-            .or_else(|_| memfd(c"vespera-guardian", PROGRAM, MemfdFlags::empty()))?;
-        // Above the numbers that the new process uses, so that none of its dup2 hits it.
-        *image = Some(rustix::io::fcntl_dupfd_cloexec(&fd, 100)?.into());
-    }
-    let number = image.as_ref().map_or(-1, AsRawFd::as_raw_fd);
-    Ok(PathBuf::from(format!("/proc/self/fd/{number}")))
-}
-
-fn private_places() -> Vec<PathBuf> {
-    let mut places = vec![std::env::temp_dir()];
-    places.extend(
-        ["XDG_RUNTIME_DIR", "HOME"]
-            .iter()
-            .filter_map(std::env::var_os)
-            .map(PathBuf::from),
-    );
-    places.extend(["/dev/shm", "/var/tmp"].map(PathBuf::from));
-    places
-}
-
-fn run_file(place: &Path, socket: &Descriptor, host: u32) -> io::Result<libc::pid_t> {
-    let template = CString::new(place.join("vespera-XXXXXX").as_os_str().as_bytes())?;
-    let mut template = template.into_bytes_with_nul();
-    // SAFETY: a writable NUL-terminated buffer that ends in XXXXXX; a directory of mode 0700 with
-    // a name that nobody can foresee.
-    let made = unsafe { libc::mkdtemp(template.as_mut_ptr().cast()) };
-    if made.is_null() {
-        return Err(io::Error::last_os_error());
-    }
-    template.pop();
-    let directory = PathBuf::from(std::ffi::OsStr::from_bytes(&template));
-    let file = directory.join("guardian");
-    let done = rustix::fs::open(
-        &file,
-        OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC,
-        Mode::RWXU,
-    )
-    .map_err(io::Error::from)
-    .and_then(|opened| std::fs::File::from(opened).write_all(PROGRAM))
-    .and_then(|()| posix_spawn(&file, socket, host));
-    let _ = std::fs::remove_dir_all(&directory);
-    done
-}
-
-fn posix_spawn(path: &Path, socket: &Descriptor, host: u32) -> io::Result<libc::pid_t> {
-    // dup2 onto the same number would leave close-on-exec set.
-    let socket = rustix::io::fcntl_dupfd_cloexec(socket, 100)?;
-    debug_assert!(
-        rustix::io::fcntl_getfd(&socket).is_ok_and(|flags| flags.contains(FdFlags::CLOEXEC))
-    );
-    let path = CString::new(path.as_os_str().as_bytes())?;
-    let host = CString::new(host.to_string())?;
-    let name = c"vespera-guardian";
-    let argv = [
-        name.as_ptr().cast_mut(),
-        host.as_ptr().cast_mut(),
-        std::ptr::null_mut(),
-    ];
-    let environment = [std::ptr::null_mut()];
-    let mut pid = 0;
-    // SAFETY: actions and attributes are initialised before use and destroyed after; every C
-    // string and list outlives the call and is NUL-terminated.
-    let result = unsafe {
-        let mut actions = std::mem::zeroed();
-        let mut attributes = std::mem::zeroed();
-        libc::posix_spawn_file_actions_init(&raw mut actions);
-        libc::posix_spawnattr_init(&raw mut attributes);
-        for fd in 0..3 {
-            libc::posix_spawn_file_actions_addopen(
-                &raw mut actions,
-                fd,
-                c"/dev/null".as_ptr(),
-                libc::O_RDWR,
-                0,
-            );
-        }
-        libc::posix_spawn_file_actions_adddup2(&raw mut actions, socket.as_raw_fd(), HOST_FD);
-        // The spawning thread's blocked and ignored signals are not the guardian's.
-        let mut signals = std::mem::zeroed();
-        libc::sigemptyset(&raw mut signals);
-        libc::posix_spawnattr_setsigmask(&raw mut attributes, &raw const signals);
-        libc::sigfillset(&raw mut signals);
-        libc::posix_spawnattr_setsigdefault(&raw mut attributes, &raw const signals);
-        let flags = libc::POSIX_SPAWN_SETSIGMASK | libc::POSIX_SPAWN_SETSIGDEF;
-        libc::posix_spawnattr_setflags(
-            &raw mut attributes,
-            libc::c_short::try_from(flags).unwrap_or(0),
-        );
-        let result = libc::posix_spawn(
-            &raw mut pid,
-            path.as_ptr(),
-            &raw const actions,
-            &raw const attributes,
-            argv.as_ptr(),
-            environment.as_ptr(),
-        );
-        libc::posix_spawn_file_actions_destroy(&raw mut actions);
-        libc::posix_spawnattr_destroy(&raw mut attributes);
-        result
-    };
-    if result == 0 {
-        Ok(pid)
-    } else {
-        Err(io::Error::from_raw_os_error(result))
-    }
 }

@@ -51,6 +51,7 @@ pub(super) struct Agent {
     /// Held for its socket too: see [`Ends`].
     pub(super) guardian: Arc<Guardian>,
     cgroup: Vec<u8>,
+    grace_ms: u32,
     pub(super) unwritten: VecDeque<u8>,
     waits_to_write: bool,
     paused: bool,
@@ -78,6 +79,7 @@ impl Agent {
             stderr: Some(ends.stderr),
             guardian: ends.guardian,
             cgroup: ends.cgroup,
+            grace_ms: ends.grace_ms,
             unwritten: VecDeque::new(),
             waits_to_write: false,
             paused: false,
@@ -101,7 +103,7 @@ impl Agent {
             && let Some(leash) = self.leash.take()
             && epoll::delete(poller, &leash).is_ok()
         {
-            self.guardian.keep(leash, pid);
+            self.guardian.keep(leash, pid, self.grace_ms);
         }
     }
 

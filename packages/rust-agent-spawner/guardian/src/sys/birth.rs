@@ -82,6 +82,9 @@ pub fn write_file(path: &CStr, bytes: &[u8]) -> Result<(), i32> {
     }
 }
 
+/// As high as a process that uses half of the memory.
+const PREFERRED: i32 = 500;
+
 /// What the kernel's OOM killer adds to a process's own size (proc_pid_oom_score_adj(5)). A child
 /// is born with its parent's: that costs less than a look into /proc by each child.
 pub struct OomScore {
@@ -100,6 +103,10 @@ impl OomScore {
             let fd = libc::open(c"/proc/self/oom_score_adj".as_ptr(), flags);
             let len = libc::pread(fd, own.as_mut_ptr().cast(), own.len(), 0);
             let len = usize::try_from(len).unwrap_or(0);
+            let value = std::str::from_utf8(&own[..len]).ok();
+            let value = value.and_then(|text| text.trim().parse::<i32>().ok());
+            // A host that is to go sooner than that has agents that go with it.
+            let len = if value.is_some_and(|value| value < PREFERRED) { len } else { 0 };
             Self { fd, own, len }
         }
     }
@@ -107,7 +114,7 @@ impl OomScore {
     /// A child that `work` makes is preferred by the OOM killer to guardian and host; raising needs
     /// no privilege.
     pub fn raised<T>(&self, work: impl FnOnce() -> T) -> T {
-        self.set(b"500");
+        self.set(PREFERRED.to_string().as_bytes());
         let done = work();
         self.set(&self.own[..self.len]);
         done

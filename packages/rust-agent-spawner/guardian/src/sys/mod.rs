@@ -230,7 +230,7 @@ pub fn vfork_into<T>(
 }
 
 /// Memory of its own mapping, so that a leash can give all of it back: it lives as long as its
-/// agent, and there may be thousands.
+/// agents, and there may be thousands.
 pub struct Buffer(*mut libc::c_void, usize);
 
 impl Buffer {
