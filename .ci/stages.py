@@ -17,7 +17,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 NOX = ".venv/bin/nox"
-SESSIONS = ("release_check", "lint", "typecheck", "test_pure", "build", "bench_smoke")
+FIRST = ("release_check", "lint", "typecheck")
+SESSIONS = ("build", "bench_smoke")
+# Pages and real CLIs run with the Python backend in the last stage too.
+PURE = [NOX, "-s", "test_pure", "--", "packages", "tests/repo"]
 CHAOS = [NOX, "-s", "chaos", "--", "--smoke"]
 SOAK = [NOX, "-s", "soak", "--", "--smoke"]
 LIMIT_SECONDS = 5000.0
@@ -38,6 +41,8 @@ def stages() -> list[tuple[str, list[str]]]:
     return [
         ("venv", [sys.executable, "-m", "venv", ".venv"]),
         ("nox", [*pip, "--require-hashes", "--requirement=requirements/nox.txt"]),
+        *((name, [NOX, "-s", name]) for name in FIRST),
+        ("test_pure", PURE),
         *((name, [NOX, "-s", name]) for name in SESSIONS),
         ("chaos", CHAOS),
         ("instructions", [NOX, "-s", "instructions"]),

@@ -91,17 +91,26 @@ class Notebook:
 
     def run_and_interrupt(self, code: str) -> Cell:
         """Run a cell that prints when it is where it should be interrupted."""
-        pressed = threading.Event()
+        begun, over = threading.Event(), threading.Event()
 
-        def press(_: Cell) -> None:
-            if not pressed.is_set():
-                pressed.set()
-                # What interrupt_kernel() does, at once: while that waits in a loop of its own the
-                # client misses the end of a cell that ends in that moment.
-                kernel: Any = self._manager.provisioner
+        def press() -> None:
+            begun.wait(60)
+            # What interrupt_kernel() does, at once: while that waits in a loop of its own the
+            # client misses the end of a cell that ends in that moment. Again as a person would:
+            # on a busy machine a press was seen to come to nothing.
+            kernel: Any = self._manager.provisioner
+            while not over.is_set():
                 kernel.process.send_signal(signal.SIGINT)
+                over.wait(10)
 
-        return self.run(code, press)
+        pressing = threading.Thread(target=press)
+        pressing.start()
+        try:
+            return self.run(code, lambda _: begun.set())
+        finally:
+            over.set()
+            begun.set()
+            pressing.join()
 
     def restart(self, *, now: bool) -> None:
         """``now``: by SIGKILL; else the kernel is asked."""
