@@ -132,9 +132,7 @@ def _plan(tasks: Sequence[Any], project_root: str) -> list[_Planned]:
                 if getattr(config, name):
                     remedy = "leave it out: with a database each task is given a session"
                     value = getattr(config, name)
-                    raise ConfigError(
-                        f"{name}: {remedy}", field=name, value=value, remedy=remedy
-                    )
+                    raise ConfigError(f"{name}: {remedy}", field=name, value=value, remedy=remedy)
             spec = _spec(task, config, metadata, seen)
         except (AgentError, ValueError, OSError) as error:
             planned.append(_Planned(refusal(None, error, Redactor())))
@@ -183,7 +181,7 @@ def _add(queue: Selection, planned: Sequence[_Planned]) -> list[_Planned]:
                 queue.merge([each.spec])
                 added.add(name)
             except AgentError as error:
-                each = _Planned(refusal(name, error, Redactor()))  # noqa: PLW2901
+                each = _Planned(refusal(name, error, Redactor()))
         left.append(each)
     return left
 

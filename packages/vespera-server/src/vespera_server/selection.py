@@ -17,6 +17,7 @@ import sqlite3
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from vespera_agent_spawner.errors import ConfigError
@@ -25,13 +26,25 @@ from vespera_server.tasks.database import transaction
 from vespera_server.tasks.owners import Owners
 from vespera_server.tasks.rows import record
 
-__all__ = ["KEEPER", "Selection", "keeper_of", "selection_at"]
+__all__ = ["KEEPER", "Selection", "Tally", "keeper_of", "selection_at"]
 
 #: The fact that names the kind of keeper.
 KEEPER = "keeper"
 
 _FREE = "(t.state = 'pending' OR (t.state = 'running' AND t.lease_until <= :now))"
 _CHOSEN = "FROM tasks AS t JOIN temp.chosen AS c ON c.id = t.id"
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """How many tasks of a group completed, failed, and are held by a living process; the others
+    nobody works on."""
+
+    name: str
+    tasks: int
+    completed: int
+    failed: int
+    held: int
 
 
 class Selection(TaskQueue):
@@ -104,26 +117,28 @@ class Selection(TaskQueue):
             )
             return {task: kind for task, kind in rows}  # noqa: C416 - rows are not pairs
 
-    def newest(self, limit: int) -> list[str]:
-        """What stands before the ``/`` of the newest tasks' ids, the newest first."""
-        with self._lock:
-            rows = self._connection.execute(
-                "SELECT substr(id, 1, instr(id, '/') - 1) AS name FROM tasks "
-                "WHERE instr(id, '/') GROUP BY name ORDER BY MAX(number) DESC LIMIT ?",
-                (limit,),
+    def tally(self, limit: int) -> list[Tally]:
+        """How the newest ``limit`` groups of tasks ``name/…`` stand, the newest first."""
+        with self._lock, transaction(self._connection) as db:
+            self._free_what_the_dead_hold(db)
+            rows = db.execute(
+                "SELECT substr(id, 1, instr(id, '/') - 1) AS name, COUNT(*), "
+                "TOTAL(outcome = 'completed'), TOTAL(outcome != 'completed'), "
+                "TOTAL(state = 'running' AND lease_until > :now) FROM tasks "
+                "WHERE instr(id, '/') GROUP BY name ORDER BY MAX(number) DESC LIMIT :limit",
+                {"now": self._clock(), "limit": limit},
             )
-            return [name for (name,) in rows]
+            return [Tally(name, *map(int, counts)) for name, *counts in rows]
 
     def _is_held(self, row: sqlite3.Row) -> bool:
-        return row["state"] == "running" and row["lease_until"] > self._clock()
+        return bool(row["state"] == "running" and row["lease_until"] > self._clock())
 
     def _take(self, limit: str, launched: bool) -> list[Claim]:
         with self._lock, transaction(self._connection) as db:
             self._free_what_the_dead_hold(db)
             now = self._clock()
             rows = db.execute(
-                f"SELECT t.* {_CHOSEN} WHERE {_FREE} "
-                f"ORDER BY t.priority DESC, t.number {limit}",
+                f"SELECT t.* {_CHOSEN} WHERE {_FREE} ORDER BY t.priority DESC, t.number {limit}",
                 {"now": now},
             ).fetchall()
             claims = [self._claim_of(row, now) for row in rows]
