@@ -25,6 +25,7 @@ from vespera_server.scripted_model import (
     Reply,
     Script,
     ScriptedModel,
+    Stall,
     Text,
     ToolUse,
 )
@@ -179,7 +180,7 @@ def test_what_a_server_left_waits_until_somebody_asks(place: Place) -> None:
             assert rows(over, "start") == ["resumed"]
             assert rows(over, "attempts") == [1]
             assert rows(over, "session_id") == [row["session_id"]]
-            assert rows(over, "result") == ["went on after: once\n"]
+            assert rows(over, "result") == ["went on after: once"]
         assert (place.work / "log").read_text() == "once\n"
 
     asyncio.run(main())
@@ -195,6 +196,7 @@ def test_a_task_that_never_began_begins_and_one_without_session_restarts(place: 
         batch_id = await place.interrupt(*tasks)
         for session in (Path(place.host["CLAUDE_CONFIG_DIR"]) / "sessions").iterdir():
             session.unlink()  # the CLI has forgotten it
+        place.model.add("long", Script(then=Reply(Text("anew"))))
         async with place.client() as client:
             over = await resumed(client, batch_id)
             assert rows(over, "start") == ["restarted", "started"]
@@ -268,9 +270,14 @@ def test_a_call_that_is_cancelled_is_interrupted_and_an_agent_that_is_ended_is_n
 ) -> None:
     async def main() -> None:
         async with place.client() as client:
-            tasks = [{"prompt": f"[[script:long]] {name}", "agent_id": name} for name in "ab"]
+            place.model.add("ended", Script(then=Stall(300)))
+            tasks = [
+                {"prompt": "[[script:long]] go", "agent_id": "a"},
+                {"prompt": "[[script:ended]] go", "agent_id": "b"},
+            ]
             work = asyncio.ensure_future(call(client, "run_tasks", tasks=tasks))
             await asyncio.to_thread(place.model.wait_for, lambda r: r.script == "long")
+            await asyncio.to_thread(place.model.wait_for, lambda r: r.script == "ended")
             await call(client, "shutdown_agent", agent_id="b")
             work.cancel()
             await asyncio.wait([work])
@@ -280,7 +287,7 @@ def test_a_call_that_is_cancelled_is_interrupted_and_an_agent_that_is_ended_is_n
                 while state == "running":
                     status = await call(client, "task_status", batch_id=listed["batch_id"])
                     state = status["state"]
-            assert rows(status, "state") == ["interrupted", "ended"]
+            assert rows(status, "state") == ["interrupted", "ended"], str(status)
             assert (await call(client, "list_agents"))["agents"] == []
             over = await resumed(client, listed["batch_id"])
             assert rows(over, "success") == [True, False]
@@ -432,7 +439,7 @@ def test_a_database_that_cannot_be_used_is_said_at_once(tmp_path: Path) -> None:
         "text": "not a database",
         "foreign": "another program's database",
         "batch": "it is of vespera run",
-        "file/below": "",
+        "file/below": "File exists|Not a directory",
         ".": "it is no file",
         "root/inside": "beneath the root",
     }.items():

@@ -271,6 +271,7 @@ class Fleet:
     async def _start(self, member: Member) -> Agent:
         try:
             if member.prepare is not None:
+                self._refuse_late_starts()
                 await member.prepare()
             supervisor = await self._supervisor(member.backend)
             agent = member.agent = await supervisor.spawn(member.config)
@@ -292,9 +293,12 @@ class Fleet:
         self._in_background(self._listen(member, agent, aiter(agent)))
         return agent
 
-    async def _supervisor(self, backend: str) -> Supervisor:
+    def _refuse_late_starts(self) -> None:
         if self._closing:
             raise SupervisorClosed("the server is ending and starts nothing")
+
+    async def _supervisor(self, backend: str) -> Supervisor:
+        self._refuse_late_starts()
         if backend not in self._supervisors:
             config = SupervisorConfig(
                 backend=backend, max_agents=self._options.max_agents, register=True

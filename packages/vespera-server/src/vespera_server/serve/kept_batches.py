@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
-from vespera_agent_spawner import AgentExists, AgentNotFound, LimitExceeded
+from vespera_agent_spawner import AgentExists, AgentNotFound, LimitExceeded, State
 from vespera_agent_spawner._logging import logger_for
 from vespera_server.continued import result_of
 from vespera_server.problems import Problem, problem_of
@@ -68,8 +68,8 @@ class KeptBatch(Batch):
     async def rows(self) -> list[TaskRow]:
         kept = await self._batches.database.look(self.batch_id)
         rows = [self._batches.row(each) for each in kept]
-        works = self._works
-        self._elsewhere = not works and any(each.held for each in kept)
+        ours = {work.claim.task_id for work in self._works}
+        self._elsewhere = any(each.held and each.record.task_id not in ours for each in kept)
         return rows
 
     async def wait(self, seconds: float) -> None:
@@ -77,6 +77,7 @@ class KeptBatch(Batch):
             await asyncio.wait(works, timeout=seconds)
         else:
             await asyncio.sleep(min(seconds, _POLL))
+        if not self._works:
             await self.rows()
 
 
@@ -137,9 +138,10 @@ class KeptBatches(Batches):
             except Exception as error:
                 problem = problem_of(error, self._fleet.policy.redactor)
                 await self.database.refuse(claim, problem)
+        await batch.rows()  # another server may have been first
         return batch
 
-    async def find(self, batch_id: str) -> Batch:
+    async def find(self, batch_id: str) -> KeptBatch:
         batch = KeptBatch(self, batch_id)
         if not await batch.rows():
             raise AgentNotFound(
@@ -177,6 +179,8 @@ class KeptBatches(Batches):
         work = self._works.get(record.task_id)
         if work is not None and work.member is not None and not kept.is_over:
             row = row_of_living(work.member)
+            if work.member.is_over or work.member.state.is_over:
+                row.state = str(State.DRAINING)  # what became of it is not written yet
             row.session_id = work.claim.session_id
         else:
             row = TaskRow(
