@@ -10,6 +10,7 @@ import os
 import sqlite3
 import stat
 import sys
+import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -31,8 +32,11 @@ from vespera_server.scripted_model import (
 )
 from vespera_server.selection import Selection, keeper_of
 from vespera_server.serve import ServerOptions, VesperaServer
+from vespera_server.serve.command import Flags, server_options
 from vespera_server.serve.policy import Wish
 from vespera_server.serve.task_database import TaskDatabase
+from vespera_server.settings import load_settings
+from vespera_server.state import StateDirectory, collect
 from vespera_server.tasks import NewerDatabase, TaskQueue, TaskSpec
 
 CLI = Path(__file__).with_name("session_cli.py")
@@ -46,11 +50,12 @@ def backend(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
+def second(request: ModelRequest) -> Reply:
+    return Reply(Text(f"went on after: {request.last_tool_result}"))
+
+
 @pytest.fixture
 def model() -> Iterator[ScriptedModel]:
-    def second(request: ModelRequest) -> Reply:
-        return Reply(Text(f"went on after: {request.last_tool_result}"))
-
     first = Reply(ToolUse("Bash", {"command": "echo once >> log; cat log"}))
     with ScriptedModel({"default": Script(then=lambda r: Reply(Text(f"did {r.marker}")))}) as run:
         run.add("long", Script(first, Reply(Text("never seen"), delay=300), then=second))
@@ -93,7 +98,8 @@ class Place:
             async with asyncio.timeout(30):
                 while not (self.work / "log").exists():  # noqa: ASYNC110 - another process's file
                     await asyncio.sleep(0.02)
-            return str(batch["batch_id"])
+        self.model.add("long", Script(then=second))  # asked for the late answer by then, or not
+        return str(batch["batch_id"])
 
 
 @pytest.fixture
@@ -511,3 +517,28 @@ def test_a_keeper_is_known_without_writing(tmp_path: Path) -> None:
     assert not (tmp_path / "nothing").exists()
     (tmp_path / "text").write_text("x" * 5000)
     assert keeper_of(tmp_path / "text") is None
+
+
+def test_gc_takes_it_for_a_run_where_runs_are_kept(tmp_path: Path) -> None:
+    state = StateDirectory(tmp_path / "state")
+    path = state.new_run("batches") / "tasks.db"
+    database = TaskDatabase(str(path))
+    asyncio.run(database.add("batch-1", [Wish(agent_id="a", prompt="x")]))
+    later = time.time() + 40 * 86400
+    assert collect(state, now=later).removed == []
+    database.close()
+    (gone,) = collect(state, now=later).removed
+    assert (gone.why, gone.run.unfinished, path.exists()) == ("age", 1, False)
+
+
+def test_a_setting_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    (tmp_path / "vespera").mkdir()
+    user = tmp_path / "vespera" / "vespera.toml"
+    user.write_text("[serve]\ntask_database = '/var/lib/agents/batches.db'\n")
+    layered = load_settings(tmp_path, environment={})
+    assert layered.origin("serve.task_database") == str(user)
+    options = server_options(Flags(), layered.values.serve)
+    assert options.task_database == "/var/lib/agents/batches.db"
+    over = server_options(Flags(fields={"task_database": "b.db"}), layered.values.serve)
+    assert over.task_database == "b.db"
