@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import re
@@ -86,7 +87,14 @@ def test_claude_code_connects_over_stdio(place: Surroundings, environment: dict[
 @pytest.fixture
 def address(place: Surroundings, environment: dict[str, str]) -> Iterator[str]:
     """The page's server, on a port that is free."""
-    command = blocks("claude-code.md", "bash")[1].replace(":8765", ":0")
+    with served(blocks("claude-code.md", "bash")[1], place, environment) as found:
+        yield found
+
+
+@contextlib.contextmanager
+def served(script: str, place: Surroundings, environment: dict[str, str]) -> Iterator[str]:
+    """The address of a page's server, on a port that is free."""
+    command = script.replace(":8765", ":0")
     with subprocess.Popen(
         ["bash", "-c", f"exec {command}"],
         cwd=place.work,
@@ -113,6 +121,14 @@ def test_claude_code_connects_over_http(
     script = blocks("claude-code.md", "bash")[2].replace("127.0.0.1:8765", address)
     shown = bash(script, place, environment)
     assert re.search(r"vespera-http: .*Connected", shown), shown
+
+
+def test_claude_code_server_keeps_its_batches(
+    place: Surroundings, environment: dict[str, str]
+) -> None:
+    with served(blocks("claude-code.md", "bash")[3], place, environment):
+        database = Path(environment["HOME"]) / ".local/state/vespera/batches.db"
+        assert database.stat().st_mode & 0o777 == 0o600
 
 
 def test_the_proxy_page(place: Surroundings, environment: dict[str, str]) -> None:

@@ -186,6 +186,14 @@ def serve(
     transcripts: Annotated[
         str | None, typer.Option(metavar="DIR", help="Keep what agents say, without secrets.")
     ] = None,
+    task_database: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Keep batches of run_tasks and their results there (0600), to be resumed after a "
+            "restart. Default: in memory.",
+        ),
+    ] = None,
     largest_file: Annotated[
         str | None, typer.Option(metavar="SIZE", help="That the file tools take. Default: 8MiB.")
     ] = None,
@@ -244,6 +252,7 @@ def serve(
             "idle": idle,
             "environment_names": pass_env,
             "transcript_dir": transcripts,
+            "task_database": task_database,
             "largest_file": largest_file,
             "backend": None if backend is None else backend.value,
         },

@@ -5,7 +5,8 @@ async with TaskExecutor(".") as executor:
     answers = await executor.run([{"prompt": "Summarise README.md"}, {"prompt": "Count the tests"}])
 ```
 
-Nothing survives the process: a durable queue is ``vespera_server.tasks``.
+Nothing survives the process, unless there is a ``database``: then tasks and their ends are kept in
+a ``TaskQueue``, and a run that was cut off is continued by running the same tasks again.
 """
 
 from __future__ import annotations
@@ -49,6 +50,13 @@ class TaskExecutor:
 
     As ``async with`` all calls share the supervisor and its limits; without, each call has one of
     its own. Cancelling a call ends its agents.
+
+    With ``database`` (a file, made 0600 when it is not there) every task is in it before the first
+    one starts, and every end before it is answered. ``run`` with the same tasks goes on where it
+    was cut off: a task that ended answers from the file, whatever its outcome; one that did not is
+    resumed in its session, or restarted when there is none. The same is a task with the same
+    fields, ``environment`` left out: that is never kept, and is what it is in the call. A task
+    with an ``agent_id`` is known by it. Several processes may work on one file; each task has one.
     """
 
     def __init__(
@@ -56,9 +64,11 @@ class TaskExecutor:
         project_root: str | os.PathLike[str] = ".",
         *,
         config: SupervisorConfig | Mapping[str, Any] | None = None,
+        database: str | os.PathLike[str] | None = None,
     ) -> None:
         self.project_root = os.path.realpath(project_root)
         self._config = config
+        self._database = None if database is None else os.path.realpath(database)
         self._supervisor: Supervisor | None = None
         self._stack = AsyncExitStack()
 
@@ -85,7 +95,11 @@ class TaskExecutor:
         return (await self.run([task_config]))[0]
 
     async def run(self, tasks: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-        """Run all, as many at once as there are places; answers in the order of ``tasks``."""
+        """Run all, as many at once as there are places; answers in the order of ``tasks``.
+
+        With a database each answer also has ``start`` (``started``, ``resumed``, ``restarted``)
+        and ``attempts``. Raises ``ConfigError`` or ``NewerDatabase`` when it cannot be used.
+        """
         if self._supervisor is not None:
             return await self._run(self._supervisor, tasks)
         async with Supervisor(self._config) as supervisor:
@@ -94,6 +108,10 @@ class TaskExecutor:
     async def _run(
         self, supervisor: Supervisor, tasks: Iterable[Mapping[str, Any]]
     ) -> list[dict[str, Any]]:
+        if self._database is not None:
+            from vespera_server.continued import run_kept
+
+            return await run_kept(self._database, supervisor, list(tasks), self.project_root)
         async with asyncio.TaskGroup() as group:
             running = [group.create_task(self._run_one(supervisor, task)) for task in tasks]
         return [each.result() for each in running]
@@ -157,7 +175,7 @@ def describe(agent_id: str, result: RunResult, redactor: Redactor) -> dict[str, 
         "success": success,
         "agent_id": agent_id,
         "session_id": result.session_id or None,
-        "backend": result.backend,
+        "backend": result.backend or None,
         "message": f"agent '{agent_id}' {result.outcome.replace('_', ' ')}",
         "outcome": str(result.outcome),
         "cost_usd": result.cost_usd,

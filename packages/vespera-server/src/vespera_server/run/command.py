@@ -33,6 +33,7 @@ from vespera_server.run.rows import Board
 from vespera_server.run.screen import Screen
 from vespera_server.run.scripted import scripted_fleet
 from vespera_server.run.signals import listening
+from vespera_server.selection import keeper_of
 from vespera_server.settings import Settings, load_settings
 from vespera_server.state import StateDirectory, collect
 from vespera_server.tasks import Claim, DurableExecutor, Ending, Summary, TaskNews
@@ -94,10 +95,23 @@ def _open(
     options: Options, settings: Settings, state: StateDirectory, console: Console
 ) -> AbstractContextManager[Opened]:
     lease = settings.run.lease
+    if options.database is not None and (keeper := keeper_of(options.database)):
+        # Its tasks are not configurations of agents: each would end as one that cannot work.
+        remedy = "name another database"
+        raise ConfigError(
+            f"{options.database} is a database of {keeper}: {remedy}",
+            field="database",
+            value=str(options.database),
+            remedy=remedy,
+        )
     if options.resume:
         path = options.database
         if path is None:
-            left = left_unfinished(state, options.file)
+            left = [
+                run
+                for run in left_unfinished(state, options.file)
+                if keeper_of(run.database) is None
+            ]
             if not left:
                 of = f" of {options.file}" if options.file else ""
                 raise ConfigError(

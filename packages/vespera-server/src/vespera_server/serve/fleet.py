@@ -77,6 +77,8 @@ class Fleet:
         trace: TracebackType | None,
     ) -> None:
         self._closing = True
+        for member in self.members():
+            member.left = True
         # The supervisors first: their agents' ends finish what runs in the background.
         await self._stack.aclose()
         for task in list(self._background):
@@ -189,6 +191,7 @@ class Fleet:
         for member in self.members():
             if member.owner == owner:
                 _log.info("agent '%s' ends with the session of its client", member.agent_id)
+                member.left = True
                 self._in_background(self._end(member.agent_id))
 
     # -- tasks -----------------------------------------------------------------------------
@@ -206,10 +209,18 @@ class Fleet:
         """Forget an enlisted task that nobody began."""
         self._fail(member, AgentFailed("its batch was refused"))
 
-    def begin_task(self, member: Member) -> asyncio.Task[RunResult]:
-        """``run_task`` as a task of the fleet's own."""
-        member.turn = self._in_background(self.run_task(member))
+    def begin_task(
+        self, member: Member, work: Coroutine[Any, Any, RunResult] | None = None
+    ) -> asyncio.Task[RunResult]:
+        """``run_task`` (or ``work``, which calls it) as a task of the fleet's own."""
+        member.turn = self._in_background(self.run_task(member) if work is None else work)
         return member.turn
+
+    async def gone(self, member: Member) -> None:
+        """Ends what is left of a task that was cancelled, and waits for that end."""
+        await self._abandon(member)
+        if member.agent is not None:
+            self._ended(member, (await member.agent.result()).exit)
 
     async def run_task(self, member: Member) -> RunResult:
         """Run an enlisted agent to its end, once there is a place. Cancelling ends it."""
@@ -259,6 +270,9 @@ class Fleet:
 
     async def _start(self, member: Member) -> Agent:
         try:
+            if member.prepare is not None:
+                self._refuse_late_starts()
+                await member.prepare()
             supervisor = await self._supervisor(member.backend)
             agent = member.agent = await supervisor.spawn(member.config)
         except asyncio.CancelledError:
@@ -279,9 +293,12 @@ class Fleet:
         self._in_background(self._listen(member, agent, aiter(agent)))
         return agent
 
-    async def _supervisor(self, backend: str) -> Supervisor:
+    def _refuse_late_starts(self) -> None:
         if self._closing:
             raise SupervisorClosed("the server is ending and starts nothing")
+
+    async def _supervisor(self, backend: str) -> Supervisor:
+        self._refuse_late_starts()
         if backend not in self._supervisors:
             config = SupervisorConfig(
                 backend=backend, max_agents=self._options.max_agents, register=True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from vespera_agent_spawner import Agent, AgentConfig, ExitStatus, RunResult, State
@@ -18,6 +19,8 @@ class Member:
     """An agent with its log. ``owner`` is the client session that it ends with, if there is one.
 
     ``failure`` is why it never started. ``reserved`` are the US dollars set aside for it.
+    ``prepare`` is what must be done right before a process may be started for it. ``left``: it
+    ends because its caller or the server does, not because of anything about itself.
     """
 
     config: AgentConfig
@@ -25,6 +28,8 @@ class Member:
     owner: str | None
     log: EventLog
     reserved: float | None = None
+    prepare: Callable[[], Awaitable[None]] | None = None
+    left: bool = False
     transcript: Transcript | None = None
     agent: Agent | None = None
     starting: asyncio.Task[Agent] | None = None

@@ -102,7 +102,9 @@ class ServerOptions(_Settings):
     even share of the whole. ``largest_file``, ``largest_answer`` and ``largest_message`` in bytes.
 
     With: ``environment`` groups and further ``environment_names`` are passed to agents.
-    ``transcript_dir``: where what agents say is kept, without secrets.
+    ``transcript_dir``: where what agents say is kept, without secrets. ``task_database``: the file
+    (0600) in which batches of ``run_tasks`` and their results are kept (None: in memory, as long
+    as the server lives); not beneath a root, where callers write.
     """
 
     roots: Setting[Sequence[PathText], tuple[str, ...]] = Setting(
@@ -147,6 +149,7 @@ class ServerOptions(_Settings):
     transcript_dir: Setting[PathText | None, str | None] = Setting(
         optional(rules.system_text), None
     )
+    task_database: Setting[PathText | None, str | None] = Setting(optional(rules.system_text), None)
     http: Setting[HttpOptions | Mapping[str, Any] | None, HttpOptions | None] = Setting(
         optional(HttpOptions._read), None
     )

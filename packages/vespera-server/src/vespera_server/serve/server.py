@@ -6,6 +6,7 @@ Transports are elsewhere (``stdio``, ``http``); what callers may do is the polic
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,12 +17,14 @@ from mcp.server.mcpserver import Context, MCPServer
 from vespera_agent_spawner.backends import choose
 from vespera_server import __version__
 from vespera_server.serve.agent_tools import add_agent_tools
-from vespera_server.serve.batches import Batches
+from vespera_server.serve.batches import Batches, BatchesInMemory
 from vespera_server.serve.file_tools import add_file_tools
 from vespera_server.serve.file_work import FileWork
 from vespera_server.serve.fleet import Fleet
+from vespera_server.serve.kept_batches import KeptBatches
 from vespera_server.serve.options import ServerOptions
 from vespera_server.serve.policy import Policy
+from vespera_server.serve.task_database import TaskDatabase
 from vespera_server.serve.task_tools import add_task_tools
 from vespera_server.serve.tool import StructuredServer
 
@@ -31,7 +34,8 @@ _INSTRUCTIONS = """\
 Runs coding agents (Claude CLI) and works on files beneath {roots}.
 A session: spawn_claude_agent, then execute_agent per prompt, then shutdown_agent. A turn that is
 not over in time answers "running" with a cursor: follow it with agent_events.
-Several independent jobs: run_tasks, then task_status.
+Several independent jobs: run_tasks, then task_status; what is "interrupted" goes on by run_tasks
+with its batch_id and resume.
 Every answer has `success`; if it is false, `error` has a code and a remedy.\
 """
 
@@ -49,7 +53,8 @@ class VesperaServer:
     """Agents, tasks and files as MCP tools, within the operator's limits.
 
     ``options`` is a ``ServerOptions`` or a mapping of its fields; ``host`` the environment from
-    which agents get theirs (``os.environ``). ``mcp_server`` is the SDK's server: connect a
+    which agents get theirs (``os.environ``); ``task_database`` is the option of that name, where
+    ``options`` leaves it out. ``mcp_server`` is the SDK's server: connect a
     client to it in process, or serve it with ``run_stdio`` or ``run_http``. Its end is the end
     of every agent.
     """
@@ -59,13 +64,18 @@ class VesperaServer:
         options: ServerOptions | Mapping[str, Any] | None = None,
         *,
         host: Mapping[str, str] | None = None,
+        task_database: str | os.PathLike[str] | None = None,
     ) -> None:
         if not isinstance(options, ServerOptions):
             options = ServerOptions.from_mapping(options or {})
         if options.backend != "auto":
             choose(options.backend)  # said now, not by the first agent
+        if options.task_database is None and task_database is not None:
+            options = options._with(task_database=task_database)
         self.options = options
         self.policy = Policy(options, host)
+        if (database := self._task_database()) is not None:
+            database.close()  # that it can be used is said now, too
         self.mcp_server: MCPServer[Any] = self.setup_mcp_server()
 
     @property
@@ -110,14 +120,25 @@ class VesperaServer:
     @contextlib.asynccontextmanager
     async def _life(self, _: MCPServer[Any]) -> AsyncIterator[_Running]:
         fleet, files = Fleet(self.policy), FileWork()
+        database = self._task_database()
+        kept = None if database is None else KeptBatches(fleet, database)
         await fleet.__aenter__()
+        if kept is not None:
+            await kept.__aenter__()
         try:
-            yield _Running(fleet, Batches(fleet), files)
+            yield _Running(fleet, kept or BatchesInMemory(fleet), files)
         finally:
             files.close()
-            # However the server ends, also cancelled: its agents end before it does.
+            # However the server ends, also cancelled: its agents end before it does, and what
+            # they leave unfinished is written down.
             with anyio.CancelScope(shield=True):
                 await fleet.__aexit__(None, None, None)
+                if kept is not None:
+                    await kept.__aexit__(None, None, None)
+
+    def _task_database(self) -> TaskDatabase | None:
+        path = self.options.task_database
+        return None if path is None else TaskDatabase(path, self.policy.places.roots)
 
 
 def _fleet_of(ctx: Context[Any, Any]) -> Fleet:
