@@ -369,11 +369,18 @@ impl PySession {
     /// Resident bytes, CPU seconds, processes and open files of the whole tree; after its end
     /// only the CPU time of all that was reaped is left.
     fn usage(&self, py: Python<'_>) -> (u64, f64, u64, u64) {
-        let leash = self.handle.shared().view().leash;
+        let leash = {
+            let view = self.handle.shared().view();
+            match view.ending {
+                // At once: a walk would give the interpreter away.
+                Some(ending) => return (0, cpu_seconds(ending), 0, 0),
+                None => view.leash,
+            }
+        };
         let used = py.detach(|| crate::usage::of_tree(leash));
-        // Asked afterwards: the leash of an agent that has ended meanwhile may have another.
+        // Asked again: the leash of an agent that has ended meanwhile may have another.
         match self.handle.shared().view().ending {
-            Some(ending) => (0, ending.cpu.unwrap_or_default().as_secs_f64(), 0, 0),
+            Some(ending) => (0, cpu_seconds(ending), 0, 0),
             None => tuple_of(used),
         }
     }
@@ -411,6 +418,10 @@ impl PySession {
 
 /// Resident bytes, CPU seconds, processes and open files.
 type Used = (u64, f64, u64, u64);
+
+fn cpu_seconds(ending: Ending) -> f64 {
+    ending.cpu.unwrap_or_default().as_secs_f64()
+}
 
 fn tuple_of(usage: crate::usage::Usage) -> Used {
     (
