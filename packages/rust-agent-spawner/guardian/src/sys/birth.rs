@@ -106,7 +106,11 @@ impl OomScore {
             let value = std::str::from_utf8(&own[..len]).ok();
             let value = value.and_then(|text| text.trim().parse::<i32>().ok());
             // A host that is to go sooner than that has agents that go with it.
-            let len = if value.is_some_and(|value| value < PREFERRED) { len } else { 0 };
+            let len = if value.is_some_and(|value| value < PREFERRED) {
+                len
+            } else {
+                0
+            };
             Self { fd, own, len }
         }
     }
