@@ -82,7 +82,7 @@ WORKS = (
         "the same while a Python thread of the host computes",
         "events",
         by("events", "asyncio", "sdk", "python", "rust", busy=True),
-        5_000,
+        50_000,
         (),
     ),
     Work(
