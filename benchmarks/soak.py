@@ -58,6 +58,9 @@ class Tolerance:
 
 TOLERANCE = Tolerance()
 
+# The guardian, and the leashes that wait for an agent (MOST_FREE in agent/process.rs).
+STAYING = 1 + 16
+
 
 @dataclass(frozen=True)
 class Sample:
@@ -70,6 +73,8 @@ class Sample:
     threads: int
     zombies: int
     processes: int
+    #: Of them neither the guardian nor a leash.
+    agents: int
 
     @property
     def own_rss_each(self) -> float:
@@ -118,6 +123,7 @@ def look(began: float) -> Sample:
         threads=len(os.listdir("/proc/self/task")),  # noqa: PTH208
         zombies=sum(state == "Z" for _, state, _ in mine),
         processes=len(mine),
+        agents=sum(not name.startswith("vespera-") for name, _, _ in mine),
     )
 
 
@@ -167,8 +173,7 @@ class Soak:
             gc.collect()
             await asyncio.sleep(0.2)
             sample = look(self.began)
-            # The guardian stays.
-            if sample.processes <= 1 and sample.zombies == 0:
+            if sample.agents == 0 and sample.processes <= STAYING and sample.zombies == 0:
                 break
         return sample
 
@@ -251,8 +256,11 @@ def judge(samples: list[Sample], before: Sample, after: Sample) -> list[str]:
         more = getattr(after, name) - getattr(before, name)
         if more > getattr(TOLERANCE, name):
             grown.append(f"{name}: {more} more with all agents gone")
-    if after.processes > 1:
-        grown.append(f"processes: {after.processes - 1} left beside the guardian")
+    if after.agents:
+        grown.append(f"processes: {after.agents} of agents left")
+    if after.processes - after.agents > STAYING:
+        own = after.processes - after.agents
+        grown.append(f"processes: {own} of our own left, more than {STAYING}")
     most = max(sample.zombies for sample in samples)
     if most > 64:
         grown.append(f"zombies: up to {most} at a time")
