@@ -9,6 +9,7 @@ import json
 import os
 import sqlite3
 import stat
+import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -541,3 +542,17 @@ def test_a_setting_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert options.task_database == "/var/lib/agents/batches.db"
     over = server_options(Flags(fields={"task_database": "b.db"}), layered.values.serve)
     assert over.task_database == "b.db"
+
+
+def test_the_command_says_what_to_do_once(tmp_path: Path) -> None:
+    words = ["serve", "--root", str(tmp_path), "--task-database", __file__]
+    done = subprocess.run(
+        [sys.executable, "-m", "vespera_server", *words],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr.count("name another file") == 1, done.stderr

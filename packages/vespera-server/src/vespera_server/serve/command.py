@@ -56,8 +56,11 @@ def serve(flags: Flags, log_level: str) -> int:
         _log_to_stderr(log_level, server.policy.redactor)
         return asyncio.run(_until_the_end(server))
     except (AgentError, OSError) as error:
-        remedy = f"; {error.remedy}" if isinstance(error, ConfigError) else ""
-        print(f"vespera serve: {Redactor().text(f'{error}{remedy}')}", file=sys.stderr)
+        words = str(error)
+        # Some errors say it themselves.
+        if isinstance(error, ConfigError) and error.remedy not in words:
+            words += f"; {error.remedy}"
+        print(f"vespera serve: {Redactor().text(words)}", file=sys.stderr)
         return 2
 
 
