@@ -83,7 +83,7 @@ WORKS = (
         "events",
         by("events", "asyncio", "sdk", "python", "rust", busy=True),
         50_000,
-        (),
+        (Target("rust", "asyncio", RATE, 4),),
     ),
     Work(
         "P5",

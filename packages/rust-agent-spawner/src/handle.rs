@@ -3,7 +3,7 @@
 //! A call waits in short slices so that its caller can stop it (Ctrl-C); it decides nothing itself.
 
 use crate::agent::process::{self, Moment, Request};
-use crate::agent::queue::{Event, Overflow};
+use crate::agent::queue::{Event, Overflow, Stretch};
 use crate::agent::transcript::Transcript;
 use crate::agent::{Ending, Plan, Refused, Session, Shared, State, Timeouts, TurnEnd};
 use crate::bridge::Bridge;
@@ -11,6 +11,7 @@ use crate::cgroup::Kept;
 use crate::error::{Subject, not_ended};
 use crate::reactor::{Command, Reactor};
 use crate::sampler::Ceilings;
+use bytes::Bytes;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -367,22 +368,36 @@ impl Handle {
         }
     }
 
-    /// Up to `limit` undelivered events, oldest first.
+    /// Reads what was spilled to disk, as far as the oldest undelivered event is on it, by `read`,
+    /// which may wait.
     ///
     /// # Errors
     /// A disk that does not give back what was spilled to it.
-    pub fn take_events(&self, limit: usize) -> std::io::Result<Vec<Event>> {
+    pub fn bring_events(
+        &self,
+        read: impl FnOnce(&Stretch) -> std::io::Result<Bytes>,
+    ) -> std::io::Result<()> {
+        let stretch = self.shared.queue().stretch();
+        if let Some(stretch) = stretch {
+            let bytes = read(&stretch)?;
+            self.shared.queue().restore(&stretch, bytes);
+        }
+        Ok(())
+    }
+
+    /// Up to `limit` undelivered events, oldest first, of those in memory.
+    pub fn take_events(&self, limit: usize) -> Vec<Event> {
         let (events, was_full, is_full) = {
             let mut queue = self.shared.queue();
             let was_full = queue.is_full();
-            let events = queue.take(limit)?;
+            let events = queue.take(limit);
             (events, was_full, queue.is_full())
         };
         if was_full && !is_full {
             self.reactor.post(Command::Resume { id: self.id });
         }
         crate::metrics::count_lag(&events);
-        Ok(events)
+        events
     }
 
     /// Answers an ask of the CLI with a whole line.

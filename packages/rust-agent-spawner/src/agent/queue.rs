@@ -1,7 +1,8 @@
 //! The events of one agent that its consumer has not taken yet: in order, bounded in memory.
 //!
 //! Over the bound the overflow mode decides: `Spill` writes on to an unlinked private file,
-//! `DropOldest` forgets and counts, `Block` tells the reactor to stop reading.
+//! `DropOldest` forgets and counts, `Block` tells the reactor to stop reading. What was spilled
+//! comes back in stretches ([`Queue::stretch`]), read by whoever takes events, without the lock.
 
 use super::claude::Kind;
 use super::details::Spans;
@@ -10,10 +11,14 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 /// Bytes of undelivered events that one agent keeps in memory.
 pub const IN_MEMORY: usize = 4 * 1024 * 1024;
+
+/// Bytes that come back from the disk in one read.
+const STRETCH: usize = 1024 * 1024;
 
 /// What happens to events over [`IN_MEMORY`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +54,27 @@ struct Entry {
     spilled: Option<Spilled>,
 }
 
+/// A piece of the file, of the oldest events that wait.
+#[derive(Debug)]
+pub struct Stretch {
+    file: Arc<File>,
+    at: u64,
+    length: usize,
+    events: usize,
+}
+
+impl Stretch {
+    /// Its bytes; the only thing here that waits for a disk.
+    ///
+    /// # Errors
+    /// A disk that does not give back what it took.
+    pub fn read(&self) -> io::Result<Bytes> {
+        let mut bytes = vec![0; self.length];
+        self.file.read_exact_at(&mut bytes, self.at)?;
+        Ok(bytes.into())
+    }
+}
+
 /// What a push did beyond keeping the event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pushed {
@@ -64,7 +90,7 @@ pub struct Queue {
     overflow: Overflow,
     limit: u64,
     in_memory: usize,
-    file: Option<File>,
+    file: Option<Arc<File>>,
     written: u64,
     /// Events forgotten by `DropOldest`.
     pub dropped: u64,
@@ -137,7 +163,7 @@ impl Queue {
             return Ok(None);
         }
         if self.file.is_none() {
-            self.file = Some(private_file()?);
+            self.file = Some(Arc::new(private_file()?));
         }
         let at = self.written;
         if let Some(file) = &self.file {
@@ -152,32 +178,56 @@ impl Queue {
         }))
     }
 
-    /// Takes up to `limit` events, oldest first.
-    ///
-    /// # Errors
-    /// A disk that does not give back what it took.
-    pub fn take(&mut self, limit: usize) -> io::Result<Vec<Event>> {
-        let count = limit.min(self.entries.len());
-        let mut events = Vec::with_capacity(count);
-        for Entry { mut event, spilled } in self.entries.drain(..count) {
-            if let Some(Spilled { at, length }) = spilled {
-                let mut bytes = vec![0; length];
-                if let Some(file) = &self.file {
-                    file.read_exact_at(&mut bytes, at)?;
-                }
-                event.raw = bytes.into();
-            } else {
-                self.in_memory -= event.raw.len();
+    /// What is to be read from the disk before the oldest event can be taken; give it back with
+    /// [`Queue::restore`].
+    pub fn stretch(&self) -> Option<Stretch> {
+        let first = self.entries.front()?.spilled?;
+        let (mut length, mut events) = (first.length, 1);
+        for Spilled { at, length: more } in self.entries.iter().skip(1).map_while(|one| one.spilled)
+        {
+            if at != first.at + length as u64 || length + more > STRETCH {
+                break;
             }
-            events.push(event);
+            length += more;
+            events += 1;
         }
+        Some(Stretch {
+            file: Arc::clone(self.file.as_ref()?),
+            at: first.at,
+            length,
+            events,
+        })
+    }
+
+    /// The bytes of a stretch are in memory again; one that was forgotten meanwhile changes nothing.
+    pub fn restore(&mut self, stretch: &Stretch, mut bytes: Bytes) {
+        let same = |file| Arc::ptr_eq(file, &stretch.file);
+        let first = self.entries.front().and_then(|one| one.spilled);
+        if !self.file.as_ref().is_some_and(same) || first.is_none_or(|one| one.at != stretch.at) {
+            return;
+        }
+        self.in_memory += bytes.len();
+        for entry in self.entries.iter_mut().take(stretch.events) {
+            if let Some(Spilled { length, .. }) = entry.spilled.take() {
+                entry.event.raw = bytes.split_to(length);
+            }
+        }
+    }
+
+    /// Takes up to `limit` events, oldest first, as far as they are in memory.
+    pub fn take(&mut self, limit: usize) -> Vec<Event> {
+        let ready = self.entries.iter().take(limit);
+        let count = ready.take_while(|entry| entry.spilled.is_none()).count();
+        let entries = self.entries.drain(..count);
+        let events: Vec<Event> = entries.map(|entry| entry.event).collect();
+        self.in_memory -= events.iter().map(|event| event.raw.len()).sum::<usize>();
         if self.entries.is_empty() {
             // An emptied file gives its blocks back, and the next burst starts from zero.
             self.file = None;
             self.written = 0;
             self.entries.shrink_to(64);
         }
-        Ok(events)
+        events
     }
 
     /// Forgets everything: nobody will ask.
@@ -229,8 +279,16 @@ mod tests {
     }
 
     fn taken(queue: &mut Queue) -> Vec<u8> {
-        let events = queue.take(usize::MAX).expect("a working disk");
-        events.iter().map(|event| event.raw[0]).collect()
+        let mut first_bytes = Vec::new();
+        while !queue.is_empty() {
+            if let Some(stretch) = queue.stretch() {
+                let bytes = stretch.read().expect("a working disk");
+                queue.restore(&stretch, bytes);
+            }
+            let events = queue.take(usize::MAX);
+            first_bytes.extend(events.iter().map(|event| event.raw[0]));
+        }
+        first_bytes
     }
 
     #[test]
@@ -242,6 +300,61 @@ mod tests {
         assert_eq!(queue.spilled, 8 << 20);
         assert_eq!(taken(&mut queue), (0..12).collect::<Vec<u8>>());
         assert!(queue.is_empty() && queue.file.is_none());
+    }
+
+    #[test]
+    fn a_stretch_is_of_many_small_events_and_ends_where_newer_ones_are_in_memory() {
+        let mut queue = Queue::new(Overflow::Spill, 1 << 30);
+        queue.push(event(0, IN_MEMORY - 10));
+        for number in 1..200_u8 {
+            queue.push(event(number, 11));
+        }
+        assert!(queue.stretch().is_none(), "the oldest is in memory");
+        assert_eq!(queue.take(10).len(), 1);
+        queue.push(event(200, 11));
+        let stretch = queue.stretch().expect("the oldest is on disk");
+        assert_eq!((stretch.at, stretch.length), (0, 199 * 11));
+        let bytes = stretch.read().expect("a working disk");
+        queue.restore(&stretch, bytes);
+        assert_eq!(queue.in_memory, 200 * 11);
+        assert_eq!(taken(&mut queue), (1..=200).collect::<Vec<u8>>());
+        assert_eq!(queue.in_memory, 0);
+    }
+
+    #[test]
+    fn an_empty_line_comes_back_from_disk_too() {
+        let mut queue = Queue::new(Overflow::Spill, 1 << 30);
+        queue.push(event(0, IN_MEMORY));
+        queue.push(event(1, 1));
+        queue.take(1);
+        queue.push(event(2, IN_MEMORY));
+        let stretch = queue.stretch().expect("the oldest is on disk");
+        queue.restore(&stretch, stretch.read().expect("a working disk"));
+        queue.push(event(3, 0));
+        assert!(queue.entries[2].spilled.is_some());
+        assert_eq!(queue.take(2).len(), 2);
+        let stretch = queue.stretch().expect("the empty one is on disk");
+        queue.restore(&stretch, stretch.read().expect("a working disk"));
+        assert_eq!(queue.take(2).len(), 1);
+        assert!(queue.is_empty());
+    }
+
+    #[test]
+    fn a_stretch_that_was_forgotten_meanwhile_changes_nothing() {
+        let mut queue = Queue::new(Overflow::Spill, 1 << 30);
+        let fill = |queue: &mut Queue, first: u8| {
+            for number in 0..6 {
+                queue.push(event(first + number, 1 << 20));
+            }
+            queue.take(4);
+        };
+        fill(&mut queue, 0);
+        let old = queue.stretch().expect("the oldest is on disk");
+        let bytes = old.read().expect("a working disk");
+        queue.clear();
+        fill(&mut queue, 10);
+        queue.restore(&old, bytes);
+        assert_eq!(taken(&mut queue), [14, 15]);
     }
 
     #[test]

@@ -84,14 +84,14 @@ impl PyEvent {
         }
     }
 
-    fn bytes<'py>(&self, py: Python<'py>) -> &Bound<'py, PyBytes> {
+    fn bytes<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
         match &self.raw {
-            Raw::Python(bytes) => bytes,
-            Raw::Buffer(bytes, python) => {
-                python.get_or_init(py, || PyBytes::new(py, bytes).unbind())
-            }
+            Raw::Python(bytes) => bytes.bind(py).clone(),
+            Raw::Buffer(bytes, python) => match python.get(py) {
+                Some(made) => made.bind(py).clone(),
+                None => keep(py, python, PyBytes::new(py, bytes)),
+            },
         }
-        .bind(py)
     }
 
     fn word<'py>(&self, py: Python<'py>, place: Span) -> Option<Bound<'py, PyString>> {
@@ -125,6 +125,17 @@ impl PyEvent {
 
     fn is_frame(&self) -> bool {
         !matches!(self.kind, Kind::Oversize | Kind::Output)
+    }
+}
+
+/// The cell's value from now on: `made`, or what another thread has put there meanwhile.
+///
+/// `get_or_init` would give the interpreter away on first use, so that two threads do not make the
+/// same thing; beside a thread that computes, getting it back takes 5 ms, for each event.
+fn keep<'py, T>(py: Python<'py>, cell: &PyOnceLock<Py<T>>, made: Bound<'py, T>) -> Bound<'py, T> {
+    match cell.set(py, made.clone().unbind()) {
+        Ok(()) => made,
+        Err(_) => cell.get(py).map_or(made, |kept| kept.bind(py).clone()),
     }
 }
 
@@ -175,22 +186,22 @@ impl PyEvent {
     }
 
     #[getter]
-    fn text(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        let text = self.text.get_or_try_init(py, || {
-            let line = self.line(py);
-            if !self.is_frame() {
-                let text = String::from_utf8_lossy(line);
-                return Ok(PyString::new(py, &text).into_any().unbind());
+    fn text<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        if let Some(text) = self.text.get(py) {
+            return Ok(text.bind(py).clone());
+        }
+        let line = self.line(py);
+        let text = if !self.is_frame() {
+            PyString::new(py, &String::from_utf8_lossy(line)).into_any()
+        } else if self.is_odd(py) {
+            self.twin(py)?.getattr("text")?
+        } else {
+            match details::text(line, &self.spans) {
+                Some(text) => PyString::new(py, &text).into_any(),
+                None => py.None().into_bound(py),
             }
-            if self.is_odd(py) {
-                return Ok::<_, PyErr>(self.twin(py)?.getattr("text")?.unbind());
-            }
-            Ok(match details::text(line, &self.spans) {
-                Some(text) => PyString::new(py, &text).into_any().unbind(),
-                None => py.None(),
-            })
-        })?;
-        Ok(text.clone_ref(py))
+        };
+        Ok(keep(py, &self.text, text))
     }
 
     #[getter]
@@ -230,21 +241,23 @@ impl PyEvent {
 
     /// The whole frame as a dict, built on first use.
     #[getter]
-    fn data(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        let built = self.data.get_or_try_init(py, || {
-            let raw = self.bytes(py);
-            if self.is_frame()
-                && let Ok(decoded) = loads(py)?.call1((raw,))
-                && decoded.is_instance_of::<PyDict>()
-            {
-                return Ok(decoded.unbind());
-            }
-            let decode = py
+    fn data<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        if let Some(data) = self.data.get(py) {
+            return Ok(data.bind(py).clone());
+        }
+        let raw = self.bytes(py);
+        let decoded = match self.is_frame() {
+            true => loads(py)?.call1((&raw,)).ok(),
+            false => None,
+        };
+        let data = match decoded.filter(|frame| frame.is_instance_of::<PyDict>()) {
+            Some(frame) => frame,
+            None => py
                 .import("vespera_agent_spawner.events")?
-                .getattr("decode")?;
-            Ok::<_, PyErr>(decode.call1((self.name(py), raw))?.unbind())
-        })?;
-        Ok(built.clone_ref(py))
+                .getattr("decode")?
+                .call1((self.name(py), raw))?,
+        };
+        Ok(keep(py, &self.data, data))
     }
 
     /// Pickles and copies as the Python backend's event: the same values, no extension needed.
