@@ -4,6 +4,7 @@
 //! never attaches to a Python interpreter. Other threads post commands and read `Shared` views.
 
 use crate::agent::process::Ends;
+use crate::agent::stream::READ;
 use crate::agent::transcript::{Transcript, Voice};
 use crate::agent::{Action, Session, Shared};
 use crate::descriptor::Descriptor;
@@ -21,9 +22,6 @@ use std::time::{Duration, Instant};
 mod agent;
 
 use agent::Agent;
-
-/// Bytes taken from one agent before the others have their turn.
-const READ_CHUNK: usize = 64 * 1024;
 
 /// A reactor that is this late was stopped or suspended, and its agents with it.
 const GAP: Duration = Duration::from_secs(1);
@@ -209,7 +207,7 @@ struct Engine {
 impl Engine {
     fn run(&mut self) {
         let mut events = Vec::with_capacity(256);
-        let mut buffer = vec![0_u8; READ_CHUNK];
+        let mut buffer = vec![0_u8; READ];
         loop {
             events.clear();
             let asleep = Instant::now();

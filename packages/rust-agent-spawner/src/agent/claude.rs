@@ -10,6 +10,7 @@ use crate::json::{self, Span};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::collections::BTreeMap;
 
 /// Names our `initialize`.
@@ -203,7 +204,8 @@ pub fn envelope(line: &[u8]) -> Option<Envelope<'_>> {
         mut rate_limit_info,
         mut error,
     ] = [Span::default(); 7];
-    json::members(line, |key, value| match key {
+    let content = Cell::new(Span::default());
+    let each = |key: &[u8], value| match key {
         b"request_id" => request_id = value,
         b"response" => response = value,
         b"new_conversation_id" => new_conversation_id = value,
@@ -211,8 +213,16 @@ pub fn envelope(line: &[u8]) -> Option<Envelope<'_>> {
         b"patch" => patch = value,
         b"rate_limit_info" => rate_limit_info = value,
         b"error" => error = value,
+        b"message" => spans.content = content.take(),
         _ => spans.note(key, value),
-    })?;
+    };
+    let inside = |key: &[u8], value| {
+        if key == b"content" {
+            content.set(value);
+        }
+    };
+    let has_code_points = json::members_within(line, b"message", each, inside)?;
+    spans.has_code_points = has_code_points;
     let word = |span: Span| json::string(span.of(line)?);
     let raw = |span: Span| span.within(text).filter(|text| *text != "null").map(Raw);
     Some(Envelope {

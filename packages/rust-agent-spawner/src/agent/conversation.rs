@@ -150,7 +150,6 @@ impl Session {
                 "its undelivered events go to disk from now on".into()
             });
         }
-        self.shared.tell_events();
         if pushed == Pushed::OverLimit {
             self.kill(super::OUTPUT_LIMIT, out);
         }

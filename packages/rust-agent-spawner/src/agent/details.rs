@@ -14,11 +14,14 @@ pub struct Spans {
     pub session_id: Span,
     pub uuid: Span,
     pub parent_tool_use_id: Span,
-    pub message: Span,
+    /// The content of its message.
+    pub content: Span,
     pub event: Span,
     pub request: Span,
     pub result: Span,
     pub is_error: Span,
+    /// Some character of the line is written as its code point.
+    pub has_code_points: bool,
 }
 
 impl Spans {
@@ -30,7 +33,6 @@ impl Spans {
             b"session_id" => &mut self.session_id,
             b"uuid" => &mut self.uuid,
             b"parent_tool_use_id" => &mut self.parent_tool_use_id,
-            b"message" => &mut self.message,
             b"event" => &mut self.event,
             b"request" => &mut self.request,
             b"result" => &mut self.result,
@@ -103,28 +105,30 @@ struct Block<'a> {
 }
 
 fn content<'a>(line: &'a [u8], spans: &Spans) -> Option<&'a [u8]> {
-    inner(spans.message.of(line)?, b"content")
+    spans.content.of(line)
 }
 
 fn each_block<'a>(content: Option<&'a [u8]>, kind: &[u8], mut each: impl FnMut(Block<'a>)) {
-    let walked = content.and_then(|content| {
-        json::elements(content, |element| {
-            let mut block = Block::default();
-            let mut found = None;
-            let walked = json::members(element, |key, value| match key {
-                b"type" => found = value.of(element).and_then(json::string),
-                b"text" => block.text = value.of(element),
-                b"name" => block.name = value.of(element),
-                b"is_error" => block.is_error = value.of(element),
-                _ => {}
-            });
-            if walked.is_some() && found.is_some_and(|found| found.as_bytes() == kind) {
+    let Some(content) = content else { return };
+    let mut block = Block::default();
+    let mut is_wanted = false;
+    // Content of another kind has no blocks.
+    let _ = json::objects(content, |member| match member {
+        Some((b"type", value)) => {
+            let said = value.of(content).and_then(json::string);
+            is_wanted = said.is_some_and(|said| said.as_bytes() == kind);
+        }
+        Some((b"text", value)) => block.text = value.of(content),
+        Some((b"name", value)) => block.name = value.of(content),
+        Some((b"is_error", value)) => block.is_error = value.of(content),
+        Some(_) => {}
+        None => {
+            let block = std::mem::take(&mut block);
+            if std::mem::take(&mut is_wanted) {
                 each(block);
             }
-        })
+        }
     });
-    // No content, or content of another kind, has no blocks.
-    let _ = walked;
 }
 
 fn inner<'a>(object: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {

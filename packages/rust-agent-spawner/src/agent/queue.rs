@@ -41,7 +41,8 @@ pub struct Event {
     pub spans: Spans,
 }
 
-/// Where an event on disk has its bytes; its `raw` is empty meanwhile.
+/// Where an event that is spilled has its bytes, in the file or soon there; its `raw` is empty
+/// meanwhile.
 #[derive(Clone, Copy, Debug)]
 struct Spilled {
     at: u64,
@@ -53,6 +54,9 @@ struct Entry {
     event: Event,
     spilled: Option<Spilled>,
 }
+
+/// Bytes that go to the disk in one write.
+const BUFFER: usize = 64 * 1024;
 
 /// A piece of the file, of the oldest events that wait.
 #[derive(Debug)]
@@ -91,7 +95,10 @@ pub struct Queue {
     limit: u64,
     in_memory: usize,
     file: Option<Arc<File>>,
+    /// Bytes in the file.
     written: u64,
+    /// What comes after them, and is not written yet.
+    unwritten: Vec<u8>,
     /// Events forgotten by `DropOldest`.
     pub dropped: u64,
     /// Bytes written to disk.
@@ -108,6 +115,7 @@ impl Queue {
             in_memory: 0,
             file: None,
             written: 0,
+            unwritten: Vec::new(),
             dropped: 0,
             spilled: 0,
         }
@@ -159,17 +167,28 @@ impl Queue {
     }
 
     fn spill(&mut self, raw: &[u8]) -> io::Result<Option<Spilled>> {
-        if self.written + raw.len() as u64 > self.limit {
+        if self.end() + raw.len() as u64 > self.limit {
             return Ok(None);
         }
         if self.file.is_none() {
             self.file = Some(Arc::new(private_file()?));
         }
-        let at = self.written;
-        if let Some(file) = &self.file {
-            file.write_all_at(raw, at)?;
+        if let Some(file) = &self.file
+            && self.unwritten.len() + raw.len() > BUFFER
+        {
+            file.write_all_at(&self.unwritten, self.written)?;
+            self.written += self.unwritten.len() as u64;
+            self.unwritten.clear();
         }
-        self.written += raw.len() as u64;
+        let at = self.end();
+        if let Some(file) = &self.file
+            && raw.len() > BUFFER
+        {
+            file.write_all_at(raw, at)?;
+            self.written += raw.len() as u64;
+        } else {
+            self.unwritten.extend_from_slice(raw);
+        }
         self.spilled += raw.len() as u64;
         crate::metrics::SPILLED.add(raw.len() as u64);
         Ok(Some(Spilled {
@@ -178,14 +197,22 @@ impl Queue {
         }))
     }
 
+    fn end(&self) -> u64 {
+        self.written + self.unwritten.len() as u64
+    }
+
     /// What is to be read from the disk before the oldest event can be taken; give it back with
     /// [`Queue::restore`].
-    pub fn stretch(&self) -> Option<Stretch> {
+    pub fn stretch(&mut self) -> Option<Stretch> {
         let first = self.entries.front()?.spilled?;
+        if first.at >= self.written {
+            self.unspill();
+            return None;
+        }
         let (mut length, mut events) = (first.length, 1);
         for Spilled { at, length: more } in self.entries.iter().skip(1).map_while(|one| one.spilled)
         {
-            if at != first.at + length as u64 || length + more > STRETCH {
+            if at >= self.written || at != first.at + length as u64 || length + more > STRETCH {
                 break;
             }
             length += more;
@@ -200,14 +227,27 @@ impl Queue {
     }
 
     /// The bytes of a stretch are in memory again; one that was forgotten meanwhile changes nothing.
-    pub fn restore(&mut self, stretch: &Stretch, mut bytes: Bytes) {
+    pub fn restore(&mut self, stretch: &Stretch, bytes: Bytes) {
         let same = |file| Arc::ptr_eq(file, &stretch.file);
         let first = self.entries.front().and_then(|one| one.spilled);
         if !self.file.as_ref().is_some_and(same) || first.is_none_or(|one| one.at != stretch.at) {
             return;
         }
+        self.give_back(bytes, stretch.events);
+    }
+
+    /// What never reached the file needs not be read from it.
+    fn unspill(&mut self) {
+        let bytes = std::mem::take(&mut self.unwritten);
+        // Nothing is in the file after them, and nothing will be: they count as written there.
+        self.written += bytes.len() as u64;
+        self.give_back(bytes.into(), usize::MAX);
+    }
+
+    /// The first events that are spilled get their bytes.
+    fn give_back(&mut self, mut bytes: Bytes, events: usize) {
         self.in_memory += bytes.len();
-        for entry in self.entries.iter_mut().take(stretch.events) {
+        for entry in self.entries.iter_mut().take(events) {
             if let Some(Spilled { length, .. }) = entry.spilled.take() {
                 entry.event.raw = bytes.split_to(length);
             }
@@ -223,8 +263,7 @@ impl Queue {
         self.in_memory -= events.iter().map(|event| event.raw.len()).sum::<usize>();
         if self.entries.is_empty() {
             // An emptied file gives its blocks back, and the next burst starts from zero.
-            self.file = None;
-            self.written = 0;
+            self.forget_file();
             self.entries.shrink_to(64);
         }
         events
@@ -234,8 +273,13 @@ impl Queue {
     pub fn clear(&mut self) {
         self.entries = VecDeque::new();
         self.in_memory = 0;
+        self.forget_file();
+    }
+
+    fn forget_file(&mut self) {
         self.file = None;
         self.written = 0;
+        self.unwritten = Vec::new();
     }
 }
 
@@ -303,39 +347,56 @@ mod tests {
     }
 
     #[test]
-    fn a_stretch_is_of_many_small_events_and_ends_where_newer_ones_are_in_memory() {
+    fn small_events_are_written_and_read_together() {
+        const SMALL: usize = BUFFER / 32;
         let mut queue = Queue::new(Overflow::Spill, 1 << 30);
         queue.push(event(0, IN_MEMORY - 10));
         for number in 1..200_u8 {
-            queue.push(event(number, 11));
+            queue.push(event(number, SMALL));
         }
         assert!(queue.stretch().is_none(), "the oldest is in memory");
         assert_eq!(queue.take(10).len(), 1);
         queue.push(event(200, 11));
         let stretch = queue.stretch().expect("the oldest is on disk");
-        assert_eq!((stretch.at, stretch.length), (0, 199 * 11));
+        assert_eq!((stretch.at, stretch.length), (0, 192 * SMALL));
         let bytes = stretch.read().expect("a working disk");
         queue.restore(&stretch, bytes);
-        assert_eq!(queue.in_memory, 200 * 11);
-        assert_eq!(taken(&mut queue), (1..=200).collect::<Vec<u8>>());
+        assert_eq!(queue.in_memory, 192 * SMALL + 11);
+        assert_eq!(queue.take(500).len(), 192);
+        // Six are in no file yet, and what is spilled meanwhile comes after them.
+        queue.push(event(201, IN_MEMORY - 11));
+        queue.push(event(202, SMALL));
+        assert_eq!(taken(&mut queue), (193..=202).collect::<Vec<u8>>());
         assert_eq!(queue.in_memory, 0);
     }
 
     #[test]
-    fn an_empty_line_comes_back_from_disk_too() {
+    fn what_is_spilled_again_is_not_mixed_with_what_was_given_back() {
         let mut queue = Queue::new(Overflow::Spill, 1 << 30);
         queue.push(event(0, IN_MEMORY));
-        queue.push(event(1, 1));
+        queue.push(event(1, 100));
+        assert_eq!(queue.take(1).len(), 1);
+        queue.push(event(2, IN_MEMORY));
+        assert!(queue.stretch().is_none(), "it was in no file yet");
+        queue.push(event(3, 200));
+        queue.push(event(4, BUFFER + 1));
+        assert_eq!(taken(&mut queue), [1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn an_empty_line_is_spilled_too() {
+        let mut queue = Queue::new(Overflow::Spill, 1 << 30);
+        queue.push(event(0, IN_MEMORY));
+        queue.push(event(1, BUFFER + 1));
         queue.take(1);
         queue.push(event(2, IN_MEMORY));
         let stretch = queue.stretch().expect("the oldest is on disk");
         queue.restore(&stretch, stretch.read().expect("a working disk"));
         queue.push(event(3, 0));
         assert!(queue.entries[2].spilled.is_some());
-        assert_eq!(queue.take(2).len(), 2);
-        let stretch = queue.stretch().expect("the empty one is on disk");
-        queue.restore(&stretch, stretch.read().expect("a working disk"));
-        assert_eq!(queue.take(2).len(), 1);
+        assert_eq!(queue.take(3).len(), 2);
+        assert!(queue.stretch().is_none());
+        assert_eq!(queue.take(3).len(), 1);
         assert!(queue.is_empty());
     }
 

@@ -351,9 +351,12 @@ impl Shared {
         }
     }
 
-    /// Tells the event loop that there are events.
+    /// Tells the event loop that there are events: once for all that one read gave, so that its
+    /// thread does not come for the first of them while the others are being delivered.
     pub fn tell_events(&self) {
-        self.tell(EVENTS);
+        if self.is_listening() {
+            self.tell(EVENTS);
+        }
     }
 
     /// Tells the event loop that there is more than events.

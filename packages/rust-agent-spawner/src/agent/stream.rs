@@ -15,6 +15,9 @@ const HEAD: usize = 256;
 /// An unfinished line of this size is read on in place: it was copied once, and that is enough.
 const LONG: usize = 16 * 1024;
 
+/// Most bytes that one read appends.
+pub const READ: usize = 64 * 1024;
+
 /// One line of output, without its newline.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Line<'a> {
@@ -71,7 +74,7 @@ impl Framer {
     pub fn appended(&mut self, count: usize, mut each: impl FnMut(Line<'_>)) {
         let old = self.partial.len().saturating_sub(count);
         let end = memchr(b'\n', &self.partial[old..]);
-        let rest = end.map(|end| Bytes::copy_from_slice(&self.partial[old + end + 1..]));
+        let rest = end.map(|end| self.rest(old + end + 1));
         self.partial
             .truncate(end.map_or(usize::MAX, |end| old + end));
         if self.partial.len() > self.cap {
@@ -79,8 +82,22 @@ impl Framer {
         }
         if let Some(rest) = rest {
             self.emit(&mut each);
-            self.push(rest, each);
+            if rest.len() >= LONG && rest.len() <= self.cap && memchr(b'\n', &rest).is_none() {
+                self.partial = rest;
+            } else {
+                self.push(rest.into(), each);
+            }
         }
+    }
+
+    /// A copy of what comes after a line, with room for more: it is most likely the beginning of
+    /// another long line.
+    fn rest(&self, start: usize) -> Vec<u8> {
+        let rest = &self.partial[start..];
+        let room = if rest.len() < LONG { 0 } else { READ };
+        let mut copy = Vec::with_capacity(rest.len() + room);
+        copy.extend_from_slice(rest);
+        copy
     }
 
     /// The stream ended: what is left is a line too.

@@ -114,13 +114,11 @@ impl PyEvent {
     }
 
     /// JSON may escape half a surrogate pair, and a Python string may hold one.
-    fn is_odd(&self, py: Python<'_>) -> bool {
-        let line = self.line(py);
-        memchr::memmem::find(line, b"\\u").is_some_and(|at| {
-            [&b"\\ud"[..], b"\\uD"]
+    fn is_odd(&self, line: &[u8]) -> bool {
+        self.spans.has_code_points
+            && [&b"\\ud"[..], b"\\uD"]
                 .iter()
-                .any(|half| memchr::memmem::find(&line[at..], half).is_some())
-        })
+                .any(|half| memchr::memmem::find(line, half).is_some())
     }
 
     fn is_frame(&self) -> bool {
@@ -193,7 +191,7 @@ impl PyEvent {
         let line = self.line(py);
         let text = if !self.is_frame() {
             PyString::new(py, &String::from_utf8_lossy(line)).into_any()
-        } else if self.is_odd(py) {
+        } else if self.is_odd(line) {
             self.twin(py)?.getattr("text")?
         } else {
             match details::text(line, &self.spans) {
@@ -246,13 +244,13 @@ impl PyEvent {
             return Ok(data.bind(py).clone());
         }
         let raw = self.bytes(py);
-        let decoded = match self.is_frame() {
-            true => loads(py)?.call1((&raw,)).ok(),
-            false => None,
-        };
-        let data = match decoded.filter(|frame| frame.is_instance_of::<PyDict>()) {
-            Some(frame) => frame,
-            None => py
+        let mut decoded = None;
+        if self.is_frame() {
+            decoded = loads(py)?.call1((&raw,)).ok();
+        }
+        let data = match decoded {
+            Some(frame) if frame.is_instance_of::<PyDict>() => frame,
+            _ => py
                 .import("vespera_agent_spawner.events")?
                 .getattr("decode")?
                 .call1((self.name(py), raw))?,

@@ -2,7 +2,7 @@
 //! written to them. Nothing here waits.
 
 use crate::agent::process::{Ends, Guardian};
-use crate::agent::stream::{Framer, Line};
+use crate::agent::stream::{Framer, Line, READ};
 use crate::agent::transcript::Transcript;
 use crate::agent::{Action, Session, Shared, deliver};
 use crate::descriptor::Descriptor;
@@ -26,12 +26,29 @@ enum End {
     Stderr = 3,
 }
 
-/// How many bytes of output were read, and to where.
-#[derive(Clone, Copy)]
+/// What was read of the output, or how many bytes and to where.
 enum Read {
     InPlace(usize),
     Buffered(usize),
+    Owned(Bytes),
 }
+
+impl Read {
+    fn count(&self) -> usize {
+        match self {
+            Read::InPlace(count) | Read::Buffered(count) => *count,
+            Read::Owned(bytes) => bytes.len(),
+        }
+    }
+}
+
+/// A pipe that was full in so many reads on end is made larger.
+const FULL_READS: u8 = 4;
+
+/// Bytes of a larger pipe: a writer, the reactor and an event loop that wake each other for every
+/// 64 KiB spend most of their time on that. An ordinary user has 64 MiB for all of their pipes, and
+/// the kernel refuses more, which is no loss.
+const LARGE_PIPE: usize = 4 * READ;
 
 /// A pipe is read so many times before a limit of time is judged: it holds no more than that
 /// unless the agent goes on talking, which no limit should wait for.
@@ -55,6 +72,7 @@ pub(super) struct Agent {
     pub(super) unwritten: VecDeque<u8>,
     waits_to_write: bool,
     paused: bool,
+    full_reads: u8,
     pub(super) close_after_write: bool,
     pub(super) timer: Option<Instant>,
 }
@@ -83,6 +101,7 @@ impl Agent {
             unwritten: VecDeque::new(),
             waits_to_write: false,
             paused: false,
+            full_reads: 0,
             close_after_write: false,
             timer: None,
         }
@@ -157,6 +176,7 @@ impl Agent {
         }
     }
 
+    /// Reads what there is, at most a [`LARGE_PIPE`].
     pub(super) fn read_stdout(
         &mut self,
         buffer: &mut [u8],
@@ -164,27 +184,59 @@ impl Agent {
         now: Instant,
         out: &mut Vec<Action>,
     ) {
-        let Some(stdout) = &self.stdout else { return };
+        for _ in 0..LARGE_PIPE / READ {
+            let full = self.read_once(buffer, poller, now, out);
+            if !full || !self.is_readable() {
+                break;
+            }
+        }
+        self.shared.tell_events();
+        self.transcribe(|_| ());
+    }
+
+    /// One read; whether it gave as much as one can.
+    fn read_once(
+        &mut self,
+        buffer: &mut [u8],
+        poller: &Descriptor,
+        now: Instant,
+        out: &mut Vec<Action>,
+    ) -> bool {
+        let Some(stdout) = &self.stdout else {
+            return false;
+        };
+        let most = buffer.len();
         let read = match self.framer.long() {
             Some(long) => {
-                long.reserve(buffer.len());
+                long.reserve(most);
                 rustix::io::read(stdout, rustix::buffer::spare_capacity(long)).map(Read::InPlace)
+            }
+            // As much again is likely, and is then not copied.
+            None if self.full_reads > 0 => {
+                let mut own = Vec::with_capacity(most);
+                rustix::io::read(stdout, rustix::buffer::spare_capacity(&mut own)).map(|count| {
+                    // A small part of a buffer must not keep the whole of it.
+                    let is_worth_it = count >= most / 2;
+                    Read::Owned(if is_worth_it {
+                        own.into()
+                    } else {
+                        Bytes::copy_from_slice(&own)
+                    })
+                })
             }
             None => rustix::io::read(stdout, &mut *buffer).map(Read::Buffered),
         };
+        let (session, transcript) = (&mut self.session, &mut self.transcript);
         match read {
-            Ok(Read::InPlace(0) | Read::Buffered(0)) => {
-                let (session, transcript) = (&mut self.session, &mut self.transcript);
+            Ok(read) if read.count() == 0 => {
                 self.framer
                     .finish(|line| deliver(session, transcript.as_mut(), line, now, out));
-                self.transcribe(|_| ());
-                self.stdout = None;
-                self.session.output_ended(now, out);
+                self.output_ended(now, out);
+                false
             }
             Ok(read) => {
-                let (Read::InPlace(count) | Read::Buffered(count)) = read;
+                let count = read.count();
                 self.shared.note_output(count);
-                let (session, transcript) = (&mut self.session, &mut self.transcript);
                 session.received();
                 let each = |line: Line<'_>| deliver(session, transcript.as_mut(), line, now, out);
                 match read {
@@ -193,20 +245,47 @@ impl Agent {
                         self.framer
                             .push(Bytes::copy_from_slice(&buffer[..count]), each);
                     }
+                    Read::Owned(bytes) => self.framer.push(bytes, each),
                 }
                 if self.shared.queue().is_full() {
                     self.paused = true;
                     self.session.hear(false, now);
                     let _ = epoll::delete(poller, stdout);
                 }
-                self.transcribe(|_| ());
+                self.note_fill(count >= most);
+                count >= most
             }
-            Err(Errno::AGAIN | Errno::INTR) => {}
+            Err(Errno::AGAIN | Errno::INTR) => false,
             Err(_) => {
-                self.stdout = None;
-                self.session.output_ended(now, out);
+                self.output_ended(now, out);
+                false
             }
         }
+    }
+
+    fn output_ended(&mut self, now: Instant, out: &mut Vec<Action>) {
+        self.stdout = None;
+        // Whoever hears of an end finds all events, in the transcript too.
+        self.transcribe(|_| ());
+        self.session.output_ended(now, out);
+    }
+
+    fn note_fill(&mut self, full: bool) {
+        if !full {
+            self.full_reads = 0;
+        } else if self.full_reads < FULL_READS {
+            self.full_reads += 1;
+            if let (FULL_READS, Some(stdout)) = (self.full_reads, &self.stdout) {
+                let _ = rustix::pipe::fcntl_setpipe_size(stdout, LARGE_PIPE);
+            }
+        }
+    }
+
+    fn is_readable(&self) -> bool {
+        !self.paused
+            && self.stdout.as_ref().is_some_and(|stdout| {
+                rustix::io::ioctl_fionread(stdout).is_ok_and(|waiting| waiting > 0)
+            })
     }
 
     /// Reads what is in the pipe already, so that a limit of time is judged by all that was said.
@@ -218,11 +297,7 @@ impl Agent {
         out: &mut Vec<Action>,
     ) {
         for _ in 0..CATCH_UP {
-            let readable = !self.paused
-                && self.stdout.as_ref().is_some_and(|stdout| {
-                    rustix::io::ioctl_fionread(stdout).is_ok_and(|waiting| waiting > 0)
-                });
-            if !readable {
+            if !self.is_readable() {
                 return;
             }
             self.read_stdout(buffer, poller, now, out);
