@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from vespera_agent_spawner.results import TurnResult
 
-__all__ = ["PROCESS", "Counters", "kind_label", "merge"]
+__all__ = ["PROCESS", "Counters", "kind_label", "merge", "series"]
 
 # Upper bounds of a histogram's buckets, in seconds; the Rust twin is src/metrics.rs.
 _BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0)
@@ -29,25 +29,29 @@ class Counters:
         self._values: Counter[str] = Counter()
 
     def add(self, name: str, amount: float = 1.0, **labels: str) -> None:
-        series = _series(name, tuple(labels.items())) if labels else name
+        one = series(name, **labels) if labels else name
         with self._lock:
             # Counter is typed for ints; sums of money are floats.
-            self._values[series] += amount  # type: ignore[assignment]
-
-    def observe(self, name: str, seconds: float) -> None:
-        """One more took this long, in buckets."""
-        at = bisect.bisect_left(_BOUNDS, seconds)
-        with self._lock:
-            values = self._values
-            if at < len(_BOUNDS):
-                values[_bucket(name, at)] += 1
-            values[f"{name}_count"] += 1
-            values[f"{name}_sum"] += seconds  # type: ignore[assignment]
+            self._values[one] += amount  # type: ignore[assignment]
 
     def count_run(self, outcome: str, seconds: float) -> None:
         """A run, or a turn of a session, has an end."""
-        self.add("vespera_runs_total", outcome=outcome)
-        self.observe("vespera_run_seconds", seconds)
+        one = _runs(outcome)
+        with self._lock:
+            self._values[one] += 1
+            self._observe("vespera_run_seconds", seconds)
+
+    def observe(self, name: str, seconds: float) -> None:
+        """One more took this long, in buckets."""
+        with self._lock:
+            self._observe(name, seconds)
+
+    def _observe(self, name: str, seconds: float) -> None:
+        values, at = self._values, bisect.bisect_left(_BOUNDS, seconds)
+        if at < len(_BOUNDS):
+            values[_bucket(name, at)] += 1
+        values[f"{name}_count"] += 1
+        values[f"{name}_sum"] += seconds  # type: ignore[assignment]
 
     def count_spent(self, result: TurnResult) -> None:
         """What one turn has cost."""
@@ -67,6 +71,11 @@ class Counters:
     def forget_in_fork(self) -> None:
         """In a forked child: nothing was counted yet, and the lock may have been held."""
         self.__init__()  # type: ignore[misc]
+
+
+@functools.lru_cache(maxsize=64)
+def _runs(outcome: str) -> str:
+    return series("vespera_runs_total", outcome=outcome)
 
 
 @functools.lru_cache(maxsize=64)
@@ -90,6 +99,11 @@ def merge(into: dict[str, float], values: Mapping[str, float]) -> None:
     """Add up the counters and gauges of several places."""
     for name, value in values.items():
         into[name] = into.get(name, 0.0) + value
+
+
+def series(name: str, **labels: str) -> str:
+    """The name of a counter with its labels; whoever adds to it for every agent keeps it."""
+    return _series(name, tuple(labels.items()))
 
 
 @functools.lru_cache(maxsize=256)

@@ -119,13 +119,11 @@ class _Settings:
         }
 
     def _changed(self) -> list[tuple[str, Any]]:
-        """The fields that have not their default."""
-        values = vars(self)
-        return [
-            (name, value)
-            for name, default in _defaults_of(type(self))
-            if (value := values[name]) is not default and value != default
-        ]
+        """The fields that have not their default, in the order of their definition."""
+        values, shape = vars(self), _shape_of(type(self))
+        # A start asks, and most fields of most configurations were never named.
+        named = sorted(values[_NAMED], key=shape.order.__getitem__)
+        return [(name, values[name]) for name in named if values[name] != shape.defaults[name]]
 
     def _with(self, **changes: Any) -> Self:
         """A copy with other values: they are checked, the rest was."""
@@ -140,6 +138,7 @@ class _Settings:
         values = vars(changed)
         values.update(vars(self))
         values.update(changes)
+        values[_NAMED] = values[_NAMED] | changes.keys()
         return changed
 
     def to_json(self) -> str:
@@ -173,14 +172,16 @@ def _sparing(cls: type[C]) -> type[C]:
 
     @functools.wraps(strict)
     def __init__(self: C, **given: Any) -> None:
-        settings = _settings_of(cls)
-        if not given.keys() <= settings.keys():
+        shape = _shape_of(cls)
+        if not given.keys() <= shape.settings.keys():
             strict(self, **given)  # which says what is wrong with the names
         values = vars(self)
-        for name, default in _defaults_of(cls):
-            values[name] = {} if isinstance(default, dict) else default
+        values.update(shape.defaults)
+        for name in shape.mappings:
+            values[name] = {}
+        values[_NAMED] = shape.mappings.union(given)
         for name, value in given.items():
-            settings[name].__set__(self, value)
+            shape.settings[name].__set__(self, value)
         if after is not None:
             after(self)
 
@@ -188,23 +189,37 @@ def _sparing(cls: type[C]) -> type[C]:
     return cls
 
 
-_KNOWN: dict[type[Any], dict[str, Setting[Any, Any]]] = {}
+class _Shape:
+    """What the fields of a configuration class are, looked at once."""
+
+    def __init__(self, cls: type[Any]) -> None:
+        # vars(), since getattr() on the class would give the default.
+        self.settings: dict[str, Setting[Any, Any]] = {
+            field.name: vars(cls)[field.name] for field in fields(cls)
+        }
+        self.defaults = {name: one.default for name, one in self.settings.items()}
+        self.order = {name: at for at, name in enumerate(self.settings)}
+        #: The fields whose default is a mapping: each instance has its own, and it may fill.
+        self.mappings = frozenset(
+            name for name, value in self.defaults.items() if isinstance(value, dict)
+        )
+
+
+_SHAPES: dict[type[Any], _Shape] = {}
+
+# Where an instance keeps the names of the fields that may differ from their defaults.
+_NAMED = "_named"
+
+
+def _shape_of(cls: type[Any]) -> _Shape:
+    shape = _SHAPES.get(cls)
+    if shape is None:
+        shape = _SHAPES[cls] = _Shape(cls)
+    return shape
 
 
 def _settings_of(cls: type[Any]) -> dict[str, Setting[Any, Any]]:
-    if cls not in _KNOWN:
-        # vars(), since getattr() on the class would give the default.
-        _KNOWN[cls] = {field.name: vars(cls)[field.name] for field in fields(cls)}
-    return _KNOWN[cls]
-
-
-_DEFAULTS: dict[type[Any], tuple[tuple[str, object], ...]] = {}
-
-
-def _defaults_of(cls: type[Any]) -> tuple[tuple[str, object], ...]:
-    if cls not in _DEFAULTS:
-        _DEFAULTS[cls] = tuple((name, one.default) for name, one in _settings_of(cls).items())
-    return _DEFAULTS[cls]
+    return _shape_of(cls).settings
 
 
 def _plain(value: object) -> Any:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from vespera_agent_spawner import _native
-from vespera_agent_spawner._counters import Counters, merge
+from vespera_agent_spawner._counters import Counters, merge, series
 from vespera_agent_spawner._ids import random_uuid
 from vespera_agent_spawner.adapters.claude_frames import (
     Refused,
@@ -99,7 +99,7 @@ class RustBackend:
             self._counters.add("vespera_spawns_total", outcome="spawn_failed")
             launch.discard()
             raise
-        self._counters.add("vespera_spawns_total", outcome="completed")
+        self._counters.add(_SPAWNED)
         session = RustSession(native, launch, config.limits, self._counters)
         self._sessions.add(session)
         return session
@@ -172,6 +172,9 @@ class RustBackend:
             session.forget_in_fork()
         self._sessions = weakref.WeakSet()
         self._diagnostics.forget_in_fork()
+
+
+_SPAWNED = series("vespera_spawns_total", outcome="completed")
 
 
 def _identity(launch: Launch) -> tuple[str, str, list[bytes], bytes]:
@@ -406,7 +409,7 @@ class RustSession:
         if self.state is State.SPAWN_FAILED:
             self._counters.add("vespera_spawns_total", outcome="spawn_failed")
             self._native.raise_start_failure()
-        self._counters.add("vespera_spawns_total", outcome="completed")
+        self._counters.add(_SPAWNED)
 
     def abandon(self) -> None:
         self._native.abandon()
