@@ -58,6 +58,14 @@ WORKS = (
         ),
     ),
     Work(
+        "P3h",
+        "the session of P3 with a hook and a reader of the metrics, and with the hook called",
+        "sessions",
+        by("session", "rust", "rust, observed", "rust, hook called"),
+        400,
+        (Target("rust, observed", "rust", RATE, 0.95),),
+    ),
+    Work(
         "P3s",
         "the session of P3 by the official SDK, on its own transport and on ours",
         "sessions",

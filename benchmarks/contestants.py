@@ -139,6 +139,19 @@ def ours(impl: work.Impl, kind: str, count: int) -> Cost:
     return cost
 
 
+def observed(impl: work.Impl, calls: int, kind: str, count: int) -> Cost:
+    """A backend of ours with a hook, which is called so often in each session, and with a reader
+    of its metrics."""
+    assert kind == "session", "hooks are of sessions"
+    path = compiled("instant_cli")
+    asyncio.run(work.observed_fleet(path, impl, 2, calls))  # the guardian is started once
+    before = children_cpu()
+    with counted() as cost:
+        used = asyncio.run(work.observed_fleet(path, impl, count, calls))
+    cost.agents = used if impl == "rust" else children_cpu() - before
+    return cost
+
+
 def data(who: str, kind: str, count: int) -> Cost:
     """The whole frame as a dict, of events that are there already; a loop over the raw lines with
     the decoder alone is what it is compared with."""
@@ -176,6 +189,8 @@ CONTESTANTS: dict[str, Callable[[str, int], Cost]] = {
     "sdk-on-python": functools.partial(sdk_on, "python"),
     "rust": functools.partial(ours, "rust"),
     "python": functools.partial(ours, "python"),
+    "rust, observed": functools.partial(observed, "rust", 0),
+    "rust, hook called": functools.partial(observed, "rust", 1),
     "orjson": functools.partial(data, "decoder"),
     "data": functools.partial(data, "event"),
     "data-json": functools.partial(without_orjson, functools.partial(data, "event")),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -38,9 +39,10 @@ def sessions(program: Path, impl: Impl, number: int, turns: int) -> None:
         list(pool.map(lambda _: session(program, impl, turns), range(number)))
 
 
-async def fleet(program: Path, impl: Impl, number: int, turns: int) -> float:
+async def fleet(program: Path, impl: Impl, number: int, turns: int, **more: Any) -> float:
     """The same through a Supervisor: programs that only start and end (-1), sessions (0), or
-    runs of one turn, WIDTH at a time; returns the CPU seconds that the agents used."""
+    runs of one turn, configured with ``more``, WIDTH at a time; returns the CPU seconds that the
+    agents used."""
     config = spawner.SupervisorConfig(
         backend=impl, max_agents=WIDTH, max_starting=WIDTH, memory_reserve=0
     )
@@ -49,7 +51,7 @@ async def fleet(program: Path, impl: Impl, number: int, turns: int) -> float:
             raw = turns < 0
             adapter, prompt = ("raw", None) if raw else ("claude", "hi")
             asked = [
-                spawner.AgentConfig(adapter=adapter, program=str(program), prompt=prompt)
+                spawner.AgentConfig(adapter=adapter, program=str(program), prompt=prompt, **more)
                 for _ in range(number)
             ]
             results = await supervisor.run(asked)
@@ -66,6 +68,37 @@ async def fleet(program: Path, impl: Impl, number: int, turns: int) -> float:
             return agent.usage().cpu_seconds
 
         return sum(await asyncio.gather(*(one() for _ in range(number))))
+
+
+async def observed_fleet(program: Path, impl: Impl, number: int, calls: int) -> float:
+    """Runs of one turn with a hook that the CLI calls so often in each, while somebody reads the
+    metrics once a second; returns the CPU seconds that the agents used."""
+    os.environ["INSTANT_HOOKS"] = str(calls)
+    called = 0
+
+    async def allow(event: dict[str, Any]) -> None:
+        nonlocal called
+        called += 1
+
+    async def read() -> None:
+        while True:
+            spawner.metrics()
+            await asyncio.sleep(1)
+
+    reading = asyncio.create_task(read())
+    try:
+        used = await fleet(
+            program,
+            impl,
+            number,
+            1,
+            hooks={"PreToolUse": allow},
+        )
+    finally:
+        reading.cancel()
+    if called != number * calls:
+        raise RuntimeError(f"the hook was called {called} times, not {number * calls}")
+    return used
 
 
 async def sdk_sessions(

@@ -2,7 +2,8 @@
  * at once, so that a benchmark measures the host and the kernel instead of a model.
  *
  * control_request -> control_response; user -> system/init, assistant messages, result; EOF -> exit 0.
- * Ten messages of about 450 bytes, or as many of as many bytes as INSTANT_MESSAGES and INSTANT_BYTES say.
+ * Ten messages of about 450 bytes, or as many of as many bytes as INSTANT_MESSAGES and INSTANT_BYTES say;
+ * before them INSTANT_HOOKS calls of the first hook that the host has, each of which is waited for.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -55,7 +56,18 @@ static char *message_of(const char *session, long bytes)
     return message;
 }
 
-static void answer_turn(const char *session)
+/* Asks the host's hook about a tool and waits for its answer. */
+static void call_hook(const char *hook, long call)
+{
+    printf("{\"type\":\"control_request\",\"request_id\":\"hook-%ld\",\"request\":{"
+           "\"subtype\":\"hook_callback\",\"callback_id\":\"%s\",\"tool_use_id\":\"toolu_1\",\"input\":{"
+           "\"hook_event_name\":\"PreToolUse\",\"tool_name\":\"Bash\",\"tool_input\":{}}}}\n", call, hook);
+    fflush(stdout);
+    if (getline(&line, &room, stdin) <= 0 || !strstr(line, "\"control_response\""))
+        exit(1);
+}
+
+static void answer_turn(const char *session, const char *hook)
 {
     static char *message;
     static long messages;
@@ -65,6 +77,8 @@ static void answer_turn(const char *session)
     }
     printf("{\"type\":\"system\",\"subtype\":\"init\",\"session_id\":\"%s\",\"tools\":[],"
            "\"model\":\"instant\",\"permissionMode\":\"default\",\"cwd\":\"/\"}\n", session);
+    for (long i = 0; *hook && i < number("INSTANT_HOOKS", 0); i++)
+        call_hook(hook, i);
     for (long i = 0; i < messages; i++)
         fputs(message, stdout);
     printf("{\"type\":\"result\",\"subtype\":\"success\",\"is_error\":false,\"duration_ms\":1,"
@@ -76,6 +90,7 @@ int main(int argc, char **argv)
 {
     char session[128] = "00000000-0000-4000-8000-000000000000";
     char request[128];
+    char hook[128] = "";
     static char buffer[1 << 16];
 
     for (int i = 1; i < argc; i++) {
@@ -89,11 +104,12 @@ int main(int argc, char **argv)
     setvbuf(stdout, buffer, _IOFBF, sizeof buffer);
     while (getline(&line, &room, stdin) > 0) {
         if (strstr(line, "\"control_request\"")) {
+            value_of(line, "\"hookCallbackIds\"", hook, sizeof hook);
             if (value_of(line, "\"request_id\"", request, sizeof request))
                 printf("{\"type\":\"control_response\",\"response\":{\"subtype\":\"success\","
                        "\"request_id\":\"%s\",\"response\":{\"commands\":[]}}}\n", request);
         } else if (strstr(line, "\"user\"")) {
-            answer_turn(session);
+            answer_turn(session, hook);
         }
         fflush(stdout);
     }

@@ -343,6 +343,12 @@ def test_a_handler_without_a_deadline_is_refused(seconds: float) -> None:
         Tool(add, timeout=seconds)
 
 
+def test_a_matcher_that_is_no_text_is_refused() -> None:
+    with pytest.raises(ConfigError, match="no pattern of tool names") as caught:
+        Hook(print, ["Write", "Edit"])  # type: ignore[arg-type]
+    assert caught.value.field == "hooks.matcher"
+
+
 def test_what_can_be_called_can_be_a_tool(fleet: Fleet) -> None:
     class Adder:
         """Adds to its own."""

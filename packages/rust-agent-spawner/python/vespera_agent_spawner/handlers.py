@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import json
 import logging
 from collections.abc import Mapping
@@ -89,9 +90,14 @@ class Handlers:
         self._session = session
         self._log = log
         self._on_permission = config.on_permission
-        self._hooks = hooking.hooks_by_id(config.hooks)
+        self._config = config
         self._server = None if config.tools is None else HostServer(config.tools, self._failed)
         self._working: dict[str, asyncio.Task[None]] = {}
+
+    @functools.cached_property
+    def _hooks(self) -> dict[str, hooking.Hook]:
+        # Most agents end without a call.
+        return hooking.hooks_by_id(self._config.hooks)
 
     @staticmethod
     def wanted(config: AgentConfig) -> bool:
@@ -113,6 +119,9 @@ class Handlers:
 
     def close(self) -> None:
         """The agent is over: nobody wants to hear an answer. From any thread."""
+        # Most agents end with nothing under way, and waking a loop costs a turn of it.
+        if not self._working:
+            return
         # A loop that is closed runs no handler any more.
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._cancel_all)

@@ -6,6 +6,7 @@ A hook is called with the event as the CLI describes it (``hook_event_name``, ``
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -51,6 +52,13 @@ class Hook:
                 value=repr(self.handler),
                 remedy="give a function",
             )
+        if self.matcher is not None and not isinstance(self.matcher, str):
+            raise ConfigError(
+                f"Hook: {self.matcher!r} is no pattern of tool names",
+                field="hooks.matcher",
+                value=repr(self.matcher),
+                remedy='give text, as in "Write|Edit", or None for all tools',
+            )
         check_timeout("hooks.timeout", self.timeout)
 
     def __call__(self, event: dict[str, Any]) -> Any:
@@ -78,15 +86,28 @@ def hooks_by_id(hooks: Mapping[str, Any] | None) -> dict[str, Hook]:
 
 
 def wire_of(hooks: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """The hooks as ``initialize`` tells the CLI of them."""
+    """The hooks as ``initialize`` tells the CLI of them; not to be changed."""
+    return _wire(
+        tuple(
+            (event, tuple((hook.matcher, hook.timeout) for hook in given))
+            for event, given in _listed(hooks)
+        )
+    )
+
+
+@functools.lru_cache(maxsize=64)
+def _wire(
+    hooks: tuple[tuple[str, tuple[tuple[str | None, float], ...]], ...],
+) -> dict[str, Any] | None:
+    # The agents of a fleet mostly have the same hooks; who is called is no part of this.
     told: dict[str, list[dict[str, Any]]] = {}
     number = 0
-    for event, given in _listed(hooks):
-        for hook in given:
+    for event, given in hooks:
+        for pattern, timeout in given:
             matcher: dict[str, Any] = {
-                "matcher": hook.matcher,
+                "matcher": pattern,
                 "hookCallbackIds": [f"{event}-{number}"],
-                "timeout": math.ceil(hook.timeout) + _MARGIN,
+                "timeout": math.ceil(timeout) + _MARGIN,
             }
             if event in _DENIES:
                 # A host that cannot answer at all denies as well.
