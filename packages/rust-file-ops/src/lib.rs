@@ -60,6 +60,8 @@ pub mod turns;
 #[cfg(unix)]
 pub mod walk;
 #[cfg(unix)]
+mod wildcards;
+#[cfg(unix)]
 pub mod write;
 
 #[cfg(not(unix))]

@@ -1,6 +1,8 @@
 //! Responsible for one pattern of a `.gitignore`, as gitignore(5) tells it: bytes, not characters;
 //! `*` and `?` never match a slash; `**` between slashes is any number of directories.
 
+use crate::wildcards;
+
 /// One part of a pattern between slashes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Part {
@@ -122,37 +124,15 @@ fn split(names: &[u8]) -> (&[u8], Option<&[u8]>) {
 
 impl Name {
     pub(super) fn matches(&self, name: &[u8]) -> bool {
-        let tokens = &self.0;
-        let (mut token, mut at) = (0, 0);
-        let mut last_run: Option<(usize, usize)> = None;
-        loop {
-            match tokens.get(token) {
-                Some(Token::Run) => {
-                    last_run = Some((token, at));
-                    token += 1;
-                    continue;
-                }
-                Some(single) if at < name.len() && single.accepts(name[at]) => {
-                    token += 1;
-                    at += 1;
-                    continue;
-                }
-                None if at == name.len() => return true,
-                _ => {}
-            }
-            match last_run {
-                Some((run, start)) if start < name.len() => {
-                    last_run = Some((run, start + 1));
-                    token = run + 1;
-                    at = start + 1;
-                }
-                _ => return false,
-            }
-        }
+        wildcards::matches(&self.0, name)
     }
 }
 
-impl Token {
+impl wildcards::Token<u8> for Token {
+    fn is_run(&self) -> bool {
+        matches!(self, Token::Run)
+    }
+
     fn accepts(&self, byte: u8) -> bool {
         match self {
             Token::Byte(wanted) => *wanted == byte,
