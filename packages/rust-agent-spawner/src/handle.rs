@@ -151,6 +151,7 @@ impl Handle {
             cgroup: &cgroup,
             host_death_grace_ms: launch.host_death_grace_ms,
             moment: launch.moment,
+            later: launch.moment != 0,
         })
         .map_err(io)?;
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
@@ -183,7 +184,7 @@ impl Handle {
             shared,
             reactor,
         };
-        handle.reactor.post(Command::Add {
+        let command = Command::Add {
             id,
             session,
             shared: Arc::clone(&handle.shared),
@@ -191,7 +192,13 @@ impl Handle {
             mark,
             ceilings: kept.ceilings(launch.ceilings),
             transcript,
-        });
+        };
+        // The end of the moment wakes the reactor.
+        if launch.moment != 0 {
+            handle.reactor.post_quietly(command);
+        } else {
+            handle.reactor.post(command);
+        }
         Ok(handle)
     }
 
@@ -206,6 +213,11 @@ impl Handle {
             id: self.id,
             prompt,
         });
+    }
+
+    /// The moment in which it was asked for is over: it is started, with all others of it.
+    pub fn end_moment(&self) {
+        self.reactor.wake();
     }
 
     /// The agent's number on its bridge.

@@ -175,6 +175,11 @@ impl PySession {
         self.handle.number()
     }
 
+    /// The moment of the host is over in which it was asked for, and others maybe: they start.
+    fn end_moment(&self) {
+        self.handle.end_moment();
+    }
+
     /// The bridge's word was heard: what happens from now on is told again. Returns whether more
     /// than events changed, and whether the agent is over.
     fn heard(&self) -> (bool, bool) {

@@ -3,7 +3,7 @@
 //! It owns all descriptors (`reactor::agent`) and no policy: what happens next is each [`Session`]'s decision. It
 //! never attaches to a Python interpreter. Other threads post commands and read `Shared` views.
 
-use crate::agent::process::Ends;
+use crate::agent::process::{Ends, Guardian, Unsent};
 use crate::agent::stream::READ;
 use crate::agent::transcript::{Transcript, Voice};
 use crate::agent::{Action, Session, Shared};
@@ -16,7 +16,7 @@ use rustix::io::Errno;
 use rustix::net::SendFlags;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 mod agent;
@@ -44,6 +44,11 @@ pub enum Command {
         mark: Vec<u8>,
         transcript: Option<Transcript>,
         ceilings: Ceilings,
+    },
+    /// Its request was sent to another leash, or to none.
+    Leash {
+        id: u64,
+        leash: Option<Descriptor>,
     },
     /// A tree uses more than it may, in words.
     Breach {
@@ -108,9 +113,16 @@ pub struct Reactor {
 
 #[derive(Debug)]
 struct Mailbox {
-    commands: Mutex<VecDeque<Command>>,
+    posted: Mutex<Posted>,
     bell: Descriptor,
     owner: u32,
+}
+
+#[derive(Debug, Default)]
+struct Posted {
+    commands: VecDeque<Command>,
+    /// The bell rings for them.
+    is_told: bool,
 }
 
 static CURRENT: Mutex<Option<Arc<Reactor>>> = Mutex::new(None);
@@ -137,7 +149,7 @@ impl Reactor {
         let bell =
             rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?.into();
         let mailbox = Arc::new(Mailbox {
-            commands: Mutex::default(),
+            posted: Mutex::default(),
             bell,
             owner: std::process::id(),
         });
@@ -164,22 +176,66 @@ impl Reactor {
     pub fn post(&self, command: Command) {
         self.mailbox.post(command);
     }
+
+    /// As [`Reactor::post`], but the reactor sleeps on until another command or
+    /// [`Reactor::wake`]: whoever wakes it may lose the processor to it, with everything
+    /// that it holds.
+    pub fn post_quietly(&self, command: Command) {
+        self.mailbox.enter(command);
+    }
+
+    /// Has the reactor carry out what was posted quietly.
+    pub fn wake(&self) {
+        self.mailbox.wake();
+    }
 }
 
 impl Mailbox {
     fn post(&self, command: Command) {
+        self.enter(command);
+        self.wake();
+    }
+
+    fn enter(&self, command: Command) {
         // A forked child has the memory of its parent's reactor, not its thread.
+        if self.owner == std::process::id() {
+            self.posted().commands.push_back(command);
+        }
+    }
+
+    fn wake(&self) {
         if self.owner != std::process::id() {
             return;
         }
-        let first = {
-            let mut commands = self.commands.lock().unwrap_or_else(PoisonError::into_inner);
-            commands.push_back(command);
-            commands.len() == 1
-        };
+        let mut posted = self.posted();
+        let is_news = !posted.commands.is_empty() && !std::mem::replace(&mut posted.is_told, true);
+        drop(posted);
         // Whoever takes the commands silences the bell before it takes them all.
-        if first {
+        if is_news {
             let _ = rustix::io::write(&self.bell, &1_u64.to_ne_bytes());
+        }
+    }
+
+    fn take(&self) -> VecDeque<Command> {
+        let mut count = [0_u8; 8];
+        let _ = rustix::io::read(&self.bell, &mut count);
+        std::mem::take(&mut *self.posted()).commands
+    }
+
+    fn posted(&self) -> MutexGuard<'_, Posted> {
+        self.posted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has the guardian make a leash for a request that its own did not take, which may wait.
+    fn send_elsewhere(self: &Arc<Self>, id: u64, unsent: Box<Unsent>, guardian: Arc<Guardian>) {
+        let mailbox = Arc::clone(self);
+        let work = move || {
+            let leash = unsent.send_elsewhere(&guardian).ok();
+            mailbox.post(Command::Leash { id, leash });
+        };
+        let thread = std::thread::Builder::new().name("vespera-request".into());
+        if thread.spawn(work).is_err() {
+            self.post(Command::Leash { id, leash: None });
         }
     }
 
@@ -243,15 +299,7 @@ impl Engine {
     }
 
     fn obey(&mut self) {
-        let mut count = [0_u8; 8];
-        let _ = rustix::io::read(&self.mailbox.bell, &mut count);
-        let commands = std::mem::take(
-            &mut *self
-                .mailbox
-                .commands
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner),
-        );
+        let commands = self.mailbox.take();
         let now = Instant::now();
         for command in commands {
             let mut out = Vec::new();
@@ -260,19 +308,32 @@ impl Engine {
                     id,
                     session,
                     shared,
-                    ends,
+                    mut ends,
                     mark,
                     ceilings,
                     transcript,
                 } => {
+                    let unsent = ends.unsent.take();
+                    let guardian = Arc::clone(&ends.guardian);
                     if ceilings.is_set() {
                         let mailbox = Arc::clone(&self.mailbox);
                         let breach = move |words| mailbox.post(Command::Breach { id, words });
                         Sampler::watch(Arc::clone(&shared), ceilings, Box::new(breach));
                     }
-                    let agent = Agent::new(session, shared, ends, mark, transcript);
+                    let mut agent = Agent::new(session, shared, ends, mark, transcript);
+                    if let Some(unsent) = unsent
+                        && !agent.request(&unsent)
+                    {
+                        self.mailbox.send_elsewhere(id, unsent, guardian);
+                    }
                     agent.watch(&self.poller, id);
                     self.agents.insert(id, agent);
+                    id
+                }
+                Command::Leash { id, leash } => {
+                    if let Some(agent) = self.agents.get_mut(&id) {
+                        agent.get_leash(leash, &self.poller, id, now, &mut out);
+                    }
                     id
                 }
                 Command::Breach { id, words } => {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import logging
 import os
 import shutil
 import signal
@@ -22,6 +23,7 @@ from vespera_agent_spawner import (
     Agent,
     AgentConfig,
     Outcome,
+    RunResult,
     Supervisor,
     backends,
     register,
@@ -262,6 +264,78 @@ def test_a_free_leash_that_was_killed_or_stopped_keeps_nobody(
             assert (second == first) == (how is signal.SIGSTOP)
 
     asyncio.run(main())
+
+
+class _AtTheEnd(logging.Handler):
+    """Does something between the end of an agent and the start of the next in its place."""
+
+    def __init__(self, do: Callable[[], None]) -> None:
+        super().__init__(logging.INFO)
+        self.do = do
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if ": ended: " in record.getMessage():
+            self.do()
+
+
+@contextlib.contextmanager
+def at_the_end(do: Callable[[], None]) -> Iterator[None]:
+    logger = logging.getLogger("vespera.agent_spawner.agent")
+    handler, level = _AtTheEnd(do), logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+
+
+def test_agents_that_follow_each_other_in_a_batch_share_a_leash(fleet: Fleet) -> None:
+    """Whoever ends makes place for the next, whose request is sent at the end of that moment."""
+    leashes: set[int] = set()
+
+    async def main() -> list[Outcome]:
+        async with fleet.supervisor(max_agents=1) as sup:
+
+            def look() -> None:
+                leashes.update(leashes_of(guardian))
+
+            await one(sup, fleet)
+            [guardian] = [pid for pid in children_of(os.getpid()) if not has_ended(pid)]
+            with at_the_end(look):
+                results = await sup.run([fleet.config(f"echo {n}") for n in range(5)])
+            return [result.outcome for result in results]
+
+    assert asyncio.run(main()) == [Outcome.COMPLETED] * 5
+    assert len(leashes) == 1
+
+
+@pytest.mark.parametrize("victim", ["leash", "guardian"])
+def test_whoever_dies_between_two_of_a_batch_keeps_the_next_from_nothing(
+    fleet: Fleet, victim: str
+) -> None:
+    killed: list[int] = []
+
+    async def main() -> list[RunResult]:
+        async with fleet.supervisor(max_agents=1) as sup:
+            leash = await one(sup, fleet)
+            guardian = guardian_of(leash)
+
+            def kill() -> None:
+                if killed:
+                    return
+                killed.append(leash if victim == "leash" else guardian)
+                os.kill(killed[0], signal.SIGKILL)
+                assert eventually(lambda: has_ended(leash))
+
+            with at_the_end(kill):
+                return await sup.run([fleet.config(f"echo {n}") for n in range(3)])
+
+    results = asyncio.run(main())
+    assert killed
+    assert [(one.outcome, one.error) for one in results] == [(Outcome.COMPLETED, None)] * 3
+    assert [one.result for one in results] == [f"echo {n}" for n in range(3)]
 
 
 def test_free_leashes_end_with_their_guardian_and_another_makes_new_ones(fleet: Fleet) -> None:

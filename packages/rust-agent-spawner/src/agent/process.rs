@@ -47,6 +47,8 @@ pub struct Request<'a> {
     /// How long an agent may go on after its host's death, in milliseconds.
     pub host_death_grace_ms: u32,
     pub moment: Moment,
+    /// A leash that waits for an agent is not asked yet: [`Ends::unsent`] is what to ask it.
+    pub later: bool,
 }
 
 /// Requests of one moment of the host: between them no code runs but the engine's own, so its
@@ -67,6 +69,48 @@ pub struct Ends {
     pub guardian: Arc<Guardian>,
     /// The agent's own cgroup; empty for none.
     pub cgroup: Vec<u8>,
+    /// The request, if the leash does not have it yet.
+    pub unsent: Option<Box<Unsent>>,
+}
+
+/// A request on its way to a leash that waits for an agent.
+///
+/// A leash that is woken may take the processor of who wakes it. On the host's own thread, which
+/// holds the interpreter, that keeps everybody waiting: the reactor sends it.
+#[derive(Debug)]
+pub struct Unsent {
+    header: Vec<u8>,
+    strings: Vec<u8>,
+    /// The agent's ends, and the strings if they are too long for a packet.
+    fds: Vec<Descriptor>,
+    is_inline: bool,
+}
+
+impl Unsent {
+    /// Sends it to a leash; never waits.
+    ///
+    /// # Errors
+    /// One that has died, or that does not read.
+    pub fn send(&self, leash: &Descriptor) -> Result<(), Errno> {
+        send(leash, &self.parts(), &self.borrowed())
+    }
+
+    /// Has the guardian make a leash for it instead.
+    ///
+    /// # Errors
+    /// As [`spawn`]; no other guardian is tried, as the caller may have other rights than the host.
+    pub fn send_elsewhere(&self, guardian: &Guardian) -> io::Result<Descriptor> {
+        guardian.ask_for_leash(&self.parts(), &self.borrowed())
+    }
+
+    fn parts(&self) -> [IoSlice<'_>; 2] {
+        let strings: &[u8] = if self.is_inline { &self.strings } else { &[] };
+        [IoSlice::new(&self.header), IoSlice::new(strings)]
+    }
+
+    fn borrowed(&self) -> Vec<BorrowedFd<'_>> {
+        self.fds.iter().map(AsFd::as_fd).collect()
+    }
 }
 
 /// A running guardian.
@@ -326,27 +370,20 @@ impl Guardian {
             rustix::io::ioctl_fionbio(fd, true)?;
         }
         let [stdin, stdout, stderr] = [stdin, stdout, stderr].map(Descriptor::from);
-        let theirs = [stdin_far, stdout_far, stderr_far].map(Descriptor::from);
+        let mut fds = Vec::from([stdin_far, stdout_far, stderr_far].map(Descriptor::from));
         drop(making);
-        let spill = if strings.len() > MAX_INLINE {
-            Some(image::memfd(
-                c"vespera-request",
-                &strings,
-                MemfdFlags::empty(),
-            )?)
-        } else {
-            None
+        let is_inline = strings.len() <= MAX_INLINE;
+        if !is_inline {
+            let name = c"vespera-request";
+            fds.push(image::memfd(name, &strings, MemfdFlags::empty())?.into());
+        }
+        let unsent = Unsent {
+            header,
+            strings,
+            fds,
+            is_inline,
         };
-        let mut fds: Vec<BorrowedFd<'_>> = theirs.iter().map(AsFd::as_fd).collect();
-        fds.extend(spill.as_ref().map(AsFd::as_fd));
-        let parts = [
-            IoSlice::new(&header),
-            IoSlice::new(if spill.is_some() { &[] } else { &strings }),
-        ];
-        let (leash, leash_pid) = match self.ask_free(request, &parts, &fds) {
-            Some((leash, pid)) => (leash, Some(pid)),
-            None => (self.ask_for_leash(&parts, &fds)?, None),
-        };
+        let (leash, leash_pid, unsent) = self.ask(request, unsent)?;
         Ok(Ends {
             leash,
             leash_pid,
@@ -356,30 +393,31 @@ impl Guardian {
             stderr,
             guardian: self,
             cgroup: request.cgroup.to_vec(),
+            unsent,
         })
     }
 
-    /// Hands the request to a leash that has no agent, if there is one that takes it.
-    fn ask_free(
+    /// Finds a leash for the request, its pid if it is known, and what is to be sent to it later.
+    fn ask(
         &self,
         request: &Request<'_>,
-        parts: &[IoSlice<'_>],
-        fds: &[BorrowedFd<'_>],
-    ) -> Option<(Descriptor, i32)> {
+        unsent: Unsent,
+    ) -> io::Result<(Descriptor, Option<i32>, Option<Box<Unsent>>)> {
         // The guardian hears of no request but its own, and a limit of the tree's CPU time counts
         // what the leash has reaped in all its life.
-        if request.host_death_grace_ms > self.longest_grace_ms.load(Ordering::Relaxed)
-            || request.limits.cpu_seconds != INHERIT
-        {
-            return None;
-        }
-        loop {
-            let (leash, pid) = self.free().pop()?;
+        let may_be_used = request.host_death_grace_ms
+            <= self.longest_grace_ms.load(Ordering::Relaxed)
+            && request.limits.cpu_seconds == INHERIT;
+        while may_be_used && let Some((leash, pid)) = self.free().pop() {
+            if request.later {
+                return Ok((leash, Some(pid), Some(Box::new(unsent))));
+            }
             // One that has died is dropped, and so is one that does not read.
-            if send(&leash, parts, fds).is_ok() {
-                return Some((leash, pid));
+            if unsent.send(&leash).is_ok() {
+                return Ok((leash, Some(pid), None));
             }
         }
+        Ok((unsent.send_elsewhere(self)?, None, None))
     }
 
     /// Has the guardian make a leash for the request.

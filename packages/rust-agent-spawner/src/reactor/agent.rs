@@ -1,10 +1,10 @@
 //! One agent's descriptors: what is read from them goes to its session, what the session says is
 //! written to them. Nothing here waits.
 
-use crate::agent::process::{Ends, Guardian};
+use crate::agent::process::{Ends, Guardian, Unsent};
 use crate::agent::stream::{Framer, Line, READ};
 use crate::agent::transcript::Transcript;
-use crate::agent::{Action, Session, Shared, deliver};
+use crate::agent::{Action, Session, Shared, State, deliver};
 use crate::descriptor::Descriptor;
 use crate::diagnostics::{self, Level};
 use bytes::Bytes;
@@ -135,6 +135,39 @@ impl Agent {
         }
     }
 
+    /// Sends the request to the leash. One that has died since it was chosen is let go.
+    pub(super) fn request(&mut self, unsent: &Unsent) -> bool {
+        let is_sent = self
+            .leash
+            .as_ref()
+            .is_some_and(|leash| unsent.send(leash).is_ok());
+        if !is_sent {
+            self.leash = None;
+            self.shared.view().leash = 0;
+        }
+        is_sent
+    }
+
+    /// Another leash has the request, or none does. An agent that is to end meanwhile, and that
+    /// nobody could tell so, ends with its socket.
+    pub(super) fn get_leash(
+        &mut self,
+        leash: Option<Descriptor>,
+        poller: &Descriptor,
+        id: u64,
+        now: Instant,
+        out: &mut Vec<Action>,
+    ) {
+        let starts = *self.shared.view().state == State::Starting;
+        match leash.filter(|_| starts) {
+            Some(leash) => {
+                add(poller, &leash, id, End::Leash);
+                self.leash = Some(leash);
+            }
+            None => self.session.leash_gone(now, out),
+        }
+    }
+
     /// Begins to listen to the agent; stdin is watched only while something waits to be written.
     pub(super) fn watch(&self, poller: &Descriptor, id: u64) {
         for (fd, end) in [
@@ -143,12 +176,7 @@ impl Agent {
             (&self.stderr, End::Stderr),
         ] {
             if let Some(fd) = fd {
-                let _ = epoll::add(
-                    poller,
-                    fd,
-                    EventData::new_u64(token(id, end)),
-                    EventFlags::IN,
-                );
+                add(poller, fd, id, end);
             }
         }
     }
@@ -322,12 +350,7 @@ impl Agent {
         if let (true, Some(stdout)) = (self.paused, &self.stdout) {
             self.paused = false;
             self.session.hear(true, Instant::now());
-            let _ = epoll::add(
-                poller,
-                stdout,
-                EventData::new_u64(token(id, End::Stdout)),
-                EventFlags::IN,
-            );
+            add(poller, stdout, id, End::Stdout);
         }
     }
 
@@ -389,6 +412,12 @@ impl Agent {
             self.stdin = None;
         }
     }
+}
+
+/// Begins to listen to one end of an agent.
+fn add(poller: &Descriptor, fd: &Descriptor, id: u64, end: End) {
+    let data = EventData::new_u64(token(id, end));
+    let _ = epoll::add(poller, fd, data, EventFlags::IN);
 }
 
 /// What epoll gives back: the agent's number and which of its ends.

@@ -28,6 +28,8 @@ class LoopBridge:
         self.closed = False
         #: While the loop is in ``_ring``, which moment of the host that is; else 0.
         self.moment = 0
+        #: The last agent that was asked for in this moment.
+        self._asked: _native.Session | None = None
         self._loop = loop
         self._watched: dict[int, tuple[RustSession, Callable[[], bool]]] = {}
         loop.add_reader(self.native.fileno(), self._ring)
@@ -35,6 +37,15 @@ class LoopBridge:
     def add(self, number: int, session: RustSession, news: Callable[[], bool]) -> None:
         """Call ``news`` on the loop whenever the session has some; False: nobody listens."""
         self._watched[number] = (session, news)
+
+    def asked(self, native: _native.Session) -> None:
+        """An agent was asked for: those of one moment are started together at its end.
+
+        Whoever is woken for each of them may take the processor of this thread, which holds the
+        interpreter.
+        """
+        if self.moment:
+            self._asked = native
 
     def close_if_idle(self) -> None:
         """Let go of the loop when nobody is left to watch."""
@@ -51,6 +62,9 @@ class LoopBridge:
             self._tell()
         finally:
             self.moment = 0
+            last, self._asked = self._asked, None
+            if last is not None:
+                last.end_moment()
         self.close_if_idle()
 
     def _tell(self) -> None:

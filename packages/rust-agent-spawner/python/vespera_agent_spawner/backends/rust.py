@@ -136,6 +136,7 @@ class RustBackend:
             launch.discard()
             bridge.close_if_idle()
             raise
+        bridge.asked(native)
         session = RustSession(native, launch, config.limits, self._counters)
         session.bridge = bridge
         self._sessions.add(session)
