@@ -122,7 +122,7 @@ class _Settings:
         """The fields that have not their default, in the order of their definition."""
         values, shape = vars(self), _shape_of(type(self))
         # A start asks, and most fields of most configurations were never named.
-        named = sorted(values[_NAMED], key=shape.order.__getitem__)
+        named = sorted(values.get(_NAMED, shape.order), key=shape.order.__getitem__)
         return [(name, values[name]) for name in named if values[name] != shape.defaults[name]]
 
     def _with(self, **changes: Any) -> Self:
@@ -138,7 +138,8 @@ class _Settings:
         values = vars(changed)
         values.update(vars(self))
         values.update(changes)
-        values[_NAMED] = values[_NAMED] | changes.keys()
+        if (named := values.get(_NAMED)) is not None:
+            values[_NAMED] = named | changes.keys()
         return changed
 
     def to_json(self) -> str:
@@ -207,7 +208,7 @@ class _Shape:
 
 _SHAPES: dict[type[Any], _Shape] = {}
 
-# Where an instance keeps the names of the fields that may differ from their defaults.
+# Where an instance that began with the defaults keeps the names of the fields that may differ.
 _NAMED = "_named"
 
 
