@@ -7,14 +7,30 @@ use crate::descriptor::Descriptor;
 use rustix::event::EventfdFlags;
 use rustix::fd::AsRawFd;
 use std::io;
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 /// The news of one event loop.
 #[derive(Debug)]
 pub struct Bridge {
     bell: Descriptor,
-    news: Mutex<Vec<u64>>,
+    news: Mutex<News>,
+    is_late: AtomicBool,
 }
+
+#[derive(Debug, Default)]
+struct News {
+    numbers: Vec<u64>,
+    /// When the first of them came.
+    since: Option<Instant>,
+    /// When the loop had done with the last ones.
+    rested: Option<Instant>,
+}
+
+/// A loop that had nothing to do, and comes so long after its bell rang, shares its interpreter with
+/// a thread that computes: that costs the switch interval, 5 ms unless somebody has changed it.
+const LATE: Duration = Duration::from_millis(3);
 
 impl Bridge {
     /// A bridge without news.
@@ -25,6 +41,7 @@ impl Bridge {
         Ok(Self {
             bell: rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?.into(),
             news: Mutex::default(),
+            is_late: AtomicBool::new(false),
         })
     }
 
@@ -36,9 +53,11 @@ impl Bridge {
     /// Notes that an agent has news.
     pub fn note(&self, number: u64) {
         let first = {
-            let mut news = self.news.lock().unwrap_or_else(PoisonError::into_inner);
-            news.push(number);
-            news.len() == 1
+            let mut news = self.news();
+            news.numbers.push(number);
+            let first = news.since.is_none();
+            news.since.get_or_insert_with(Instant::now);
+            first
         };
         if first {
             let _ = rustix::io::write(&self.bell, &1_u64.to_ne_bytes());
@@ -50,6 +69,61 @@ impl Bridge {
         let mut count = [0_u8; 8];
         // Silenced before the list is taken: a note that comes between rings again.
         let _ = rustix::io::read(&self.bell, &mut count);
-        std::mem::take(&mut *self.news.lock().unwrap_or_else(PoisonError::into_inner))
+        let mut news = self.news();
+        let since = news.since.take();
+        let late = since.is_some_and(|since| {
+            since.elapsed() >= LATE && news.rested.is_none_or(|rested| rested <= since)
+        });
+        self.is_late.store(late, Ordering::Relaxed);
+        std::mem::take(&mut news.numbers)
+    }
+
+    /// The loop has done with what it took.
+    pub fn rest(&self) {
+        self.news().rested = Some(Instant::now());
+    }
+
+    /// Whether the loop came late for the news that it took last.
+    pub fn is_late(&self) -> bool {
+        self.is_late.load(Ordering::Relaxed)
+    }
+
+    fn news(&self) -> MutexGuard<'_, News> {
+        self.news.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::thread::sleep;
+
+    #[test]
+    fn a_loop_that_had_nothing_to_do_and_comes_late_is_late() {
+        let bridge = Bridge::new().expect("a descriptor");
+        bridge.note(1);
+        assert_eq!(bridge.take(), [1]);
+        assert!(!bridge.is_late(), "it came at once");
+        bridge.rest();
+        bridge.note(2);
+        bridge.note(3);
+        sleep(LATE);
+        assert_eq!(bridge.take(), [2, 3]);
+        assert!(bridge.is_late());
+        bridge.rest();
+        assert!(bridge.take().is_empty());
+        assert!(!bridge.is_late(), "nobody had rung");
+    }
+
+    #[test]
+    fn a_loop_that_was_at_work_when_the_bell_rang_is_not_late() {
+        let bridge = Bridge::new().expect("a descriptor");
+        bridge.note(1);
+        assert_eq!(bridge.take(), [1]);
+        bridge.note(2);
+        sleep(LATE);
+        bridge.rest();
+        assert_eq!(bridge.take(), [2]);
+        assert!(!bridge.is_late());
     }
 }

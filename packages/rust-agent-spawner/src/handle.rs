@@ -155,6 +155,7 @@ impl Handle {
         })
         .map_err(io)?;
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
+        let is_late = bridge.as_ref().is_some_and(|bridge| bridge.is_late());
         let shared = Arc::new(
             Shared::with_events(
                 launch.session_id.clone(),
@@ -193,8 +194,9 @@ impl Handle {
             ceilings: kept.ceilings(launch.ceilings),
             transcript,
         };
-        // The end of the moment wakes the reactor.
-        if launch.moment != 0 {
+        // On a busy host the reactor sleeps until the end of the moment: whoever is woken may take the
+        // processor of this thread, and with it the interpreter. Otherwise agents start at once.
+        if is_late && launch.moment != 0 {
             handle.reactor.post_quietly(command);
         } else {
             handle.reactor.post(command);

@@ -12,6 +12,11 @@ import pytest
 from vespera_agent_spawner import State, backends
 
 
+def rung(native: Any) -> SimpleNamespace:
+    """A native bridge that always has news of agent 1."""
+    return SimpleNamespace(take=lambda: [1], fileno=native.fileno, rest=native.rest)
+
+
 def test_an_end_that_comes_while_the_owner_reads_is_told() -> None:
     if backends.rust_problem() is not None:
         pytest.skip("the bridge belongs to the Rust backend")
@@ -27,8 +32,8 @@ def test_an_end_that_comes_while_the_owner_reads_is_told() -> None:
 
     async def main() -> bool:
         bridge = module.LoopBridge(asyncio.get_running_loop())
-        native, rung = bridge.native, SimpleNamespace(take=lambda: [1], fileno=bridge.native.fileno)
-        bridge.native = rung
+        native = bridge.native
+        bridge.native = rung(native)
         bridge.add(1, session, news)
         for _ in range(2):
             bridge._ring()
@@ -51,7 +56,7 @@ def test_the_end_of_an_agent_that_its_owner_dropped_lets_go_of_the_loop() -> Non
 
     async def main() -> bool:
         bridge = module.LoopBridge(asyncio.get_running_loop())
-        bridge.native = SimpleNamespace(take=lambda: [1], fileno=bridge.native.fileno)
+        bridge.native = rung(bridge.native)
         session.heard = heard
         bridge.add(1, session, lambda: False)
         bridge._ring()

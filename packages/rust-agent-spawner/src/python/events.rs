@@ -31,6 +31,11 @@ impl PyBridge {
         self.inner.descriptor()
     }
 
+    /// The loop has done with what it took.
+    fn rest(&self) {
+        self.inner.rest();
+    }
+
     /// The numbers of the agents with news.
     fn take(&self) -> Vec<u64> {
         self.inner.take()

@@ -65,6 +65,7 @@ class LoopBridge:
             last, self._asked = self._asked, None
             if last is not None:
                 last.end_moment()
+            self.native.rest()
         self.close_if_idle()
 
     def _tell(self) -> None:
