@@ -151,7 +151,7 @@ impl Handle {
             cgroup: &cgroup,
             host_death_grace_ms: launch.host_death_grace_ms,
             moment: launch.moment,
-            later: launch.moment != 0,
+            later: launch.moment != 0 && reactor.is_heard_as_caller(),
         })
         .map_err(io)?;
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);

@@ -3,7 +3,7 @@
 //! It owns all descriptors (`reactor::agent`) and no policy: what happens next is each [`Session`]'s decision. It
 //! never attaches to a Python interpreter. Other threads post commands and read `Shared` views.
 
-use crate::agent::process::{Ends, Guardian, Unsent};
+use crate::agent::process::{Ends, Guardian, Sender, Unsent};
 use crate::agent::stream::READ;
 use crate::agent::transcript::{Transcript, Voice};
 use crate::agent::{Action, Session, Shared};
@@ -123,6 +123,8 @@ struct Posted {
     commands: VecDeque<Command>,
     /// The bell rings for them.
     is_told: bool,
+    /// As whom the reactor took the last ones.
+    taker: Option<Sender>,
 }
 
 static CURRENT: Mutex<Option<Arc<Reactor>>> = Mutex::new(None);
@@ -184,6 +186,11 @@ impl Reactor {
         self.mailbox.enter(command);
     }
 
+    /// Whether a leash that hears the calling thread hears the reactor.
+    pub fn is_heard_as_caller(&self) -> bool {
+        self.mailbox.posted().taker == Some(Sender::here())
+    }
+
     /// Has the reactor carry out what was posted quietly.
     pub fn wake(&self) {
         self.mailbox.wake();
@@ -219,7 +226,11 @@ impl Mailbox {
     fn take(&self) -> VecDeque<Command> {
         let mut count = [0_u8; 8];
         let _ = rustix::io::read(&self.bell, &mut count);
-        std::mem::take(&mut *self.posted()).commands
+        let here = Sender::here();
+        let mut posted = self.posted();
+        posted.is_told = false;
+        posted.taker = Some(here);
+        std::mem::take(&mut posted.commands)
     }
 
     fn posted(&self) -> MutexGuard<'_, Posted> {

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import functools
 import logging
 import os
+import platform
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -336,6 +339,30 @@ def test_whoever_dies_between_two_of_a_batch_keeps_the_next_from_nothing(
     assert killed
     assert [(one.outcome, one.error) for one in results] == [(Outcome.COMPLETED, None)] * 3
     assert [one.result for one in results] == [f"echo {n}" for n in range(3)]
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root becomes somebody else")
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the call's number is x86-64's")
+def test_a_thread_with_rights_of_its_own_is_heard_by_its_leashes(fleet: Fleet) -> None:
+    """Not by way of the reactor, whose thread has others."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    outcomes: list[tuple[Outcome, str | None]] = []
+
+    async def main() -> None:
+        config = AgentConfig(adapter="raw", program="/bin/true")
+        async with fleet.supervisor(max_agents=1) as sup:
+            results = await sup.run([config] * 4)
+            outcomes.extend((result.outcome, result.error) for result in results)
+
+    def live_as_nobody() -> None:
+        # By the bare call: the C library would make everybody nobody.
+        assert libc.syscall(117, 65534, 65534, 65534) == 0
+        asyncio.run(main())
+
+    thread = threading.Thread(target=live_as_nobody)
+    thread.start()
+    thread.join(30)
+    assert outcomes == [(Outcome.COMPLETED, None)] * 4
 
 
 def test_free_leashes_end_with_their_guardian_and_another_makes_new_ones(fleet: Fleet) -> None:

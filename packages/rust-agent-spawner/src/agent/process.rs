@@ -84,14 +84,19 @@ pub struct Unsent {
     /// The agent's ends, and the strings if they are too long for a packet.
     fds: Vec<Descriptor>,
     is_inline: bool,
+    /// Who asked.
+    sender: Sender,
 }
 
 impl Unsent {
     /// Sends it to a leash; never waits.
     ///
     /// # Errors
-    /// One that has died, or that does not read.
+    /// One that has died, or that does not read; a thread that it would not hear.
     pub fn send(&self, leash: &Descriptor) -> Result<(), Errno> {
+        if Sender::here() != self.sender {
+            return Err(Errno::PERM);
+        }
         send(leash, &self.parts(), &self.borrowed())
     }
 
@@ -110,6 +115,21 @@ impl Unsent {
 
     fn borrowed(&self) -> Vec<BorrowedFd<'_>> {
         self.fds.iter().map(AsFd::as_fd).collect()
+    }
+}
+
+/// The user and the group by which a leash knows its host: the kernel adds those of the thread that
+/// sends to each packet, and a host's threads need not have the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sender(u32, u32);
+
+impl Sender {
+    /// Those of the calling thread.
+    pub fn here() -> Self {
+        Self(
+            rustix::process::getuid().as_raw(),
+            rustix::process::getgid().as_raw(),
+        )
     }
 }
 
@@ -382,6 +402,7 @@ impl Guardian {
             strings,
             fds,
             is_inline,
+            sender: Sender::here(),
         };
         let (leash, leash_pid, unsent) = self.ask(request, unsent)?;
         Ok(Ends {
