@@ -8,6 +8,25 @@ use std::collections::BTreeMap;
 use vespera_agent_spawner::agent::claude::{self, Envelope};
 use vespera_agent_spawner::agent::details;
 
+/// What an event's text is, the long way.
+fn text_of(frame: &Value) -> Option<String> {
+    let content = &frame["message"]["content"];
+    if let Some(whole) = content.as_str() {
+        return Some(whole.to_owned());
+    }
+    let blocks = content.as_array().into_iter().flatten();
+    let texts: Vec<&str> = blocks
+        .filter(|block| block["type"] == "text")
+        .filter_map(|block| block["text"].as_str())
+        .collect();
+    if !texts.is_empty() {
+        return Some(texts.concat());
+    }
+    let said = frame["result"].as_str();
+    said.or_else(|| frame["event"]["delta"]["text"].as_str())
+        .map(str::to_owned)
+}
+
 fuzz_target!(|line: &[u8]| {
     let frame = claude::envelope(line);
     if let Ok(value) = serde_json::from_slice::<Value>(line) {
@@ -27,7 +46,11 @@ fuzz_target!(|line: &[u8]| {
             if let Some(subtype) = value["subtype"].as_str() {
                 assert_eq!(details::subtype(line, &spans).as_deref(), Some(subtype));
             }
-            details::text(line, &spans);
+            let text = details::text(line, &spans);
+            assert_eq!(text.as_deref(), text_of(&value).as_deref());
+            if spans.has_code_points {
+                assert!(line.windows(2).any(|two| two == b"\\u"));
+            }
             details::tool_name(line, &spans);
             details::is_error(line, &spans);
         }
