@@ -15,6 +15,7 @@ use rustix::net::{RecvFlags, SendFlags, Shutdown};
 use std::collections::VecDeque;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 use vespera_guardian::Report;
 
@@ -46,9 +47,32 @@ impl Read {
 const FULL_READS: u8 = 4;
 
 /// Bytes of a larger pipe: a writer, the reactor and an event loop that wake each other for every
-/// 64 KiB spend most of their time on that. An ordinary user has 64 MiB for all of their pipes, and
-/// the kernel refuses more, which is no loss.
+/// 64 KiB spend most of their time on that.
 const LARGE_PIPE: usize = 4 * READ;
+
+/// An ordinary user has 64 MiB for all of their pipes (pipe(7)), and with those in use the kernel
+/// gives every new pipe of theirs 8 KiB: of so many large ones a host keeps far from that.
+const MOST_LARGE: usize = 32;
+
+static LARGE: AtomicUsize = AtomicUsize::new(0);
+
+/// A claim to one of the large pipes.
+struct Large(());
+
+impl Large {
+    fn claim() -> Option<Self> {
+        let more = |count| (count < MOST_LARGE).then_some(count + 1);
+        let claimed = LARGE.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+        // Not made at all otherwise: its end would give back what it never had.
+        claimed.is_ok().then(|| Self(()))
+    }
+}
+
+impl Drop for Large {
+    fn drop(&mut self) {
+        LARGE.fetch_sub(1, Ordering::Relaxed);
+    }
+}
 
 /// A pipe is read so many times before a limit of time is judged: it holds no more than that
 /// unless the agent goes on talking, which no limit should wait for.
@@ -73,6 +97,7 @@ pub(super) struct Agent {
     waits_to_write: bool,
     paused: bool,
     full_reads: u8,
+    large: Option<Large>,
     pub(super) close_after_write: bool,
     pub(super) timer: Option<Instant>,
 }
@@ -102,6 +127,7 @@ impl Agent {
             waits_to_write: false,
             paused: false,
             full_reads: 0,
+            large: None,
             close_after_write: false,
             timer: None,
         }
@@ -293,6 +319,7 @@ impl Agent {
 
     fn output_ended(&mut self, now: Instant, out: &mut Vec<Action>) {
         self.stdout = None;
+        self.large = None;
         // Whoever hears of an end finds all events, in the transcript too.
         self.transcribe(|_| ());
         self.session.output_ended(now, out);
@@ -301,11 +328,16 @@ impl Agent {
     fn note_fill(&mut self, full: bool) {
         if !full {
             self.full_reads = 0;
-        } else if self.full_reads < FULL_READS {
-            self.full_reads += 1;
-            if let (FULL_READS, Some(stdout)) = (self.full_reads, &self.stdout) {
-                let _ = rustix::pipe::fcntl_setpipe_size(stdout, LARGE_PIPE);
-            }
+            return;
+        }
+        self.full_reads = self.full_reads.saturating_add(1);
+        if self.full_reads == FULL_READS
+            && self.large.is_none()
+            && let Some(stdout) = &self.stdout
+            && let Some(claim) = Large::claim()
+            && rustix::pipe::fcntl_setpipe_size(stdout, LARGE_PIPE).is_ok()
+        {
+            self.large = Some(claim);
         }
     }
 
@@ -423,4 +455,19 @@ fn add(poller: &Descriptor, fd: &Descriptor, id: u64, end: End) {
 /// What epoll gives back: the agent's number and which of its ends.
 fn token(id: u64, end: End) -> u64 {
     id << 2 | end as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn so_many_pipes_are_large_and_no_more() {
+        let mut claims: Vec<Large> = std::iter::from_fn(Large::claim).collect();
+        assert_eq!(claims.len(), MOST_LARGE);
+        claims.pop();
+        claims.extend(Large::claim());
+        assert_eq!(claims.len(), MOST_LARGE);
+        assert!(Large::claim().is_none());
+    }
 }
