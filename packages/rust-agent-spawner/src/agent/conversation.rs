@@ -150,6 +150,9 @@ impl Session {
                 "its undelivered events go to disk from now on".into()
             });
         }
+        if !self.more_follows {
+            self.shared.tell_events();
+        }
         if pushed == Pushed::OverLimit {
             self.kill(super::OUTPUT_LIMIT, out);
         }

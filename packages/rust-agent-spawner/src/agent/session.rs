@@ -124,6 +124,8 @@ pub struct Session {
     pub(super) calling: HashSet<String>,
     /// When what is being delivered was read.
     pub(super) received_at: SystemTime,
+    /// As much again is likely to be there.
+    pub(super) more_follows: bool,
     /// The session's id as the CLI said it last.
     pub(super) said_id: String,
     /// The model has said something since it was last refused.
@@ -167,6 +169,7 @@ impl Session {
             asking: HashSet::new(),
             calling: HashSet::new(),
             received_at: SystemTime::now(),
+            more_follows: false,
             said_id: String::new(),
             spoke: false,
             unanswered: None,
@@ -196,9 +199,11 @@ impl Session {
         self.clocks.next()
     }
 
-    /// Output was read at this moment; its lines follow.
-    pub fn received(&mut self) {
+    /// Output was read at this moment; its lines follow. When `more` does, whoever read it tells
+    /// of them.
+    pub fn received(&mut self, more: bool) {
         self.received_at = SystemTime::now();
+        self.more_follows = more;
     }
 
     /// Time passed in which nobody could act: deadlines wait as long.

@@ -351,8 +351,8 @@ impl Shared {
         }
     }
 
-    /// Tells the event loop that there are events: once for all that one read gave, so that its
-    /// thread does not come for the first of them while the others are being delivered.
+    /// Tells the event loop that there are events. Of a flood it is told after several reads: it
+    /// would come for each event of 64 KiB.
     pub fn tell_events(&self) {
         if self.is_listening() {
             self.tell(EVENTS);

@@ -291,7 +291,7 @@ impl Agent {
             Ok(read) => {
                 let count = read.count();
                 self.shared.note_output(count);
-                session.received();
+                session.received(count >= most);
                 let each = |line: Line<'_>| deliver(session, transcript.as_mut(), line, now, out);
                 match read {
                     Read::InPlace(count) => self.framer.appended(count, each),
