@@ -15,7 +15,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
 
 from benchmarks import work
 from benchmarks.accounting import Cost, children_cpu, counted, enter, group
@@ -107,13 +108,20 @@ def sdk_on(impl: work.Impl, kind: str, count: int) -> Cost:
     assert kind == "session", "the SDK has sessions only"
     program = str(compiled("instant_cli"))
 
-    async def main(number: int) -> float:
-        return await work.sdk_sessions(official_sdk.sessions, program, impl, number)
+    return fleet_counted(
+        impl, lambda number: work.sdk_sessions(official_sdk.sessions, program, impl, number), count
+    )
 
-    asyncio.run(main(2))  # the guardian is started once
+
+def fleet_counted(
+    impl: work.Impl, run: Callable[[int], Coroutine[Any, Any, float]], count: int
+) -> Cost:
+    """A fleet of so many; ``run`` gives the CPU seconds that its agents used."""
+    asyncio.run(run(2))  # the guardian is started once
     before = children_cpu()
     with counted() as cost:
-        used = asyncio.run(main(count))
+        used = asyncio.run(run(count))
+    # The leash tells what its tree used; children of the Python backend are our own.
     cost.agents = used if impl == "rust" else children_cpu() - before
     return cost
 
@@ -130,13 +138,7 @@ def ours(impl: work.Impl, kind: str, count: int) -> Cost:
         return cost
     program, turns = SESSIONS[kind]
     path = compiled(program)
-    asyncio.run(work.fleet(path, impl, 2, turns))  # the guardian is started once
-    before = children_cpu()
-    with counted() as cost:
-        used = asyncio.run(work.fleet(path, impl, count, turns))
-    # The leash tells what its tree used; children of the Python backend are our own.
-    cost.agents = used if impl == "rust" else children_cpu() - before
-    return cost
+    return fleet_counted(impl, lambda number: work.fleet(path, impl, number, turns), count)
 
 
 def observed(impl: work.Impl, calls: int, kind: str, count: int) -> Cost:
@@ -144,12 +146,7 @@ def observed(impl: work.Impl, calls: int, kind: str, count: int) -> Cost:
     of its metrics."""
     assert kind == "session", "hooks are of sessions"
     path = compiled("instant_cli")
-    asyncio.run(work.observed_fleet(path, impl, 2, calls))  # the guardian is started once
-    before = children_cpu()
-    with counted() as cost:
-        used = asyncio.run(work.observed_fleet(path, impl, count, calls))
-    cost.agents = used if impl == "rust" else children_cpu() - before
-    return cost
+    return fleet_counted(impl, lambda number: work.observed_fleet(path, impl, number, calls), count)
 
 
 def data(who: str, kind: str, count: int) -> Cost:

@@ -87,13 +87,7 @@ async def observed_fleet(program: Path, impl: Impl, number: int, calls: int) -> 
 
     reading = asyncio.create_task(read())
     try:
-        used = await fleet(
-            program,
-            impl,
-            number,
-            1,
-            hooks={"PreToolUse": allow},
-        )
+        used = await fleet(program, impl, number, 1, hooks={"PreToolUse": allow})
     finally:
         reading.cancel()
     if called != number * calls:
