@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 GROUP = "VESPERA_BENCH_CGROUP"
+MEMORY = "VESPERA_BENCH_MEMORY"
 
 
 @dataclass
@@ -35,37 +36,59 @@ class Cost:
 
 @contextlib.contextmanager
 def group() -> Iterator[dict[str, str]]:
-    """A control group for one child; what its environment must hold so that it can `enter`."""
-    root = _cgroup2()
+    """Control groups for one child; what its environment must hold so that it can `enter`."""
+    roots = {GROUP: _cgroup2(), MEMORY: _memory()}
+    with contextlib.ExitStack() as stack:
+        # One root may serve for both, and a process is in one folder of it.
+        made = {root: stack.enter_context(_folder(root)) for root in {*roots.values()}}
+        places = {name: made[root] for name, root in roots.items()}
+        yield {name: str(place) for name, place in places.items() if place is not None}
+
+
+@contextlib.contextmanager
+def _folder(root: Path | None) -> Iterator[Path | None]:
     place = root / f"vespera-bench-{os.getpid()}-{time.monotonic_ns()}" if root else None
     try:
         if place is not None:
             place.mkdir()
     except OSError:
         place = None
-    if place is None:
-        yield {}
-        return
     try:
-        yield {GROUP: str(place)}
+        yield place
     finally:
-        # A guardian ends a moment after its host.
-        deadline = time.monotonic() + 10
-        while (place / "cgroup.procs").read_text() and time.monotonic() < deadline:
-            time.sleep(0.01)
-        place.rmdir()
+        if place is not None:
+            # A guardian ends a moment after its host.
+            deadline = time.monotonic() + 10
+            while (place / "cgroup.procs").read_text() and time.monotonic() < deadline:
+                time.sleep(0.01)
+            place.rmdir()
 
 
 def enter() -> None:
-    """Move this process into the group that its parent made for it, if it did."""
-    place = os.environ.pop(GROUP, None)
-    if place is not None:
-        (Path(place) / "cgroup.procs").write_text("0")
-        global _entered
-        _entered = Path(place)
+    """Move this process into the groups that its parent made for it, if it did."""
+    global _entered, _charged
+    _entered, _charged = _entered_as(GROUP), _entered_as(MEMORY)
+
+
+def _entered_as(name: str) -> Path | None:
+    place = os.environ.pop(name, None)
+    if place is None:
+        return None
+    (Path(place) / "cgroup.procs").write_text("0")
+    return Path(place)
+
+
+def charged() -> int | None:
+    """Bytes that the group's processes have of the machine, the kernel's for them included; None
+    where no group could be made."""
+    if _charged is None:
+        return None
+    counters = (_charged / name for name in ("memory.current", "memory.usage_in_bytes"))
+    return next(int(counter.read_text()) for counter in counters if counter.exists())
 
 
 _entered: Path | None = None
+_charged: Path | None = None
 
 
 @contextlib.contextmanager
@@ -92,6 +115,17 @@ def _cgroup2() -> Path | None:
         if kind == "cgroup2":
             return Path(place)
     return None
+
+
+def _memory() -> Path | None:
+    """Where memory is accounted: in a hierarchy of its own, or in cgroup2."""
+    for line in Path("/proc/self/mounts").read_text().splitlines():
+        _, place, kind, options, *_ = line.split()
+        if kind == "cgroup" and "memory" in options.split(","):
+            return Path(place)
+    root = _cgroup2()
+    handed = root is not None and "memory" in (root / "cgroup.subtree_control").read_text().split()
+    return root if handed else None
 
 
 def _cpu() -> float:

@@ -134,6 +134,8 @@ pub fn launch_of(tag: &str, index: u64, kind: &str, grace: u32) -> Launch {
         moment: 0,
         cgroup: None,
         transcript: None,
+        standby: None,
+        stands_by: false,
         ceilings: Ceilings::default(),
         overflow: Overflow::Spill,
         output_limit: 1 << 20,

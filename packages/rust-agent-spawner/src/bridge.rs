@@ -26,11 +26,16 @@ struct News {
     since: Option<Instant>,
     /// When the loop had done with the last ones.
     rested: Option<Instant>,
+    /// When the loop was last found to be late.
+    late: Option<Instant>,
 }
 
 /// A loop that had nothing to do, and comes so long after its bell rang, shares its interpreter with
 /// a thread that computes: that costs the switch interval, 5 ms unless somebody has changed it.
 const LATE: Duration = Duration::from_millis(3);
+
+/// A loop that was late is taken to be late again: it is found so only when it had nothing to do.
+const STAYS_LATE: Duration = Duration::from_millis(500);
 
 impl Bridge {
     /// A bridge without news.
@@ -75,6 +80,9 @@ impl Bridge {
             since.elapsed() >= LATE && news.rested.is_none_or(|rested| rested <= since)
         });
         self.is_late.store(late, Ordering::Relaxed);
+        if late {
+            news.late = Some(Instant::now());
+        }
         std::mem::take(&mut news.numbers)
     }
 
@@ -86,6 +94,12 @@ impl Bridge {
     /// Whether the loop came late for the news that it took last.
     pub fn is_late(&self) -> bool {
         self.is_late.load(Ordering::Relaxed)
+    }
+
+    /// Whether the loop was late a short time ago.
+    pub fn was_late(&self) -> bool {
+        let late = self.news().late;
+        late.is_some_and(|late| late.elapsed() < STAYS_LATE)
     }
 
     fn news(&self) -> MutexGuard<'_, News> {

@@ -2,15 +2,17 @@
 //!
 //! A call waits in short slices so that its caller can stop it (Ctrl-C); it decides nothing itself.
 
-use crate::agent::process::{self, Moment, Request};
+use crate::agent::process::{self, Ends, Moment, Request};
 use crate::agent::queue::{Event, Overflow, Stretch};
 use crate::agent::transcript::Transcript;
-use crate::agent::{Ending, Plan, Refused, Session, Shared, State, Timeouts, TurnEnd};
+use crate::agent::{Ending, NOTICE, Plan, Refused, Session, Shared, State, Timeouts, TurnEnd};
 use crate::bridge::Bridge;
 use crate::cgroup::Kept;
 use crate::error::{Subject, not_ended};
-use crate::reactor::{Command, Reactor};
+use crate::reactor::{Command, Newcomer, Reactor};
+use crate::rights::Asker;
 use crate::sampler::Ceilings;
+use crate::standby::Standby;
 use bytes::Bytes;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -47,6 +49,10 @@ pub struct Launch {
     pub output_limit: u64,
     /// The file to which everything that is said is appended.
     pub transcript: Option<Vec<u8>>,
+    /// Where its fleet's runs stand that follow each other without the event loop.
+    pub standby: Option<Arc<Standby>>,
+    /// It stands there itself, and starts when another run has ended.
+    pub stands_by: bool,
 }
 
 /// Why a blocking call ended without an answer.
@@ -87,6 +93,9 @@ pub struct Handle {
     reactor: Arc<Reactor>,
 }
 
+/// How a start asks for its process.
+type Asking = fn(&Request<'_>) -> std::io::Result<Ends>;
+
 impl Handle {
     /// Starts a session and waits until the CLI has answered `initialize`.
     ///
@@ -110,7 +119,7 @@ impl Handle {
     pub fn start(
         launch: &Launch,
         plan: Plan,
-        bridge: Option<Arc<Bridge>>,
+        bridge: Option<&Arc<Bridge>>,
         listening: bool,
     ) -> Result<Self, Error> {
         let program = String::from_utf8_lossy(launch.argv.first().map_or(&[][..], Vec::as_slice))
@@ -141,7 +150,12 @@ impl Handle {
             .cgroup
             .as_ref()
             .map_or_else(Vec::new, |parent| crate::cgroup::of_agent(parent, &mark));
-        let ends = process::spawn(&Request {
+        let ask: Asking = if launch.stands_by {
+            process::prepare
+        } else {
+            process::spawn
+        };
+        let ends = ask(&Request {
             program: program_bytes(&argv),
             directory: &launch.directory,
             argv: &argv,
@@ -155,20 +169,19 @@ impl Handle {
         })
         .map_err(io)?;
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
-        let is_late = bridge.as_ref().is_some_and(|bridge| bridge.is_late());
         let shared = Arc::new(
             Shared::with_events(
                 launch.session_id.clone(),
                 launch.overflow,
                 launch.output_limit,
-                bridge.map(|bridge| (bridge, id)),
+                bridge.map(|bridge| (Arc::clone(bridge), id)),
             )
-            .named(&launch.agent_id),
+            .named(&launch.agent_id)
+            .followed_by(launch.standby.clone()),
         );
         shared.listen(listening);
         shared.view().leash = ends.leash_pid.unwrap_or(0);
         let now = Instant::now();
-        crate::metrics::SPAWNS.add(1);
         let is_run = plan.prompt.is_some() || plan.adapter.runs_to_exit();
         let session = Box::new(Session::new(
             Arc::clone(&shared),
@@ -185,7 +198,7 @@ impl Handle {
             shared,
             reactor,
         };
-        let command = Command::Add {
+        let newcomer = Newcomer {
             id,
             session,
             shared: Arc::clone(&handle.shared),
@@ -193,15 +206,26 @@ impl Handle {
             mark,
             ceilings: kept.ceilings(launch.ceilings),
             transcript,
+            asker: launch.stands_by.then(Asker::here).flatten(),
         };
+        handle.hand_in(newcomer, launch, bridge);
+        Ok(handle)
+    }
+
+    fn hand_in(&self, newcomer: Newcomer, launch: &Launch, bridge: Option<&Arc<Bridge>>) {
+        match &launch.standby {
+            Some(standby) if launch.stands_by => return standby.join(newcomer),
+            Some(standby) => standby.starts(bridge),
+            None => {}
+        }
+        let command = Command::Add(newcomer);
         // On a busy host the reactor sleeps until the end of the moment: whoever is woken may take the
         // processor of this thread, and with it the interpreter. Otherwise agents start at once.
-        if is_late && launch.moment != 0 {
-            handle.reactor.post_quietly(command);
+        if launch.moment != 0 && bridge.is_some_and(|bridge| bridge.is_late()) {
+            self.reactor.post_quietly(command);
         } else {
-            handle.reactor.post(command);
+            self.reactor.post(command);
         }
-        Ok(handle)
     }
 
     /// A session that waited for an owner gets one, who calls it `agent_id`; with a `prompt`
@@ -215,6 +239,24 @@ impl Handle {
             id: self.id,
             prompt,
         });
+    }
+
+    /// Whether it stands in line no more, since another run's end has started it.
+    pub fn has_begun(&self) -> bool {
+        let line = self.shared.standby();
+        line.is_none_or(|line| !line.holds(self.id))
+    }
+
+    /// Takes it out of the line. False: it has begun.
+    pub fn withdraw(&self) -> bool {
+        let withdrawn = self
+            .shared
+            .standby()
+            .and_then(|line| line.withdraw(self.id));
+        if withdrawn.is_some() {
+            self.shared.view().state.go(State::Ended);
+        }
+        withdrawn.is_some()
     }
 
     /// The moment in which it was asked for is over: it is started, with all others of it.
@@ -414,6 +456,15 @@ impl Handle {
         events
     }
 
+    /// Answers of the CLI to the host's own requests, and what it said of the service.
+    pub fn take_answers(&self) -> Vec<(String, Vec<u8>)> {
+        let answers = std::mem::take(&mut self.shared.view().answers);
+        if let Some(line) = self.shared.standby() {
+            line.heard(answers.iter().filter(|(id, _)| id == NOTICE).count());
+        }
+        answers
+    }
+
     /// Answers an ask of the CLI with a whole line.
     pub fn answer(&self, ask: String, line: Vec<u8>) {
         self.reactor.post(Command::Answer {
@@ -551,6 +602,8 @@ impl Handle {
 impl Drop for Handle {
     fn drop(&mut self) {
         // Nobody can reach the agent any more, so it must not live on.
+        self.withdraw();
+        self.take_answers();
         if !self.shared.view().state.is_over() {
             self.reactor.post(Command::Kill { id: self.id });
         }

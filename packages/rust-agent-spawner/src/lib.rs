@@ -36,6 +36,8 @@ pub mod rights;
 #[cfg(target_os = "linux")]
 pub mod sampler;
 #[cfg(target_os = "linux")]
+pub mod standby;
+#[cfg(target_os = "linux")]
 pub mod sweep;
 #[cfg(target_os = "linux")]
 pub mod usage;

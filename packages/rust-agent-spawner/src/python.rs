@@ -14,9 +14,11 @@ use vespera_guardian::EndedBy;
 
 mod events;
 mod launch;
+mod standby;
 
 use events::{PyBridge, PyEvent};
 use launch::{Answers, Around, Identity, PyEnvironment, PySettings, launch_of};
+use standby::PyStandby;
 
 /// Runs `call` without the interpreter; it may ask whether Python has a signal to deliver.
 fn detached<T: Send>(
@@ -104,8 +106,9 @@ fn told(py: Python<'_>, turn: Turn) -> Told<'_> {
     (PyBytes::new(py, &turn.frame), turn.cost_before, refused)
 }
 
-/// Whether the host counts what its messages cost, and has no owner for it yet.
-type Manner = (bool, bool);
+/// Whether the host counts what its messages cost, whether it has no owner for it yet, its fleet's
+/// line, and whether it stands there.
+type Manner<'py> = (bool, bool, Option<Bound<'py, PyStandby>>, bool);
 
 /// One agent in a persistent session.
 #[pyclass(frozen, name = "Session", module = "vespera_agent_spawner._native")]
@@ -145,15 +148,18 @@ impl PySession {
         bridge: &PyBridge,
         prompt: Option<(String, String)>,
         answers: Answers,
-        manner: Manner,
+        manner: Manner<'_>,
         listening: bool,
     ) -> PyResult<Self> {
-        let (launch, mut plan) = launch_of(settings, environment, identity, around)?;
+        let (mut launch, mut plan) = launch_of(settings, environment, identity, around)?;
         plan.prompt = prompt;
         answers.enter(&mut plan)?;
-        (plan.counts_usage, plan.spare) = manner;
+        let (counts_usage, spare, standby, stands_by) = manner;
+        (plan.counts_usage, plan.spare) = (counts_usage, spare);
+        launch.standby = standby.map(|standby| Arc::clone(&standby.get().inner));
+        launch.stands_by = stands_by;
         let bridge = Arc::clone(&bridge.inner);
-        let start = || Handle::start(&launch, plan, Some(bridge), listening);
+        let start = || Handle::start(&launch, plan, Some(&bridge), listening);
         // One packet, 0.2 ms: beside a thread that computes, giving the interpreter away and
         // getting it back would take 5 ms.
         let handle = if crate::agent::process::is_ready() {
@@ -167,6 +173,16 @@ impl PySession {
     /// A spare session gets its owner; with a `prompt` (text and uuid) it is a run from now on.
     fn claim(&self, agent_id: &str, prompt: Option<(String, String)>, listening: bool) {
         self.handle.claim(agent_id, prompt, listening);
+    }
+
+    /// Whether it stands in its fleet's line no more, since another run's end has started it.
+    fn has_begun(&self) -> bool {
+        self.handle.has_begun()
+    }
+
+    /// Takes it out of the line: it never starts. False: it has begun.
+    fn withdraw(&self) -> bool {
+        self.handle.withdraw()
     }
 
     /// The agent's number on its bridge.
@@ -220,8 +236,8 @@ impl PySession {
 
     /// Answers of the CLI to our own requests: id and frame.
     fn take_answers<'py>(&self, py: Python<'py>) -> Vec<(String, Bound<'py, PyBytes>)> {
-        let answers = std::mem::take(&mut self.handle.shared().view().answers);
-        answers
+        self.handle
+            .take_answers()
             .into_iter()
             .map(|(id, frame)| (id, PyBytes::new(py, &frame)))
             .collect()
@@ -448,7 +464,7 @@ mod _native {
     #[pymodule_export]
     use super::events::{PyBridge, PyEvent};
     #[pymodule_export]
-    use super::{PyEnvironment, PySession, PySettings};
+    use super::{PyEnvironment, PySession, PySettings, PyStandby};
 
     #[pymodule_init]
     #[allow(clippy::unnecessary_wraps, reason = "pyo3 asks for a result")]

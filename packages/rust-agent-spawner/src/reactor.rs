@@ -9,6 +9,7 @@ use crate::agent::transcript::{Transcript, Voice};
 use crate::agent::{Action, Session, Shared};
 use crate::descriptor::Descriptor;
 use crate::diagnostics::{self, Level};
+use crate::rights::Asker;
 use crate::sampler::{Ceilings, Sampler};
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::event::{EventfdFlags, Timespec};
@@ -32,19 +33,47 @@ const HEARTBEAT: Duration = Duration::from_secs(1);
 
 const WAKE: u64 = u64::MAX;
 
+/// An agent that the reactor has not met.
+#[derive(Debug)]
+pub struct Newcomer {
+    pub id: u64,
+    pub session: Box<Session>,
+    pub shared: Arc<Shared>,
+    pub ends: Ends,
+    /// The entry in its environment that tells its processes.
+    pub mark: Vec<u8>,
+    pub transcript: Option<Transcript>,
+    pub ceilings: Ceilings,
+    /// The host's thread that asked for it, for one that stands in a [`Standby`](crate::standby::Standby).
+    pub asker: Option<Arc<Asker>>,
+}
+
+impl Newcomer {
+    /// Whether it may have a leash of `guardian` that had an agent which could outlive its host by
+    /// `grace_ms`, asked by a host with this umask.
+    pub fn may_follow(&self, guardian: &Arc<Guardian>, grace_ms: u32, umask: u32) -> bool {
+        let ends = &self.ends;
+        let asked = |unsent: &Unsent| unsent.is_asked_by(Sender::here(), umask);
+        Arc::ptr_eq(&ends.guardian, guardian)
+            && !guardian.is_retired()
+            && ends.takes_used
+            && ends.grace_ms <= grace_ms
+            && ends.unsent.as_deref().is_some_and(asked)
+    }
+
+    /// It gets a leash now: its time begins.
+    fn follow(&mut self, (leash, pid): (Descriptor, i32), now: Instant) {
+        (self.ends.leash, self.ends.leash_pid) = (Some(leash), Some(pid));
+        self.session.begin(now);
+        let mut view = self.shared.view();
+        (view.started, view.leash) = (now, pid);
+    }
+}
+
 /// What other threads ask for.
 #[derive(Debug)]
 pub enum Command {
-    Add {
-        id: u64,
-        session: Box<Session>,
-        shared: Arc<Shared>,
-        ends: Ends,
-        /// The entry in its environment that tells its processes.
-        mark: Vec<u8>,
-        transcript: Option<Transcript>,
-        ceilings: Ceilings,
-    },
+    Add(Newcomer),
     /// Its request was sent to another leash, or to none.
     Leash {
         id: u64,
@@ -315,32 +344,7 @@ impl Engine {
         for command in commands {
             let mut out = Vec::new();
             let id = match command {
-                Command::Add {
-                    id,
-                    session,
-                    shared,
-                    mut ends,
-                    mark,
-                    ceilings,
-                    transcript,
-                } => {
-                    let unsent = ends.unsent.take();
-                    let guardian = Arc::clone(&ends.guardian);
-                    if ceilings.is_set() {
-                        let mailbox = Arc::clone(&self.mailbox);
-                        let breach = move |words| mailbox.post(Command::Breach { id, words });
-                        Sampler::watch(Arc::clone(&shared), ceilings, Box::new(breach));
-                    }
-                    let mut agent = Agent::new(session, shared, ends, mark, transcript);
-                    if let Some(unsent) = unsent
-                        && !agent.request(&unsent)
-                    {
-                        self.mailbox.send_elsewhere(id, unsent, guardian);
-                    }
-                    agent.watch(&self.poller, id);
-                    self.agents.insert(id, agent);
-                    id
-                }
+                Command::Add(newcomer) => self.meet(newcomer),
                 Command::Leash { id, leash } => {
                     if let Some(agent) = self.agents.get_mut(&id) {
                         agent.get_leash(leash, &self.poller, id, now, &mut out);
@@ -407,6 +411,37 @@ impl Engine {
             };
             self.act(id, out);
         }
+    }
+
+    /// Begins to listen to an agent; its request is sent, if it was not. Returns its number.
+    fn meet(&mut self, newcomer: Newcomer) -> u64 {
+        let Newcomer {
+            id,
+            session,
+            shared,
+            mut ends,
+            mark,
+            transcript,
+            ceilings,
+            ..
+        } = newcomer;
+        crate::metrics::SPAWNS.add(1);
+        let unsent = ends.unsent.take();
+        let guardian = Arc::clone(&ends.guardian);
+        if ceilings.is_set() {
+            let mailbox = Arc::clone(&self.mailbox);
+            let breach = move |words| mailbox.post(Command::Breach { id, words });
+            Sampler::watch(Arc::clone(&shared), ceilings, Box::new(breach));
+        }
+        let mut agent = Agent::new(session, shared, ends, mark, transcript);
+        if let Some(unsent) = unsent
+            && !agent.request(&unsent)
+        {
+            self.mailbox.send_elsewhere(id, unsent, guardian);
+        }
+        agent.watch(&self.poller, id);
+        self.agents.insert(id, agent);
+        id
     }
 
     fn with(&mut self, id: u64, change: impl FnOnce(&mut Session)) {
@@ -503,10 +538,15 @@ impl Engine {
         if let Some(at) = agent.timer.take() {
             self.timers.remove(&(at, id));
         }
+        agent.note_start();
         if finished {
             agent.remove_cgroup();
-            agent.free_leash(&self.poller);
+            let next = agent.hand_over(&self.poller);
             self.agents.remove(&id);
+            if let Some(next) = next {
+                let id = self.meet(next);
+                self.act(id, Vec::new());
+            }
             return;
         }
         agent.timer = agent.session.deadline(Instant::now());

@@ -8,6 +8,7 @@ use rustix::fd::{AsFd, BorrowedFd};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxFlags};
 use std::cell::RefCell;
 use std::ffi::CStr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Lines of proc_pid_status(5) that an agent inherits by way of the guardian.
@@ -27,8 +28,10 @@ const INHERITED: [&str; 11] = [
 
 const NAMESPACES: [&CStr; 7] = [c"cgroup", c"ipc", c"mnt", c"net", c"pid", c"user", c"uts"];
 
-/// A thread's own files of the kernel, open: finding them costs more than reading them.
-struct Own {
+/// A thread's own files of the kernel, open: finding them costs more than reading them. Another
+/// thread that reads them sees that thread's rights, not its own.
+#[derive(Debug)]
+pub struct Asker {
     pid: u32,
     status: Descriptor,
     /// None where nobody may look.
@@ -41,10 +44,10 @@ const KEEPERS: usize = 8;
 static KEEPING: AtomicUsize = AtomicUsize::new(0);
 
 /// What a thread keeps until it ends.
-struct Kept(Own);
+struct Kept(Arc<Asker>);
 
 impl Kept {
-    fn by(own: Own) -> Result<Self, Own> {
+    fn by(own: Arc<Asker>) -> Result<Self, Arc<Asker>> {
         if KEEPING.fetch_add(1, Ordering::Relaxed) < KEEPERS {
             return Ok(Self(own));
         }
@@ -63,11 +66,24 @@ thread_local! {
     static OWN: RefCell<Option<Kept>> = const { RefCell::new(None) };
 }
 
-impl Own {
-    fn open() -> Option<Self> {
+impl Asker {
+    /// The calling thread; `None` where it keeps no files open.
+    pub fn here() -> Option<Arc<Self>> {
+        let kept = |kept: &RefCell<Option<Kept>>| Some(Arc::clone(&kept.borrow().as_ref()?.0));
+        OWN.try_with(kept).ok().flatten()
+    }
+
+    /// Its rights now, and the umask; `None` once it has ended, or in a forked child.
+    pub fn now(&self) -> Option<(Rights, u32)> {
+        (self.pid == std::process::id())
+            .then(|| look(self))
+            .flatten()
+    }
+
+    fn open() -> Option<Arc<Self>> {
         let _making = making();
         let open = |path: &CStr, flags| rustix::fs::open(path, flags, Mode::empty()).ok();
-        Some(Self {
+        Some(Arc::new(Self {
             pid: std::process::id(),
             status: open(
                 c"/proc/thread-self/status",
@@ -76,7 +92,7 @@ impl Own {
             .into(),
             namespaces: open(c"/proc/thread-self/ns", OFlags::PATH | OFlags::CLOEXEC)
                 .map(Descriptor::from),
-        })
+        }))
     }
 }
 
@@ -104,18 +120,18 @@ pub fn now() -> (Rights, u32) {
             *kept = None;
         }
         if kept.is_none() {
-            match Kept::by(Own::open()?) {
+            match Kept::by(Asker::open()?) {
                 Ok(new) => *kept = Some(new),
-                Err(own) => return Some(look(&own)),
+                Err(own) => return look(&own),
             }
         }
-        kept.as_ref().map(|kept| look(&kept.0))
+        kept.as_ref().and_then(|kept| look(&kept.0))
     })
-    .unwrap_or_else(|_| Own::open().as_ref().map(look))
+    .unwrap_or_else(|_| Asker::open().and_then(|own| look(&own)))
     .unwrap_or_else(without_proc)
 }
 
-fn look(own: &Own) -> (Rights, u32) {
+fn look(own: &Asker) -> Option<(Rights, u32)> {
     let mut page = [0_u8; 8192];
     let read = rustix::io::pread(&own.status, &mut page, 0).unwrap_or(0);
     let status = std::str::from_utf8(&page[..read]).unwrap_or_default();
@@ -130,10 +146,10 @@ fn look(own: &Own) -> (Rights, u32) {
         }
     }
     if status.is_empty() {
-        return without_proc();
+        return None;
     }
     let namespaces = own.namespaces.as_ref().map(AsFd::as_fd).map(namespaces);
-    (rights(credentials, namespaces.unwrap_or_default()), umask)
+    Some((rights(credentials, namespaces.unwrap_or_default()), umask))
 }
 
 /// At least what system calls tell.

@@ -69,6 +69,22 @@ def traced(trace: str) -> list[int]:
     return found
 
 
+def children_of(process: int) -> list[int]:
+    found: list[int] = []
+    for task in Path(f"/proc/{process}/task").iterdir():
+        # A thread of another test may end at any moment.
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            found += map(int, (task / "children").read_text().split())
+    return found
+
+
+def has_ended(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
 def eventually(condition: Callable[[], Any], within: float = 5.0) -> Any:
     """Wait for something that has no event to wait for; returns its last value."""
     end = time.monotonic() + within

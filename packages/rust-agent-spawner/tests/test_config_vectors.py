@@ -188,3 +188,16 @@ def test_secrets_of_the_environment_are_in_no_repr_or_error() -> None:
     with pytest.raises(ConfigError) as caught:
         AgentConfig.from_mapping({"environ": {"API_KEY": "hunter2"}})
     assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("cls", [AgentConfig, SupervisorConfig, Timeouts, Limits])
+def test_a_mistyped_keyword_is_told_as_a_mistyped_name_is(cls: Any) -> None:
+    first = dataclasses.fields(cls)[0].name
+    wrong = first + "x"
+    with pytest.raises(ConfigError, match=f'did you mean "{first}"') as by_keyword:
+        cls(**{wrong: "hunter2"})
+    with pytest.raises(ConfigError) as by_name:
+        cls.from_mapping({wrong: "hunter2"})
+    told = [(str(one.value), one.value.field, one.value.value) for one in (by_keyword, by_name)]
+    assert told[0] == told[1]
+    assert "hunter2" not in told[0][0]

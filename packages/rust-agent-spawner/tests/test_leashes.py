@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from fake_agents import eventually
+from fake_agents import children_of, eventually, has_ended
 from fleets import Fleet, until
 from vespera_agent_spawner import (
     Agent,
@@ -53,22 +53,6 @@ def fresh_guardian() -> None:
             if Path(f"/proc/{pid}/comm").read_text() == "vespera-guard\n":
                 os.kill(pid, signal.SIGKILL)
                 assert eventually(functools.partial(has_ended, pid))
-
-
-def children_of(process: int) -> list[int]:
-    found: list[int] = []
-    for task in Path(f"/proc/{process}/task").iterdir():
-        # A thread of another test may end at any moment.
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-            found += map(int, (task / "children").read_text().split())
-    return found
-
-
-def has_ended(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return True
 
 
 def leash_of(agent: Agent) -> int:

@@ -69,6 +69,8 @@ def test_every_end_of_a_run_is_counted_once_by_its_outcome(agents: Agents, tmp_p
         results = await sup.run([config(prompt) for prompt in prompts])
         results += await sup.run([config("hang", timeouts={"turn": 0.2})])
         results += await sup.run([config("x", how="exit")])
+        retry = {"attempts": 3, "backoff": 0.01, "on": [results[2].outcome.value]}
+        results += await sup.run([config("die", retry=retry)])
         chat = await sup.spawn(config())
         await chat.run("echo b")
         await chat.run("hang", timeout=0.2)
@@ -83,9 +85,11 @@ def test_every_end_of_a_run_is_counted_once_by_its_outcome(agents: Agents, tmp_p
         assert counted[series] == outcomes.count(outcome), outcome
     assert counted["vespera_run_seconds_count"] == len(outcomes)
     assert counted['vespera_run_seconds_bucket{le="+Inf"}'] == len(outcomes)
-    assert counted['vespera_spawns_total{outcome="completed"}'] == 9
+    # Of the last run three.
+    assert counted["vespera_retries_total"] == 2
+    assert counted['vespera_spawns_total{outcome="completed"}'] == 12
     assert counted['vespera_spawns_total{outcome="spawn_failed"}'] == 1
-    assert counted["vespera_spawn_seconds_count"] == 9
+    assert counted["vespera_spawn_seconds_count"] == 12
     assert counted["vespera_orphans_reaped_total"] == 1
     # echo, task twice, fail, leave, hang and, in the session, echo; its hang has a result too,
     # whose cost nobody was told of.

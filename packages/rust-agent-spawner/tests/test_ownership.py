@@ -157,7 +157,7 @@ def test_as_completed_inside_aclosing(loop: str, fleet: Fleet) -> None:
     async def main() -> None:
         async with fleet.supervisor() as sup:
             configs = [fleet.config("echo fast"), fleet.config("deaf")]
-            async with aclosing(sup.as_completed(configs)) as results:  # type: ignore[type-var]
+            async with aclosing(sup.as_completed(configs)) as results:
                 async for result in results:
                     assert result.result == "echo fast"
                     break

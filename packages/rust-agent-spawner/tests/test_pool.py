@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import os
+import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import vespera_agent_spawner as spawner
+from fake_agents import eventually, has_ended
 from fleets import Fleet, until
 from vespera_agent_spawner import AgentConfig, Outcome, State, Supervisor, pool
 from vespera_agent_spawner.errors import AgentTimeout
@@ -181,6 +184,22 @@ def test_a_spare_that_died_is_not_handed_out_and_its_kind_rests(fleet: Fleet) ->
             chat = await sup.spawn(fleet.config())
             assert (await chat.run("echo a")).result == "echo a"
             await chat.shutdown()
+
+    asyncio.run(main())
+    assert fleet.gone()
+
+
+def test_a_spare_that_died_while_the_loop_was_busy_is_not_handed_out(fleet: Fleet) -> None:
+    async def main() -> None:
+        async with fleet.supervisor(warm=1) as sup:
+            await (await sup.spawn(fleet.config())).shutdown()
+            await filled(sup, 1)
+            (pid,) = pids(sup)
+            os.kill(pid, signal.SIGKILL)
+            # The loop hears of nothing meanwhile.
+            assert eventually(functools.partial(has_ended, pid))
+            (result,) = await sup.run([fleet.config("echo b")])
+            assert (result.outcome, result.result) == (Outcome.COMPLETED, "echo b")
 
     asyncio.run(main())
     assert fleet.gone()

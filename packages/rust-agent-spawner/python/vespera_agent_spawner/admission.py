@@ -11,13 +11,18 @@ import heapq
 import itertools
 import resource
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
 
 from vespera_agent_spawner._room import free_descriptors, free_memory, free_processes
 from vespera_agent_spawner.errors import AgentTimeout, ConfigError, SupervisorClosed
 
-__all__ = ["Admission", "Obstacle", "Ticket", "default_max_agents"]
+if TYPE_CHECKING:
+    from vespera_agent_spawner.backends._protocol import Standby
+
+__all__ = ["Admission", "Obstacle", "Prospect", "Ticket", "default_max_agents"]
 
 # What an agent holds in the host: four descriptors, and some to spare for the host's own work.
 _DESCRIPTORS = 4
@@ -30,6 +35,16 @@ _BREAKER_PAUSE = 10.0
 # Starting several in one go saves turns of the loop, each of which costs 5 ms beside a thread
 # that computes; after so long the loop's other work has its turn.
 _IN_ONE_GO = 0.004
+# So many are ready to follow others at most: each holds six descriptors.
+_MOST_STANDING = 16
+# Seconds for which what was seen of the machine lets them start.
+_GOOD_FOR = 1.0
+
+
+def _prospect(entry: tuple[int, int, Ticket]) -> Prospect:
+    prospect = entry[2].prospect
+    assert prospect is not None, "nobody else stands by"
+    return prospect
 
 
 def default_max_agents(reserve: int) -> int:
@@ -49,6 +64,19 @@ class Obstacle:
     remedy: str
 
 
+class Prospect(Protocol):
+    """Somebody in the queue who can be made ready to follow another without the event loop."""
+
+    def prepare(self) -> bool:
+        """Stand by. False: this one cannot, and starts as everybody else."""
+
+    def has_begun(self) -> bool:
+        """Whether another's end has started it."""
+
+    def withdraw(self) -> bool:
+        """Stand by no more. False: it has begun."""
+
+
 @dataclass(slots=True, eq=False)
 class Ticket:
     """Somebody's turn in the queue; ``tell`` hears None for a place, or why there will be none."""
@@ -57,13 +85,21 @@ class Ticket:
     tell: Callable[[Exception | None], None]
     #: For whom, as whoever asked put it.
     subject: object = None
+    prospect: Prospect | None = None
     waits: bool = True
 
 
 class Admission:
     """Places for agents. Runs on one event loop."""
 
-    def __init__(self, *, max_agents: int, max_starting: int, start_interval: float) -> None:
+    def __init__(
+        self,
+        *,
+        max_agents: int,
+        max_starting: int,
+        start_interval: float,
+        standby: Standby | None = None,
+    ) -> None:
         self._max_agents = max_agents
         self._max_starting = max_starting
         self._interval = start_interval
@@ -73,6 +109,10 @@ class Admission:
         self._claimed = 0
         self._next_start = 0.0
         self._waiting: list[tuple[int, int, Ticket]] = []
+        # Those of them that are ready to follow whoever leaves, in their order.
+        self._standing: deque[tuple[int, int, Ticket]] = deque()
+        # Who starts at regular intervals follows nobody.
+        self._standby = None if start_interval else standby
         self._numbers = itertools.count()
         self._later: dict[Callable[[], None], asyncio.TimerHandle] = {}
         self._serving = False
@@ -100,7 +140,7 @@ class Admission:
     @property
     def waiting(self) -> int:
         """How many wait for a place."""
-        return sum(ticket.waits for *_, ticket in self._waiting)
+        return len(self._standing) + sum(ticket.waits for *_, ticket in self._waiting)
 
     def ask(
         self,
@@ -108,12 +148,13 @@ class Admission:
         reserve: int,
         tell: Callable[[Exception | None], None],
         subject: object = None,
+        prospect: Prospect | None = None,
     ) -> Ticket:
         """Queue up; ``tell`` is called once, maybe at once, unless the ticket is withdrawn.
 
         ``reserve`` bytes must be free; ``left_start`` gives the claim on them back.
         """
-        ticket = Ticket(reserve, tell, subject)
+        ticket = Ticket(reserve, tell, subject, prospect)
         if self._closed is not None:
             self._answer(ticket, self._closed)
         else:
@@ -209,8 +250,21 @@ class Admission:
             self.withdraw(ticket)
 
     def withdraw(self, ticket: Ticket) -> None:
-        """Nobody waits for this place any more."""
+        """Nobody waits for this place any more. It may have been given a moment ago: ``settle``."""
         ticket.waits = False
+
+    def settle(self, ticket: Ticket) -> None:
+        """One that stands by is told of its place if it has begun, else it stands by no more."""
+        for entry in self._standing:
+            if entry[2] is ticket:
+                self._stand_down(entry)
+                return
+
+    def stand_down(self) -> None:
+        """Nobody starts but by the loop, until somebody is told of a place again."""
+        for entry in list(self._standing):
+            if entry in self._standing:
+                self._stand_down(entry)
 
     def left_start(self, reserve: int = 0) -> None:
         """The start has an end, good or bad: another may start."""
@@ -232,12 +286,14 @@ class Admission:
             self._last_failure = str(error)
             if self._failures >= _BREAKER_FAILURES:
                 self._resting_until = time.monotonic() + _BREAKER_PAUSE
+                self.stand_down()
 
     def pause_until(self, at: float, why: str) -> bool:
         """Nobody enters before ``at`` (Unix seconds): the service says so. False: known already."""
         if at <= max(self._service_back, time.time()):
             return False
         self._service_back, self._service_says = at, why
+        self.stand_down()
         return True
 
     def next_ones(self, count: int) -> list[Ticket]:
@@ -288,13 +344,18 @@ class Admission:
         for queue_up in list(self._later):
             self.call_off(queue_up)
             queue_up()
+        self.stand_down()
         waiting, self._waiting = self._waiting, []
         for *_, ticket in waiting:
             if ticket.waits:
                 self._answer(ticket, self._closed)
 
     def _is_full(self) -> bool:
-        return self._alive >= self._max_agents or self._starting >= self._max_starting
+        starting = self._starting
+        if self._standby is not None and self._standing:
+            # Some of them have begun, maybe.
+            starting = max(starting, self._standby.starting())
+        return self._alive >= self._max_agents or starting >= self._max_starting
 
     def _obstacle(self, reserve: int) -> Obstacle | None:
         """Why nobody may enter now; None when somebody may."""
@@ -362,16 +423,27 @@ class Admission:
         self._serving = True
         pause = time.monotonic() + _IN_ONE_GO
         try:
-            while self._waiting:
+            while self._waiting or self._standing:
                 if time.monotonic() > pause:
                     asyncio.get_running_loop().call_soon(self._serve)
                     return
-                if not self._admit_next():
+                if not self._admit_next() and not self._prepare_next():
                     return
         finally:
             self._serving = False
 
     def _admit_next(self) -> bool:
+        if self._standing:
+            entry = self._standing[0]
+            if _prospect(entry).has_begun():
+                self._admit_begun(entry)
+                return True
+            if not self._is_full() and (not self._waiting or entry < self._waiting[0]):
+                # Whoever has left was followed by nobody.
+                self._stand_down(entry)
+                return True
+        if not self._waiting:
+            return False
         *_, ticket = self._waiting[0]
         if not ticket.waits:
             heapq.heappop(self._waiting)
@@ -388,6 +460,46 @@ class Admission:
         self._claimed += ticket.reserve
         self._next_start = time.monotonic() + self._interval
         self._answer(ticket, None)
+        return True
+
+    def _admit_begun(self, entry: tuple[int, int, Ticket]) -> None:
+        """Somebody's end has started it: it has that place."""
+        self._standing.remove(entry)
+        self._alive += 1
+        self._starting += 1
+        self._answer(entry[2], None)
+
+    def _stand_down(self, entry: tuple[int, int, Ticket]) -> None:
+        if not _prospect(entry).withdraw():
+            self._admit_begun(entry)
+            return
+        self._standing.remove(entry)
+        self._claimed -= entry[2].reserve
+        heapq.heappush(self._waiting, entry)
+
+    def _prepare_next(self) -> bool:
+        """While the house is full, those who come next stand by for whoever leaves."""
+        if self._standby is None or self._alive < self._max_agents or not self._waiting:
+            return False
+        first, last = self._waiting[0], self._standing[-1] if self._standing else None
+        ticket = first[2]
+        if last is not None and first < last:
+            self._stand_down(last)
+            return True
+        if ticket.prospect is None or len(self._standing) >= _MOST_STANDING:
+            return False
+        if not self._standby.is_wanted():
+            return False
+        now = time.monotonic()
+        if self._pause(now) or self._too_little_memory(ticket.reserve):
+            return False
+        if self._too_little_room(now) or not ticket.prospect.prepare():
+            ticket.prospect = None
+            return False
+        heapq.heappop(self._waiting)
+        self._standing.append(first)
+        self._claimed += ticket.reserve
+        self._standby.renew(_GOOD_FOR)
         return True
 
     def _look_again(self) -> None:

@@ -67,6 +67,8 @@ class Agent:
         self._adapter = adapter_named(config.adapter)
         self._loop = loop
         self._on_end = on_end
+        #: An attempt of a run: whoever tries it again counts the run.
+        self._is_attempt = False
         self._on_start: Callable[[Agent, AgentError | None], None] | None = None
         self._session: LiveSession | None = None
         self._started = time.monotonic()
@@ -326,6 +328,11 @@ class Agent:
         if Handlers.wanted(self.config):
             self._handlers = Handlers(self.config, session, self._log)
 
+    def _enter(self, session: LiveSession, ago: float) -> None:
+        """It has a place since so many seconds, and was made before."""
+        self._started = self._turn_began = time.monotonic() - ago
+        self._attach(session)
+
     def _news(self) -> None:
         """Something changed: called on the loop's thread, coalesced."""
         session = self._session
@@ -460,7 +467,8 @@ class Agent:
         counts = self.is_run or relayed
         if counts and self._ready.done() and self._ready.exception() is None:
             final = self._result()
-            PROCESS.count_run(final.outcome, final.duration)
+            if not self._is_attempt:
+                PROCESS.count_run(final.outcome, final.duration)
             if relayed:
                 PROCESS.add("vespera_cost_usd_total", final.cost_usd or 0.0)
                 if self._meter is not None:

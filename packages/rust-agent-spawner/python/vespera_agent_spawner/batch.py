@@ -28,6 +28,7 @@ from vespera_agent_spawner.workspaces import Workspace
 if TYPE_CHECKING:
     from vespera_agent_spawner.admission import Ticket
     from vespera_agent_spawner.agent import Agent
+    from vespera_agent_spawner.backends._protocol import StandingSession
     from vespera_agent_spawner.config import AgentConfig
     from vespera_agent_spawner.spending import Purse
     from vespera_agent_spawner.supervisor import Supervisor
@@ -64,6 +65,32 @@ class _Run:
     again: Callable[[], None] | None = None
     #: Its workspace is being made or left.
     moving: asyncio.Task[None] | None = None
+    #: What stands by, while the run has no place.
+    standing: tuple[Agent, StandingSession] | None = None
+
+
+class _Prospect:
+    """A run that waits for a place."""
+
+    __slots__ = ("_batch", "_run")
+
+    def __init__(self, batch: Batch, run: _Run) -> None:
+        self._batch = batch
+        self._run = run
+
+    def prepare(self) -> bool:
+        return self._batch._prepare(self._run)
+
+    def has_begun(self) -> bool:
+        standing = self._run.standing
+        return standing is not None and standing[1].has_begun()
+
+    def withdraw(self) -> bool:
+        standing = self._run.standing
+        if standing is not None and not standing[1].withdraw():
+            return False
+        self._run.standing = None
+        return True
 
 
 class Batch:
@@ -149,9 +176,29 @@ class Batch:
         run.again = None
         priority = run.effort.config.priority
         subject = (run.effort.config, run.seat.agent_id, self._lookups.here)
+        may_stand = run.workspace is None and run.purse is None
         run.ticket = self._places.ask(
-            priority, run.seat.reserve, lambda error: self._told(run, error), subject
+            priority,
+            run.seat.reserve,
+            lambda error: self._told(run, error),
+            subject,
+            _Prospect(self, run) if may_stand else None,
         )
+
+    def _prepare(self, run: _Run) -> bool:
+        """Everything but the start itself."""
+        try:
+            run.standing = self._context.copy().run(
+                self._supervisor._stand_by, run.effort.config, run.seat, self._over, self._lookups
+            )
+        except Exception:
+            # Whoever waits for it is told when its turn comes.
+            return False
+        if run.standing is None:
+            return False
+        agent = run.standing[0]
+        agent._is_attempt, agent._on_start = True, self._started
+        return True
 
     def _told(self, run: _Run, error: Exception | None) -> None:
         """There is a place, or there will be none."""
@@ -162,6 +209,11 @@ class Batch:
             self._conclude(run, last)
             return
         run.seat.entered = True
+        if run.standing is not None:
+            run.agent, session = run.standing
+            run.standing = None
+            self._supervisor._join(run.agent, session)
+            return
         if run.workspace is None:
             self._context.copy().run(self._launch, run, run.effort.config)
             return
@@ -209,7 +261,7 @@ class Batch:
     def _launch(self, run: _Run, config: AgentConfig) -> None:
         try:
             run.agent = agent = self._supervisor._agent(config, run.seat, self._over, run.purse)
-            agent._on_start = self._started
+            agent._is_attempt, agent._on_start = True, self._started
             self._supervisor._launch(agent, run.seat, listening=False, lookups=self._lookups)
         except BaseException as failure:
             self._failed(run, failure)
@@ -241,11 +293,12 @@ class Batch:
         run = self._runs.get(agent.agent_id)
         if run is None or run.agent is not agent:
             return
-        if self._ending:
-            self._leave_unfinished(run)
-            return
         try:
             result = run.failed or agent._result()
+            if self._ending:
+                PROCESS.count_run(result.outcome, result.duration)
+                self._leave_unfinished(run)
+                return
             if run.failed is not None and agent._overspent is not None:
                 result = dataclasses.replace(
                     result, outcome=Outcome.BUDGET_EXCEEDED, error=agent._overspent
@@ -294,6 +347,8 @@ class Batch:
     # -- inside ----------------------------------------------------------------------------
 
     def _stop(self, run: _Run) -> None:
+        if run.ticket is not None:
+            self._places.settle(run.ticket)
         agent = run.agent
         if run.again is not None:
             self._places.call_off(run.again)
@@ -318,11 +373,10 @@ class Batch:
         self._supervisor._release(run.seat)
 
     def _never_started(self, error: BaseException) -> RunResult:
-        failed = self._supervisor._never_started(error)
-        PROCESS.count_run(failed.outcome, failed.duration)
-        return failed
+        return self._supervisor._never_started(error)
 
     def _finish(self, index: int, result: RunResult) -> None:
+        PROCESS.count_run(result.outcome, result.duration)
         self._results[index] = result
         self._fresh.append(result)
         self._left -= 1

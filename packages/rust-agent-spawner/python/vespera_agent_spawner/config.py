@@ -169,13 +169,13 @@ def _sparing(cls: type[C]) -> type[C]:
     """Let instances begin with the defaults. A dataclass's own ``__init__`` sets field after
     field, and most fields of most configurations have their default: that took a tenth of a
     start."""
-    strict, after = cls.__init__, getattr(cls, "__post_init__", None)
+    after = getattr(cls, "__post_init__", None)
 
-    @functools.wraps(strict)
+    @functools.wraps(cls.__init__)
     def __init__(self: C, **given: Any) -> None:
         shape = _shape_of(cls)
         if not given.keys() <= shape.settings.keys():
-            strict(self, **given)  # which says what is wrong with the names
+            rules.check_names("", given, shape.settings)
         values = vars(self)
         values.update(shape.defaults)
         for name in shape.mappings:

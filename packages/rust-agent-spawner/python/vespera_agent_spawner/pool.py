@@ -127,7 +127,7 @@ class Pool:
         self._recent.append(key)
         self._configs[key] = (config, reserve, counting)
         self.look_soon()
-        fitting = [spare for spare in self._spares if spare.key == key and not _is_over(spare)]
+        fitting = [spare for spare in self._spares if spare.key == key and _lives(spare)]
         if not fitting:
             return None
         chosen = max(fitting, key=lambda spare: (spare.ready, -spare.since))
@@ -260,6 +260,17 @@ class Pool:
 
 def _is_over(spare: _Spare) -> bool:
     return spare.session.state.is_over
+
+
+def _lives(spare: _Spare) -> bool:
+    """Whether its process is there, as the kernel has it: a busy loop has not heard yet."""
+    if _is_over(spare):
+        return False
+    pid = spare.session.pid
+    if not pid or not Path("/proc/self/stat").exists():
+        return True
+    state = text(f"/proc/{pid}/stat").rpartition(")")[2].split()
+    return bool(state) and state[0] not in "ZX"
 
 
 def _news_of(pool: Pool, holder: list[Any]) -> Callable[[], bool]:

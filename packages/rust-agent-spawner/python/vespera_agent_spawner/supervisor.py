@@ -9,7 +9,7 @@ import itertools
 import os
 import time
 import weakref
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Any, Self, cast
 
@@ -25,6 +25,7 @@ from vespera_agent_spawner.admission import Admission, default_max_agents
 from vespera_agent_spawner.agent import Agent
 from vespera_agent_spawner.backends import Backend, Ownership
 from vespera_agent_spawner.backends._cgroup import delegated
+from vespera_agent_spawner.backends._protocol import Standby, StandingSession
 from vespera_agent_spawner.batch import Batch, Seat
 from vespera_agent_spawner.config import AgentConfig, Budget, SupervisorConfig
 from vespera_agent_spawner.errors import (
@@ -77,6 +78,10 @@ class Supervisor:
         self._pool: Pool | None = None
         self._leaving: set[asyncio.Future[None]] = set()
         self._purse: Purse | None = None
+        # What is spent, and what is warm, is looked at before each start.
+        self._standby: Standby | None = None
+        if config.budget is None and not config.warm:
+            self._standby = self._backend.standby(config.max_starting)
         if config.budget is not None:
             self._purse = Purse(config.budget, "budget", self._log.warning, self._broke)
         _supervisors.add(self)
@@ -93,6 +98,7 @@ class Supervisor:
             max_agents=self.config.max_agents or default_max_agents(reserve),
             max_starting=self.config.max_starting,
             start_interval=self.config.start_interval,
+            standby=self._standby,
         )
         if self.config.warm:
             self._pool = Pool(self.config.warm, self._admission, self._backend, self._ownership)
@@ -253,7 +259,7 @@ class Supervisor:
 
     async def as_completed(
         self, configs: Iterable[AgentConfig | Mapping[str, Any]]
-    ) -> AsyncIterator[RunResult]:
+    ) -> AsyncGenerator[RunResult]:
         """As ``run``, each result as soon as it is there. Closing it ends the rest."""
         batch = Batch(self, [self._checked_run(config) for config in configs])
         try:
@@ -275,6 +281,8 @@ class Supervisor:
                 value=None,
                 remedy="read all events in one place",
             )
+        if self._admission is not None:
+            self._admission.stand_down()
         self._merged = MergedEvents(self)
         for agent in self.agents():
             self._merged.watch(agent)
@@ -350,13 +358,56 @@ class Supervisor:
         on_end: Callable[[Agent], None],
         purse: Purse | None,
     ) -> Agent:
+        agent = self._unregistered(config, seat, on_end, purse)
+        self._agents[seat.agent_id] = agent
+        return agent
+
+    def _unregistered(
+        self,
+        config: AgentConfig,
+        seat: Seat,
+        on_end: Callable[[Agent], None],
+        purse: Purse | None,
+    ) -> Agent:
         agent = Agent(self._settled(config, seat.agent_id, purse), on_end)
         agent._on_service, agent._on_refused = self._noted_service, self._noted_refusal
         purses = [one for one in (purse, self._purse) if one is not None]
         if purses and not agent._adapter.runs_to_exit:
             agent._meter = Meter(purses)
-        self._agents[seat.agent_id] = agent
         return agent
+
+    def _stand_by(
+        self,
+        config: AgentConfig,
+        seat: Seat,
+        on_end: Callable[[Agent], None],
+        lookups: Lookups,
+    ) -> tuple[Agent, StandingSession] | None:
+        """Prepare an agent that another's end may start; None for one that only the loop may."""
+        if self._standby is None or self._merged is not None:
+            return None
+        agent = self._unregistered(config, seat, on_end, None)
+        if not _may_stand(agent.config):
+            return None
+        session = self._backend.start(
+            agent.config,
+            _news_of(agent),
+            listening=False,
+            ownership=self._ownership,
+            lookups=lookups,
+            standby=self._standby,
+            stands_by=True,
+        )
+        return agent, cast("StandingSession", session)
+
+    def _join(self, agent: Agent, session: StandingSession) -> None:
+        """It stood by, and another's end has started it."""
+        self._agents[agent.agent_id] = agent
+        agent._enter(session, session.entered())
+        if self._merged is not None:
+            session.listen(True)
+            self._merged.watch(agent)
+        agent._news()
 
     def _move_out(self, workspace: Workspace) -> None:
         if self._loop is None or self._loop.is_closed():
@@ -391,6 +442,7 @@ class Supervisor:
                     ownership=self._ownership,
                     lookups=lookups,
                     counting=counting,
+                    standby=self._standby,
                 )
             agent._attach(session)
         except BaseException:
@@ -538,6 +590,15 @@ def _ownership(config: SupervisorConfig, backend: Backend) -> Ownership:
             remedy="leave it out, or use backend='rust'",
         )
     return dataclasses.replace(chosen, cgroup=delegated(config.cgroup))
+
+
+def _may_stand(config: AgentConfig) -> bool:
+    """Whether nothing has to be done, or looked at, when it starts."""
+    starts_cold = config.resume is None and config.session_id is None and not config.fork_session
+    counted = config.budget is not None or (
+        config.limits is not None and config.limits.cpu_seconds is not None
+    )
+    return starts_cold and not counted and config.transcript is None
 
 
 def _news_of(agent: Agent) -> Callable[[], bool]:

@@ -312,6 +312,10 @@ impl Session {
     /// Something that the owner of the fleet is to know, and did not ask for.
     fn notice(&self, line: &[u8]) {
         if self.shared.is_bridged() {
+            // Held first: who hears of it lets go.
+            if let Some(standby) = self.shared.standby() {
+                standby.hold();
+            }
             self.shared
                 .change(|view| view.answers.push((NOTICE.to_owned(), line.to_vec())));
         }

@@ -20,13 +20,14 @@ pub mod relay;
 mod session;
 mod shared;
 pub mod stream;
+mod swept;
 pub mod transcript;
 mod turn;
 
 pub use image::program_size;
 pub use plan::Plan;
 pub use session::{Action, Idle, Session, Timeouts};
-pub use shared::{Cause, Ending, Failure, Refused, Shared, State, TurnEnd, View};
+pub use shared::{Cause, Ending, Failure, NOTICE, Refused, Shared, State, TurnEnd, View};
 
 use std::time::Instant;
 use stream::Line;

@@ -5,7 +5,7 @@
 use super::image;
 use crate::descriptor::{Descriptor, making};
 use crate::diagnostics::{self, Level};
-use crate::rights::{self, Rights};
+use crate::rights::{self, Asker, Rights};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::MemfdFlags;
 use rustix::io::Errno;
@@ -58,7 +58,8 @@ pub type Moment = u64;
 /// The host's ends of one agent.
 #[derive(Debug)]
 pub struct Ends {
-    pub leash: Descriptor,
+    /// None while none is chosen.
+    pub leash: Option<Descriptor>,
     /// The leash's pid, if it is known before it says so: it had an agent before this one.
     pub leash_pid: Option<i32>,
     pub grace_ms: u32,
@@ -71,6 +72,8 @@ pub struct Ends {
     pub cgroup: Vec<u8>,
     /// The request, if the leash does not have it yet.
     pub unsent: Option<Box<Unsent>>,
+    /// Whether a leash may have it that had another agent before.
+    pub takes_used: bool,
 }
 
 /// A request on its way to a leash that waits for an agent.
@@ -84,8 +87,9 @@ pub struct Unsent {
     /// The agent's ends, and the strings if they are too long for a packet.
     fds: Vec<Descriptor>,
     is_inline: bool,
-    /// Who asked.
+    /// Who asked, and with which umask.
     sender: Sender,
+    umask: u32,
 }
 
 impl Unsent {
@@ -106,6 +110,11 @@ impl Unsent {
     /// As [`spawn`]; no other guardian is tried, as the caller may have other rights than the host.
     pub fn send_elsewhere(&self, guardian: &Guardian) -> io::Result<Descriptor> {
         guardian.ask_for_leash(&self.parts(), &self.borrowed())
+    }
+
+    /// Whether the calling thread is the user who asked, and the host's umask is what it was.
+    pub fn is_asked_by(&self, sender: Sender, umask: u32) -> bool {
+        (self.sender, self.umask) == (sender, umask)
     }
 
     fn parts(&self) -> [IoSlice<'_>; 2] {
@@ -235,6 +244,15 @@ pub fn spawn(request: &Request<'_>) -> io::Result<Ends> {
     }
 }
 
+/// Prepares an agent for a leash that is chosen later; see [`Ends::unsent`].
+///
+/// # Errors
+/// No guardian, or no descriptors left.
+pub fn prepare(request: &Request<'_>) -> io::Result<Ends> {
+    let (guardian, umask) = guardian(request.moment)?;
+    guardian.prepare(request, umask)
+}
+
 /// Whether [`spawn`] will not wait for a guardian to start.
 pub fn is_ready() -> bool {
     CURRENT.try_lock().is_ok_and(|current| {
@@ -361,6 +379,16 @@ impl Guardian {
     }
 
     fn spawn(self: Arc<Self>, request: &Request<'_>, umask: u32) -> io::Result<Ends> {
+        let mut ends = Arc::clone(&self).prepare(request, umask)?;
+        if let Some(unsent) = ends.unsent.take() {
+            let (leash, pid, unsent) = self.ask(request, unsent)?;
+            (ends.leash, ends.leash_pid, ends.unsent) = (Some(leash), pid, unsent);
+        }
+        Ok(ends)
+    }
+
+    /// All but a leash.
+    fn prepare(self: Arc<Self>, request: &Request<'_>, umask: u32) -> io::Result<Ends> {
         let (header, strings) = Spawn {
             grace_ms: request.host_death_grace_ms,
             umask,
@@ -403,18 +431,20 @@ impl Guardian {
             fds,
             is_inline,
             sender: Sender::here(),
+            umask,
         };
-        let (leash, leash_pid, unsent) = self.ask(request, unsent)?;
         Ok(Ends {
-            leash,
-            leash_pid,
+            leash: None,
+            leash_pid: None,
             grace_ms: request.host_death_grace_ms,
             stdin,
             stdout,
             stderr,
             guardian: self,
             cgroup: request.cgroup.to_vec(),
-            unsent,
+            unsent: Some(Box::new(unsent)),
+            // A limit of the tree's CPU time counts what the leash has reaped in all its life.
+            takes_used: request.limits.cpu_seconds == INHERIT,
         })
     }
 
@@ -422,7 +452,7 @@ impl Guardian {
     fn ask(
         &self,
         request: &Request<'_>,
-        unsent: Unsent,
+        unsent: Box<Unsent>,
     ) -> io::Result<(Descriptor, Option<i32>, Option<Box<Unsent>>)> {
         // The guardian hears of no request but its own, and a limit of the tree's CPU time counts
         // what the leash has reaped in all its life.
@@ -431,7 +461,7 @@ impl Guardian {
             && request.limits.cpu_seconds == INHERIT;
         while may_be_used && let Some((leash, pid)) = self.free().pop() {
             if request.later {
-                return Ok((leash, Some(pid), Some(Box::new(unsent))));
+                return Ok((leash, Some(pid), Some(unsent)));
             }
             // One that has died is dropped, and so is one that does not read.
             if unsent.send(&leash).is_ok() {
@@ -476,6 +506,18 @@ impl Guardian {
         if free.len() < MOST_FREE && !self.retired.load(Ordering::Acquire) {
             free.push((leash, pid));
         }
+    }
+
+    /// Whether its leashes may have no other agents.
+    pub fn is_retired(&self) -> bool {
+        self.retired.load(Ordering::Acquire)
+    }
+
+    /// The umask of a host whose rights are those of this guardian still, as that thread of it
+    /// has them; `None` of any other host.
+    pub fn umask_of(&self, asker: &Asker) -> Option<u32> {
+        let (rights, umask) = asker.now()?;
+        (rights == self.rights).then_some(umask)
     }
 
     /// Its leashes have the rights of its birth: none is used again.

@@ -6,7 +6,8 @@
 
 use super::clocks::{Clock, Clocks};
 use super::plan::Plan;
-use super::shared::{Cause, Ending, Failure, Shared, State, TurnEnd};
+use super::shared::{Ending, Failure, Shared, State, TurnEnd};
+use super::swept::{Swept, cause, survivor};
 use super::turn::{Stop, Turn};
 use crate::diagnostics::{self, Level};
 use crate::oom;
@@ -14,7 +15,7 @@ use std::borrow::Cow;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
-use vespera_guardian::{Breach, EndedBy, Order, Report};
+use vespera_guardian::{EndedBy, Order, Report};
 
 /// After an interrupt, this long for the `result` before the tree is ended.
 pub(super) const INTERRUPT_PATIENCE: Duration = Duration::from_secs(5);
@@ -177,6 +178,13 @@ impl Session {
         }
     }
 
+    /// It was prepared some time ago and is asked for now.
+    pub fn begin(&mut self, now: Instant) {
+        self.clocks.shift(self.age(now));
+        self.started = now;
+        self.oom_kills = oom::recent_kills();
+    }
+
     /// A session that waited for an owner has one: its time begins now, and with a prompt it is a
     /// run.
     pub fn claim(&mut self, prompt: Option<(String, String)>, now: Instant, out: &mut Vec<Action>) {
@@ -291,6 +299,16 @@ impl Session {
             swept.survivors == 0 && matches!(swept.by, EndedBy::Itself | EndedBy::Host)
         };
         self.exit.is_some() && self.swept.is_some_and(swept)
+    }
+
+    /// Whether it ended by itself and without complaint: what came of it stops nobody else.
+    pub fn went_well(&self) -> bool {
+        let view = self.shared.view();
+        self.exit == Some((0, 0))
+            && view.failure.is_none()
+            && view.refused.is_none()
+            && view.outcome != Some("timed_out")
+            && view.rung != Some("kill")
     }
 
     /// The agent's output ended.
@@ -549,52 +567,5 @@ impl Session {
     /// Seconds since the agent was asked for.
     pub(super) fn age(&self, now: Instant) -> Duration {
         now.saturating_duration_since(self.started)
-    }
-}
-
-/// What was left of a tree, as its leash or the host's own sweep saw it.
-#[derive(Clone, Copy, Debug)]
-struct Swept {
-    by: EndedBy,
-    killed: u32,
-    survivors: u32,
-    breach: Breach,
-    /// CPU time of the whole tree; unknown when its leash did not live to tell.
-    cpu: Option<Duration>,
-}
-
-impl Swept {
-    fn ownerless(killed: u32, survivors: u32) -> Self {
-        Self {
-            by: EndedBy::GuardianDeath,
-            killed,
-            survivors,
-            breach: Breach::default(),
-            cpu: None,
-        }
-    }
-}
-
-/// What the kernel did to an agent that nobody else ended.
-fn cause(signal: i32, swept: Swept, oom_kills: u64) -> Option<Cause> {
-    match signal {
-        _ if swept.breach.memory => Some(Cause::MemoryLimit),
-        libc::SIGXCPU => Some(Cause::CpuLimit),
-        libc::SIGXFSZ => Some(Cause::FileSizeLimit),
-        libc::SIGKILL if oom::kills() > oom_kills => Some(Cause::OutOfMemory),
-        _ if swept.breach.processes => Some(Cause::ProcessLimit),
-        _ => None,
-    }
-}
-
-fn survivor(pid: i32, name: &[u8], channel: &[u8]) -> String {
-    let text = |bytes: &[u8]| {
-        String::from_utf8_lossy(bytes)
-            .trim_end_matches('\0')
-            .to_owned()
-    };
-    match text(channel).as_str() {
-        "" | "0" => format!("{pid} ({})", text(name)),
-        channel => format!("{pid} ({}, in {channel})", text(name)),
     }
 }

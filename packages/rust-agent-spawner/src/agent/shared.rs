@@ -2,6 +2,7 @@
 
 use super::queue::{Overflow, Queue};
 use crate::bridge::Bridge;
+use crate::standby::Standby;
 use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::ops::Deref;
@@ -235,7 +236,7 @@ pub struct View {
 const CHANGED: u8 = 1;
 const EVENTS: u8 = 2;
 /// The id of an answer that nobody asked for.
-pub(super) const NOTICE: &str = "";
+pub const NOTICE: &str = "";
 
 /// The view and the bell that rings whenever it changed.
 #[derive(Debug)]
@@ -255,6 +256,8 @@ pub struct Shared {
     bridge: Option<(Arc<Bridge>, u64)>,
     /// News that the loop has not come for yet, as bits: it is told once.
     told: AtomicU8,
+    /// Who may have its place next.
+    standby: Option<Arc<Standby>>,
 }
 
 impl Shared {
@@ -276,6 +279,7 @@ impl Shared {
             listening: AtomicBool::new(false),
             bridge,
             told: AtomicU8::new(0),
+            standby: None,
             view: Mutex::new(View {
                 state: Course(State::Starting),
                 started: Instant::now(),
@@ -315,6 +319,17 @@ impl Shared {
             agent_id: Mutex::new(agent_id.into()),
             ..self
         }
+    }
+
+    /// The same, in a fleet whose runs follow each other.
+    #[must_use]
+    pub fn followed_by(self, standby: Option<Arc<Standby>>) -> Self {
+        Self { standby, ..self }
+    }
+
+    /// Who may have its place next.
+    pub fn standby(&self) -> Option<&Arc<Standby>> {
+        self.standby.as_ref()
     }
 
     /// The caller's name of the agent.

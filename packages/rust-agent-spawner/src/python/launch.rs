@@ -99,6 +99,8 @@ pub(super) fn launch_of(
         overflow: config::overflow(config),
         output_limit: config::output_limit(config),
         transcript,
+        standby: None,
+        stands_by: false,
     };
     let plan = Plan {
         adapter: adapter::named(config.adapter),

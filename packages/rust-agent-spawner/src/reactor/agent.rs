@@ -1,12 +1,14 @@
 //! One agent's descriptors: what is read from them goes to its session, what the session says is
 //! written to them. Nothing here waits.
 
+use super::Newcomer;
 use crate::agent::process::{Ends, Guardian, Unsent};
 use crate::agent::stream::{Framer, Line, READ};
 use crate::agent::transcript::Transcript;
 use crate::agent::{Action, Session, Shared, State, deliver};
 use crate::descriptor::Descriptor;
 use crate::diagnostics::{self, Level};
+use crate::standby::Standby;
 use bytes::Bytes;
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::fd::AsFd;
@@ -99,6 +101,8 @@ pub(super) struct Agent {
     full_reads: u8,
     large: Option<Large>,
     pub(super) close_after_write: bool,
+    /// Where its fleet counts it among those that are starting.
+    starts_in: Option<Arc<Standby>>,
     pub(super) timer: Option<Instant>,
 }
 
@@ -111,12 +115,13 @@ impl Agent {
         transcript: Option<Transcript>,
     ) -> Self {
         Self {
+            starts_in: shared.standby().cloned(),
             session,
             shared,
             mark,
             transcript,
             framer: Framer::default(),
-            leash: Some(ends.leash),
+            leash: ends.leash,
             stdin: Some(ends.stdin),
             stdout: Some(ends.stdout),
             stderr: Some(ends.stderr),
@@ -141,15 +146,23 @@ impl Agent {
         }
     }
 
-    /// A leash whose tree is empty may have the next agent.
-    pub(super) fn free_leash(&mut self, poller: &Descriptor) {
+    /// A leash whose tree is empty may have the next agent: one that stands in line, which then has
+    /// the place too, or who comes later.
+    pub(super) fn hand_over(&mut self, poller: &Descriptor) -> Option<Newcomer> {
         let pid = self.shared.view().leash;
-        if self.session.left_nothing()
-            && let Some(leash) = self.leash.take()
-            && epoll::delete(poller, &leash).is_ok()
-        {
-            self.guardian.keep(leash, pid, self.grace_ms);
+        if !self.session.left_nothing() {
+            return None;
         }
+        let leash = self.leash.take()?;
+        epoll::delete(poller, &leash).ok()?;
+        let standby = self.shared.standby().filter(|_| self.session.went_well());
+        let next = standby.and_then(|standby| standby.next(&self.guardian, self.grace_ms));
+        let Some(mut next) = next else {
+            self.guardian.keep(leash, pid, self.grace_ms);
+            return None;
+        };
+        next.follow((leash, pid), Instant::now());
+        Some(next)
     }
 
     /// While its socket has not ended, the leash is there and its number is its own.
@@ -191,6 +204,13 @@ impl Agent {
                 self.leash = Some(leash);
             }
             None => self.session.leash_gone(now, out),
+        }
+    }
+
+    /// Its fleet counts it no more among those that are starting, if it is not.
+    pub(super) fn note_start(&mut self) {
+        if self.starts_in.is_some() && *self.shared.view().state != State::Starting {
+            self.starts_in.take().inspect(|standby| standby.started());
         }
     }
 

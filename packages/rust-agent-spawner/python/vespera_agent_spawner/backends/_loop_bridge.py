@@ -38,6 +38,10 @@ class LoopBridge:
         """Call ``news`` on the loop whenever the session has some; False: nobody listens."""
         self._watched[number] = (session, news)
 
+    def forget(self, number: int) -> None:
+        """It never started."""
+        self._watched.pop(number, None)
+
     def asked(self, native: _native.Session) -> None:
         """An agent was asked for: those of one moment are started together at its end.
 

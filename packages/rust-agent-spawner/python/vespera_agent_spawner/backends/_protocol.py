@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from vespera_agent_spawner.adapters.lookups import Lookups
     from vespera_agent_spawner.config import AgentConfig
 
-__all__ = ["NOTICE", "Backend", "LiveSession", "Ownership", "Session"]
+__all__ = ["NOTICE", "Backend", "LiveSession", "Ownership", "Session", "Standby", "StandingSession"]
 
 #: The id under which ``take_answers`` gives what the CLI says of the service unasked.
 NOTICE = ""
@@ -30,6 +30,20 @@ class Ownership:
 
     host_death_grace: float | None = None
     cgroup: str | None = None
+
+
+class Standby(Protocol):
+    """The runs of one fleet that are ready to start when another has ended: then the backend
+    starts the next by itself, without a turn of the event loop."""
+
+    def is_wanted(self) -> bool:
+        """Whether the loop comes late for what ends: else it starts the next as soon itself."""
+
+    def starting(self) -> int:
+        """How many of the fleet are starting, those that nobody has heard of among them."""
+
+    def renew(self, good_for: float) -> None:
+        """The fleet has been looked at: for so many seconds they may start."""
 
 
 class Session(Protocol):
@@ -153,6 +167,19 @@ class LiveSession(Session, Protocol):
         before its first prompt; with a prompt it is a run from now on."""
 
 
+class StandingSession(LiveSession, Protocol):
+    """A session that stands by."""
+
+    def has_begun(self) -> bool:
+        """Whether one that stood by has been started."""
+
+    def withdraw(self) -> bool:
+        """It stands by no more and never starts. False: it has begun."""
+
+    def entered(self) -> float:
+        """The fleet has heard that it has begun; returns how many seconds ago that was."""
+
+
 class Backend(Protocol):
     """A way to start agents."""
 
@@ -183,16 +210,23 @@ class Backend(Protocol):
         lookups: Lookups | None = None,
         counting: bool = False,
         spare: bool = False,
+        standby: Standby | None = None,
+        stands_by: bool = False,
     ) -> LiveSession:
         """Start an agent on the running loop without waiting; with a prompt it is a run.
 
         ``spare``: it waits for its owner (``claim``), whatever its prompt. ``counting``: its
-        answers tell of each message of the model, under ``NOTICE``.
+        answers tell of each message of the model, under ``NOTICE``. ``standby``: its end may start
+        one of those; ``stands_by``: it is one of them.
 
         ``host_death_grace`` in seconds is what the host's death leaves it, where the backend can
         keep that; None is the adapter's.
         Raises ``ConfigError`` and ``SpawnError`` for what is known before the process is.
         """
+
+    def standby(self, most_starting: int) -> Standby | None:
+        """For a new fleet, of which so many may be starting at once; None where nobody can start
+        without the event loop."""
 
     def close(self, grace: float) -> None:
         """End every agent within ``grace`` seconds, by force after it. For interpreter exit."""

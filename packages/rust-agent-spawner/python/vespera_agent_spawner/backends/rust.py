@@ -29,7 +29,7 @@ from vespera_agent_spawner.adapters.launch import Launch, prepare
 from vespera_agent_spawner.backends._diagnostics import Diagnostics
 from vespera_agent_spawner.backends._ending import exit_status, exit_status_of
 from vespera_agent_spawner.backends._loop_bridge import LoopBridge
-from vespera_agent_spawner.backends._protocol import Ownership, Session
+from vespera_agent_spawner.backends._protocol import Ownership, Session, Standby
 from vespera_agent_spawner.events import Event
 from vespera_agent_spawner.results import (
     AgentInfo,
@@ -114,6 +114,8 @@ class RustBackend:
         lookups: Lookups | None = None,
         counting: bool = False,
         spare: bool = False,
+        standby: Standby | None = None,
+        stands_by: bool = False,
     ) -> RustSession:
         launch = prepare(config, (), ownership, lookups)
         self._diagnostics.look()
@@ -128,7 +130,7 @@ class RustBackend:
                 bridge.native,
                 prompt,
                 _answers(config, launch),
-                (counting, spare),
+                (counting, spare, cast("_native.Standby | None", standby), stands_by),
                 listening,
             )
         except BaseException:
@@ -136,12 +138,16 @@ class RustBackend:
             launch.discard()
             bridge.close_if_idle()
             raise
-        bridge.asked(native)
+        if not stands_by:
+            bridge.asked(native)
         session = RustSession(native, launch, config.limits, self._counters)
         session.bridge = bridge
         self._sessions.add(session)
         bridge.add(native.number, session, news)
         return session
+
+    def standby(self, most_starting: int) -> _native.Standby:
+        return _native.Standby(most_starting)
 
     def _bridge(self) -> LoopBridge:
         loop = asyncio.get_running_loop()
@@ -153,7 +159,7 @@ class RustBackend:
     def close(self, grace: float) -> None:
         threads = []
         for session in tuple(self._sessions):
-            if session.state.is_over:
+            if session.state.is_over or session.withdraw():
                 continue
             thread = threading.Thread(target=_end_quietly, args=(session, grace), daemon=True)
             try:
@@ -420,6 +426,22 @@ class RustSession:
             self.bridge.add(self._native.number, self, news)
         self._started_at = time.time()
         self._native.claim(config.agent_id or "", _prompt_of(config), listening)
+
+    def has_begun(self) -> bool:
+        return self._native.has_begun()
+
+    def withdraw(self) -> bool:
+        if not self._native.withdraw():
+            return False
+        if self.bridge is not None:
+            self.bridge.forget(self._native.number)
+        self._discard()
+        return True
+
+    def entered(self) -> float:
+        age = self._native.age()
+        self._started_at = time.time() - age
+        return age
 
     def begin_shutdown(self, grace: float) -> None:
         self._native.begin_shutdown(grace)

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from vespera_agent_spawner._counters import Counters
 from vespera_agent_spawner.adapters.launch import Launch, prepare
 from vespera_agent_spawner.backends import in_subinterpreter
-from vespera_agent_spawner.backends._protocol import Ownership, Session
+from vespera_agent_spawner.backends._protocol import Ownership, Session, Standby
 from vespera_agent_spawner.backends.python import proc
 from vespera_agent_spawner.backends.python.burial import bury
 from vespera_agent_spawner.backends.python.conversation import Conversation
@@ -170,7 +170,11 @@ class PythonBackend:
         lookups: Lookups | None = None,
         counting: bool = False,
         spare: bool = False,
+        standby: Standby | None = None,
+        stands_by: bool = False,
     ) -> LivePythonSession:
+        assert not stands_by, "this backend needs the loop for each start"
+        del standby
         _require_posix(config)
         # Nothing here outlives the host to keep a grace: see containment_reason().
         launch = prepare(config, unenforced(), ownership, lookups)
@@ -180,6 +184,9 @@ class PythonBackend:
         self._live[slot] = session
         session.begin((proc.host_tag_name(), slot))
         return session
+
+    def standby(self, most_starting: int) -> None:
+        del most_starting
 
     def _home(self) -> OwnerLoop:
         loop = asyncio.get_running_loop()
