@@ -541,7 +541,10 @@ impl Engine {
         agent.note_start();
         if finished {
             agent.remove_cgroup();
+            // Before anybody hears of the end: the loop would give the place away as well.
             let next = agent.hand_over(&self.poller);
+            agent.session.conclude();
+            agent.note_start();
             self.agents.remove(&id);
             if let Some(next) = next {
                 let id = self.meet(next);

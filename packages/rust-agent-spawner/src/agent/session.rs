@@ -49,7 +49,10 @@ pub enum Action {
     WakeGuardian,
     /// Nobody owns the tree any more: end what carries its mark, then say so.
     Sweep,
-    /// Everything has been said; close what is left.
+    /// Everything has been heard: give its place away or keep it, have it [`conclude`], and close
+    /// what is left.
+    ///
+    /// [`conclude`]: Session::conclude
     Finish,
 }
 
@@ -304,10 +307,16 @@ impl Session {
     /// Whether it ended by itself and without complaint: what came of it stops nobody else.
     pub fn went_well(&self) -> bool {
         let view = self.shared.view();
-        self.exit == Some((0, 0))
+        let stopped = self
+            .turn
+            .as_ref()
+            .is_some_and(|turn| turn.stopped.is_some());
+        let ended = self.exit == Some((0, 0)) && self.greeted;
+        ended
+            && !stopped
+            && self.expired.is_none()
             && view.failure.is_none()
             && view.refused.is_none()
-            && view.outcome != Some("timed_out")
             && view.rung != Some("kill")
     }
 
@@ -494,11 +503,16 @@ impl Session {
     }
 
     fn end(&mut self, out: &mut Vec<Action>) {
+        self.clocks.clear_all();
+        out.push(Action::Finish);
+    }
+
+    /// Says that it is over, once its place has been given away or kept.
+    pub fn conclude(&mut self) {
         let Some(swept) = self.swept else {
             return;
         };
         let (code, signal) = self.exit.unwrap_or((-1, 9));
-        self.clocks.clear_all();
         self.shared.change(|view| {
             if view.state.is_over() {
                 return;
@@ -544,7 +558,6 @@ impl Session {
             });
         });
         self.tell_end(swept);
-        out.push(Action::Finish);
     }
 }
 

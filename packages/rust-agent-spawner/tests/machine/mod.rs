@@ -338,6 +338,7 @@ impl World {
             match action {
                 Action::Finish => {
                     assert_eq!(at, last, "something after Finish\n{}", self.story());
+                    self.session.conclude();
                     self.finished = true;
                 }
                 Action::Order(Order::Kill) => {
