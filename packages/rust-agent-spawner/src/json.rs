@@ -37,7 +37,7 @@ pub fn string(text: &[u8]) -> Option<Cow<'_, str>> {
     if memchr::memchr(b'\\', inside).is_some() {
         return serde_json::from_slice::<String>(text).ok().map(Cow::Owned);
     }
-    std::str::from_utf8(inside).ok().map(Cow::Borrowed)
+    simdutf8::basic::from_utf8(inside).ok().map(Cow::Borrowed)
 }
 
 /// Calls `each` for every member of the object that `text` is: its key and the place of its value.

@@ -230,3 +230,116 @@ def test_a_missing_program_pauses_a_fleet_that_goes_on_failing(fleet: Fleet) -> 
             await until(lambda: sup.agents() == [])
 
     asyncio.run(main())
+
+
+class Line:
+    """A backend's standby, as the admission sees it."""
+
+    def __init__(self) -> None:
+        self.wanted = True
+        self.renewed = 0
+
+    def is_wanted(self) -> bool:
+        return self.wanted
+
+    def starting(self) -> int:
+        return 0
+
+    def renew(self, good_for: float) -> None:
+        assert good_for <= 1.0
+        self.renewed += 1
+
+
+class Candidate:
+    """One that can stand by; begins when the test says so."""
+
+    def __init__(self, house: Admission, log: list[str], name: str, priority: int = 0) -> None:
+        self._log = log
+        self.name = name
+        self.stands = self.begun = False
+        self.able = True
+        self.ticket = house.ask(priority, 1, self._told, prospect=self)
+
+    def _told(self, error: Exception | None) -> None:
+        self._log.append(self.name if error is None else f"{self.name}: {error}")
+
+    def prepare(self) -> bool:
+        self.stands = self.able
+        return self.stands
+
+    def has_begun(self) -> bool:
+        return self.begun
+
+    def withdraw(self) -> bool:
+        self.stands = False
+        return not self.begun
+
+
+def test_who_comes_next_stands_by_while_the_house_is_full() -> None:
+    async def main() -> None:
+        line, log = Line(), list[str]()
+        house = places(max_agents=2, standby=line)
+        first, second, third, fourth = (Candidate(house, log, name) for name in "abcd")
+        assert (log, house.waiting, line.renewed) == (["a", "b"], 2, 2)
+        assert [one.stands for one in (first, second, third, fourth)] == [False, False, True, True]
+        # The end of one has started the next: it has the place, though nobody has looked.
+        third.begun = True
+        house.leave()
+        assert (log, house.alive, house.waiting) == (["a", "b", "c"], 2, 1)
+        # A place that nobody was given is the next one's, by the loop.
+        house.leave()
+        assert (log, house.alive, fourth.stands) == (["a", "b", "c", "d"], 2, False)
+        assert house._claimed == 4
+        for _ in range(4):
+            house.left_start(1)
+        assert (house._claimed, house._starting) == (0, 0)
+
+    asyncio.run(main())
+
+
+def test_who_is_more_urgent_stands_before_the_others() -> None:
+    async def main() -> None:
+        log = list[str]()
+        house = places(max_agents=1, standby=Line())
+        _, later, urgent = (
+            Candidate(house, log, name, priority)
+            for name, priority in zip("abc", (0, 0, 1), strict=True)
+        )
+        assert [entry[2] for entry in house._standing] == [urgent.ticket, later.ticket]
+        house.leave()
+        assert log == ["a", "c"]
+
+    asyncio.run(main())
+
+
+def test_nobody_passes_one_that_cannot_stand_by() -> None:
+    async def main() -> None:
+        log = list[str]()
+        line = Line()
+        line.wanted = False
+        house = places(max_agents=1, standby=line)
+        _, unable, able = (Candidate(house, log, name) for name in "abc")
+        unable.able, line.wanted = False, True
+        house.left_start(1)
+        assert not able.stands
+        house.leave()
+        assert (log, able.stands) == (["a", "b"], True)
+
+    asyncio.run(main())
+
+
+def test_a_pause_and_the_end_stand_everybody_down_and_lose_nobody_who_has_begun() -> None:
+    async def main() -> None:
+        log = list[str]()
+        house = places(max_agents=1, standby=Line())
+        _, begun, paused = (Candidate(house, log, name) for name in "abc")
+        begun.begun = True
+        house.pause_until(time.time() + 60, "says the test")
+        assert (log, paused.stands, house.waiting) == (["a", "b"], False, 1)
+        house.leave()
+        assert (house.alive, paused.stands) == (1, False)
+        house.close()
+        assert log[2].startswith("c: the supervisor is closed")
+        assert house._claimed == 2
+
+    asyncio.run(main())

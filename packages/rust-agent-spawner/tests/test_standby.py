@@ -224,8 +224,10 @@ def test_only_so_many_start_at_once(fleet: Fleet) -> None:
         async with fleet.supervisor(max_agents=6, max_starting=2) as sup:
             standby = sup._standby
             assert standby is not None
-            # Each needs a Python interpreter's start until it is ready.
-            work = asyncio.ensure_future(sup.run([fleet.config("echo hi") for _ in range(24)]))  # noqa: RUF006
+            # Each needs a Python interpreter's start until it is ready, and the first end together.
+            seconds = [0.9, 0.9, 0.8, 0.8, 0.7, 0.7] + [0.3] * 12
+            runs = [fleet.config(f"later {one}") for one in seconds]
+            work = asyncio.ensure_future(sup.run(runs))
             while not work.done():
                 await asyncio.sleep(0.002)
                 for _ in range(100):

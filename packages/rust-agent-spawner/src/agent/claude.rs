@@ -193,7 +193,7 @@ impl Verdict {
 
 /// Reads a line; `None` when it is not a JSON object with a `type`.
 pub fn envelope(line: &[u8]) -> Option<Envelope<'_>> {
-    let text = std::str::from_utf8(line).ok()?;
+    let text = simdutf8::basic::from_utf8(line).ok()?;
     let mut spans = Spans::default();
     let [
         mut request_id,
