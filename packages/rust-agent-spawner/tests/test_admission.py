@@ -238,12 +238,14 @@ class Line:
     def __init__(self) -> None:
         self.wanted = True
         self.renewed = 0
+        #: Of whom nobody has heard.
+        self.begun = 0
 
     def is_wanted(self) -> bool:
         return self.wanted
 
     def starting(self) -> int:
-        return 0
+        return self.begun
 
     def renew(self, good_for: float) -> None:
         assert good_for <= 1.0
@@ -341,5 +343,23 @@ def test_a_pause_and_the_end_stand_everybody_down_and_lose_nobody_who_has_begun(
         house.close()
         assert log[2].startswith("c: the supervisor is closed")
         assert house._claimed == 2
+
+    asyncio.run(main())
+
+
+def test_starts_that_nobody_has_heard_of_count() -> None:
+    async def main() -> None:
+        line, log = Line(), list[str]()
+        house = places(max_agents=2, max_starting=2, standby=line)
+        for name in "abcd":
+            Candidate(house, log, name)
+        house.left_start(1)
+        house.left_start(1)
+        line.begun = 2
+        house.leave()
+        assert log == ["a", "b"]
+        line.begun = 0
+        house.leave()
+        assert log == ["a", "b", "c", "d"]
 
     asyncio.run(main())
