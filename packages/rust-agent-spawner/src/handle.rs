@@ -207,6 +207,7 @@ impl Handle {
             ceilings: kept.ceilings(launch.ceilings),
             transcript,
             asker: launch.stands_by.then(Asker::here).flatten(),
+            prepared: now,
         };
         handle.hand_in(newcomer, launch, bridge);
         Ok(handle)
@@ -458,11 +459,14 @@ impl Handle {
 
     /// Answers of the CLI to the host's own requests, and what it said of the service.
     pub fn take_answers(&self) -> Vec<(String, Vec<u8>)> {
-        let answers = std::mem::take(&mut self.shared.view().answers);
+        std::mem::take(&mut self.shared.view().answers)
+    }
+
+    /// One of what it said of the service has been acted upon.
+    pub fn noted(&self) {
         if let Some(line) = self.shared.standby() {
-            line.heard(answers.iter().filter(|(id, _)| id == NOTICE).count());
+            line.heard(1);
         }
-        answers
     }
 
     /// Answers an ask of the CLI with a whole line.
@@ -602,8 +606,15 @@ impl Handle {
 impl Drop for Handle {
     fn drop(&mut self) {
         // Nobody can reach the agent any more, so it must not live on.
+        if !self.reactor.is_ours() {
+            return; // a forked copy: its locks may be held by nobody
+        }
         self.withdraw();
-        self.take_answers();
+        for (id, _) in self.take_answers() {
+            if id == NOTICE {
+                self.noted();
+            }
+        }
         if !self.shared.view().state.is_over() {
             self.reactor.post(Command::Kill { id: self.id });
         }

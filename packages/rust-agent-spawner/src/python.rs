@@ -175,6 +175,11 @@ impl PySession {
         self.handle.claim(agent_id, prompt, listening);
     }
 
+    /// What it said of the service has been acted upon.
+    fn noted(&self) {
+        self.handle.noted();
+    }
+
     /// Whether it stands in its fleet's line no more, since another run's end has started it.
     fn has_begun(&self) -> bool {
         self.handle.has_begun()

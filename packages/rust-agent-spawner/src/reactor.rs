@@ -46,6 +46,7 @@ pub struct Newcomer {
     pub ceilings: Ceilings,
     /// The host's thread that asked for it, for one that stands in a [`Standby`](crate::standby::Standby).
     pub asker: Option<Arc<Asker>>,
+    pub prepared: Instant,
 }
 
 impl Newcomer {
@@ -213,6 +214,11 @@ impl Reactor {
     /// that it holds.
     pub fn post_quietly(&self, command: Command) {
         self.mailbox.enter(command);
+    }
+
+    /// Whether this process started it: a forked child has a copy.
+    pub fn is_ours(&self) -> bool {
+        self.mailbox.owner == std::process::id()
     }
 
     /// Whether a leash that hears the calling thread hears the reactor.

@@ -34,9 +34,12 @@ struct Inner {
     seen: Option<(Weak<Guardian>, u32, Instant)>,
 }
 
-/// So long the host may have other rights than its agents get, as if they had started that much
-/// earlier. Its user and group are compared each time.
+/// So long the host may have another umask and other rights than its agents get, as if they had
+/// started that much earlier. Its user and group are compared each time.
 const SEEN_FOR: Duration = Duration::from_millis(20);
+
+/// What was prepared earlier is prepared again: its environment and its directories may be others.
+const FRESH_FOR: Duration = Duration::from_secs(10);
 
 impl Inner {
     /// That of the host, while its rights are those of the guardian.
@@ -129,13 +132,15 @@ impl Standby {
     /// has heard of an agent that may outlive its host by `grace_ms`.
     pub fn next(&self, guardian: &Arc<Guardian>, grace_ms: u32) -> Option<Newcomer> {
         let mut inner = self.inner();
-        let is_good = inner.good_until.is_some_and(|until| Instant::now() < until);
+        let now = Instant::now();
+        let is_good = inner.good_until.is_some_and(|until| now < until);
         if !is_good || inner.unheard > 0 || inner.starting >= self.most_starting {
             return None;
         }
         let umask = inner.umask(guardian)?;
         let first = inner.waiting.front()?;
-        if !first.may_follow(guardian, grace_ms, umask) {
+        let is_fresh = now.saturating_duration_since(first.prepared) < FRESH_FOR;
+        if !is_fresh || !first.may_follow(guardian, grace_ms, umask) {
             return None;
         }
         inner.starting += 1;

@@ -92,6 +92,13 @@ def standing(sup: Supervisor) -> int:
     return len(sup._admission._standing)
 
 
+def begun(sup: Supervisor) -> int:
+    """How many have begun of whom the loop has not heard."""
+    assert sup._admission is not None
+    prospects = [entry[2].prospect for entry in sup._admission._standing]
+    return sum(one is not None and one.has_begun() for one in prospects)
+
+
 async def be_late(sup: Supervisor, count: int = 1) -> None:
     """Until so many stand by."""
     deadline = time.monotonic() + 20
@@ -176,6 +183,55 @@ def test_who_fails_is_followed_by_nobody_before_the_loop_knows(fleet: Fleet, dia
     assert during == []
     assert [one.outcome for one in results] == [Outcome.FAILED] * 16
     assert diary.most_at_once() <= 2
+
+
+@pytest.mark.parametrize("prompt", ["loggedout", "fail", "later 0.3"])
+def test_a_run_without_success_is_followed_by_nobody_whatever_its_exit_code(
+    fleet: Fleet, prompt: str
+) -> None:
+    """Whoever is refused, whose turn fails or takes too long: the CLI exits with 0 all the same."""
+
+    async def main() -> None:
+        timeouts = {"turn": 0.1} if "later" in prompt else {}
+        async with fleet.supervisor(max_agents=2, on_auth_failure="continue") as sup:
+            runs = [fleet.config(prompt, timeouts=timeouts) for _ in range(16)]
+            work = asyncio.ensure_future(sup.run(runs))
+            await be_late(sup)
+            for _ in range(4):
+                block(0.2)
+                assert begun(sup) == 0
+                await asyncio.sleep(0.01)
+            results = await work
+        assert not [one for one in results if one.outcome is Outcome.COMPLETED]
+        assert [one.exit.code for one in results if one.exit] == [0] * 16
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("how", ["cancel", "leave", "drain"])
+def test_nobody_is_prepared_once_the_work_is_ended(fleet: Fleet, diary: Diary, how: str) -> None:
+    """Who has begun unheard is heard of then, and no further one takes its place in line."""
+
+    async def main() -> None:
+        async with fleet.supervisor(max_agents=2) as sup:
+            runs = [*diary.runs(12), *(diary.run(number, 1.0) for number in range(12, 40))]
+            work = asyncio.ensure_future(sup.run(runs))
+            await be_late(sup, 8)
+            while not begun(sup):
+                block(0.005)
+            since = time.time() + 0.02
+            if how == "cancel":
+                work.cancel()
+            elif how == "drain":
+                assert await sup.drain(10)
+            else:
+                await sup.shutdown(0)
+            await asyncio.gather(work, return_exceptions=True)
+            assert (sup.waiting, standing(sup), sup.agents()) == (0, 0, [])
+            assert diary.started(since) == []
+
+    asyncio.run(main())
+    assert eventually(lambda: not traced(fleet.trace))
 
 
 @pytest.mark.parametrize("how", ["cancel", "leave", "drain"])

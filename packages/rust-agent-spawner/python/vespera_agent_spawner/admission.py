@@ -262,6 +262,8 @@ class Admission:
 
     def stand_down(self) -> None:
         """Nobody starts but by the loop, until somebody is told of a place again."""
+        if self._standby is not None:
+            self._standby.renew(0.0)
         for entry in list(self._standing):
             if entry in self._standing:
                 self._stand_down(entry)
@@ -418,7 +420,7 @@ class Admission:
     def _serve(self) -> None:
         # Whoever is told of a place may start and fail at once, which frees the place again: the
         # loop below sees it.
-        if self._serving:
+        if self._serving or self._closed is not None:
             return
         self._serving = True
         pause = time.monotonic() + _IN_ONE_GO
@@ -452,6 +454,7 @@ class Admission:
             # Whoever leaves serves the others.
             return False
         if self._obstacle(ticket.reserve) is not None:
+            self.stand_down()
             self._look_again()
             return False
         heapq.heappop(self._waiting)
@@ -488,7 +491,7 @@ class Admission:
             return True
         if ticket.prospect is None or len(self._standing) >= _MOST_STANDING:
             return False
-        if not self._standby.is_wanted():
+        if not self._standby.is_wanted() or self._failures >= _BREAKER_FAILURES:
             return False
         now = time.monotonic()
         if self._pause(now) or self._too_little_memory(ticket.reserve):

@@ -357,6 +357,7 @@ class Agent:
         for request_id, frame in session.take_answers():
             if request_id == NOTICE:
                 self._noticed(json.loads(frame))
+                session.noted()
                 continue
             answer = self._answers.get(request_id)
             if answer is not None and not answer.done():

@@ -212,7 +212,12 @@ class Batch:
         if run.standing is not None:
             run.agent, session = run.standing
             run.standing = None
-            self._supervisor._join(run.agent, session)
+            try:
+                self._supervisor._join(run.agent, session)
+            except BaseException as failure:
+                # It has begun: its end gives back what it has.
+                session.kill()
+                self._break(failure)
             return
         if run.workspace is None:
             self._context.copy().run(self._launch, run, run.effort.config)
@@ -358,6 +363,9 @@ class Batch:
                 run.moving.cancel()
         elif agent is None:
             self._drop(run)
+            if run.last is not None:
+                last = run.effort.settled(run.last)
+                PROCESS.count_run(last.outcome, last.duration)
             self._leave_unfinished(run)
         elif not agent._ready.done():
             agent.kill()

@@ -281,9 +281,9 @@ class Supervisor:
                 value=None,
                 remedy="read all events in one place",
             )
+        self._merged = MergedEvents(self)
         if self._admission is not None:
             self._admission.stand_down()
-        self._merged = MergedEvents(self)
         for agent in self.agents():
             self._merged.watch(agent)
         return self._merged

@@ -307,17 +307,18 @@ impl Session {
     /// Whether it ended by itself and without complaint: what came of it stops nobody else.
     pub fn went_well(&self) -> bool {
         let view = self.shared.view();
-        let stopped = self
-            .turn
-            .as_ref()
-            .is_some_and(|turn| turn.stopped.is_some());
-        let ended = self.exit == Some((0, 0)) && self.greeted;
-        ended
-            && !stopped
+        // A program's turn ends with its exit.
+        let to_exit = self.plan.adapter.runs_to_exit();
+        let is_over = |turn: &Turn| to_exit && turn.stopped.is_none();
+        self.exit == Some((0, 0))
+            && self.greeted
+            && self.turn.as_ref().is_none_or(is_over)
             && self.expired.is_none()
+            && self.unanswered.is_none()
             && view.failure.is_none()
             && view.refused.is_none()
-            && view.rung != Some("kill")
+            && view.rung.is_none()
+            && view.outcome.is_none_or(|outcome| outcome == "completed")
     }
 
     /// The agent's output ended.

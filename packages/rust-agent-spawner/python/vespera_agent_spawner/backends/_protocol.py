@@ -137,6 +137,9 @@ class LiveSession(Session, Protocol):
         """Answers to ``request``: its id and the frame; ``NOTICE`` and a frame for what the CLI
         says of the service unasked."""
 
+    def noted(self) -> None:
+        """What a ``NOTICE`` said has been acted upon."""
+
     def answer(self, ask: str, frame: Mapping[str, Any]) -> None: ...
 
     def request(self, request: Mapping[str, Any]) -> str:

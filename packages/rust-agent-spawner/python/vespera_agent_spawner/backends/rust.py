@@ -134,7 +134,9 @@ class RustBackend:
                 listening,
             )
         except BaseException:
-            self._counters.add("vespera_spawns_total", outcome="spawn_failed")
+            # One that stands by is started again, in its turn.
+            if not stands_by:
+                self._counters.add("vespera_spawns_total", outcome="spawn_failed")
             launch.discard()
             bridge.close_if_idle()
             raise
@@ -390,6 +392,9 @@ class RustSession:
 
     def take_answers(self) -> list[tuple[str, bytes]]:
         return self._native.take_answers()
+
+    def noted(self) -> None:
+        self._native.noted()
 
     def answer(self, ask: str, frame: Mapping[str, Any]) -> None:
         self._native.answer(ask, encode(frame))

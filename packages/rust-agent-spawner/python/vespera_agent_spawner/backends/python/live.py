@@ -460,6 +460,9 @@ class LivePythonSession:
         answers, self._answers = self._answers, []
         return answers
 
+    def noted(self) -> None:
+        """Nobody starts without the loop, so nothing waits for this."""
+
     def answer(self, ask: str, frame: Mapping[str, Any]) -> None:
         self._begin(self._talk.answer(ask, frame))
 
