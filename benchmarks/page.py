@@ -36,8 +36,12 @@ its threads and caches could disturb the next. A ratio is taken within a round; 
 median of the rounds and, in brackets, the least and the most. The floor is a C program that makes
 nothing but the system calls. CPU is that of everything but the agents: host, guardian and
 leashes, from a control group around the whole; where none could be made, the text says "own".
-Memory is what the machine lost, not only what the host has. Absolute figures are this machine's;
-the ratios carry over better.
+Memory is what the same kind of group is charged with, the kernel's own for its processes included,
+not only what the host has. Absolute figures are this machine's; the ratios carry over better.
+
+P10 is the lateness of a timer of the event loop, three times: alone, beside as many agents of
+another process, beside our own. Two hundred programs that wake together keep two processors busy
+for milliseconds whoever owns them, so the verdict is of what is more than that.
 """
 ALL = """
 ## All works
