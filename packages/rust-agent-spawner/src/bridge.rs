@@ -123,10 +123,13 @@ mod tests {
         bridge.note(3);
         sleep(LATE);
         assert_eq!(bridge.take(), [2, 3]);
-        assert!(bridge.is_late());
+        assert!(bridge.is_late() && bridge.was_late());
         bridge.rest();
         assert!(bridge.take().is_empty());
         assert!(!bridge.is_late(), "nobody had rung");
+        assert!(bridge.was_late(), "a moment ago");
+        sleep(STAYS_LATE);
+        assert!(!bridge.was_late());
     }
 
     #[test]
