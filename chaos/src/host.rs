@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use vespera_agent_spawner::agent::queue::Overflow;
 use vespera_agent_spawner::agent::{Idle, Plan, Timeouts};
-use vespera_agent_spawner::handle::{Handle, Launch};
+use vespera_agent_spawner::handle::Handle;
+use vespera_agent_spawner::launch::Launch;
 use vespera_agent_spawner::sampler::Ceilings;
 use vespera_guardian::{Environment, Limits};
 

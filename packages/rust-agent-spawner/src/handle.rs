@@ -2,23 +2,21 @@
 //!
 //! A call waits in short slices so that its caller can stop it (Ctrl-C); it decides nothing itself.
 
-use crate::agent::process::{self, Ends, Moment, Request};
-use crate::agent::queue::{Event, Overflow, Stretch};
+use crate::agent::process::{self, Ends, Request};
+use crate::agent::queue::{Event, Stretch};
 use crate::agent::transcript::Transcript;
-use crate::agent::{Ending, NOTICE, Plan, Refused, Session, Shared, State, Timeouts, TurnEnd};
+use crate::agent::{Ending, NOTICE, Plan, Refused, Session, Shared, State, TurnEnd};
 use crate::bridge::Bridge;
 use crate::cgroup::Kept;
 use crate::error::{Subject, not_ended};
+use crate::launch::Launch;
 use crate::reactor::{Command, Newcomer, Reactor};
 use crate::rights::Asker;
-use crate::sampler::Ceilings;
-use crate::standby::Standby;
 use bytes::Bytes;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use vespera_error::Error;
-use vespera_guardian::{Environment, Limits};
 
 /// Between two looks at whether the caller wants to stop; Ctrl-C is promised within 100 ms.
 const SLICE: Duration = Duration::from_millis(50);
@@ -27,33 +25,6 @@ const SLICE: Duration = Duration::from_millis(50);
 const FORCE_PATIENCE: Duration = Duration::from_secs(8);
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
-
-/// What to start.
-#[derive(Debug)]
-pub struct Launch {
-    pub agent_id: String,
-    pub session_id: String,
-    pub argv: Vec<Vec<u8>>,
-    pub environment: Arc<Environment>,
-    pub directory: Vec<u8>,
-    pub timeouts: Timeouts,
-    pub limits: Limits,
-    pub host_death_grace_ms: u32,
-    pub moment: Moment,
-    /// A delegated cgroup2 directory in which the agent gets its own; without one it gets none.
-    pub cgroup: Option<Vec<u8>>,
-    /// What its tree may use at most, judged by looking at it.
-    pub ceilings: Ceilings,
-    pub overflow: Overflow,
-    /// Bytes of undelivered events on disk.
-    pub output_limit: u64,
-    /// The file to which everything that is said is appended.
-    pub transcript: Option<Vec<u8>>,
-    /// Where its fleet's runs stand that follow each other without the event loop.
-    pub standby: Option<Arc<Standby>>,
-    /// It stands there itself, and starts when another run has ended.
-    pub stands_by: bool,
-}
 
 /// Why a blocking call ended without an answer.
 #[derive(Debug)]

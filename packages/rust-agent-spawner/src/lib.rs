@@ -26,6 +26,8 @@ pub mod handle;
 #[cfg(target_os = "linux")]
 pub mod kernel_files;
 #[cfg(target_os = "linux")]
+pub mod launch;
+#[cfg(target_os = "linux")]
 pub mod metrics;
 #[cfg(target_os = "linux")]
 pub mod oom;

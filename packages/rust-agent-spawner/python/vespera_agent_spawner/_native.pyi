@@ -9,6 +9,7 @@ __all__ = [
     "Event",
     "Session",
     "Settings",
+    "Standby",
     "build_info",
     "claude_argv",
     "close_diagnostics",

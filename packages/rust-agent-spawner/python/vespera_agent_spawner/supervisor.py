@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 import itertools
 import os
 import time
@@ -23,11 +22,9 @@ from vespera_agent_spawner.adapters.claude_frames import limit_ends
 from vespera_agent_spawner.adapters.lookups import Lookups
 from vespera_agent_spawner.admission import Admission, default_max_agents
 from vespera_agent_spawner.agent import Agent
-from vespera_agent_spawner.backends import Backend, Ownership
-from vespera_agent_spawner.backends._cgroup import delegated
 from vespera_agent_spawner.backends._protocol import Standby, StandingSession
 from vespera_agent_spawner.batch import Batch, Seat
-from vespera_agent_spawner.config import AgentConfig, Budget, SupervisorConfig
+from vespera_agent_spawner.config import AgentConfig, SupervisorConfig
 from vespera_agent_spawner.errors import (
     AgentError,
     AgentExists,
@@ -37,14 +34,19 @@ from vespera_agent_spawner.errors import (
     SupervisorClosed,
 )
 from vespera_agent_spawner.events import Event
-from vespera_agent_spawner.handlers import check_handlers
+from vespera_agent_spawner.fleet_settings import (
+    checked_config,
+    checked_run,
+    may_stand,
+    ownership_of,
+    settled,
+)
 from vespera_agent_spawner.merged_events import MergedEvents
 from vespera_agent_spawner.pool import Pool, in_place
 from vespera_agent_spawner.results import AgentInfo, RunResult, State, Usage
 from vespera_agent_spawner.retries import Effort, is_settled
 from vespera_agent_spawner.session_hold import held
 from vespera_agent_spawner.spending import Meter, Purse
-from vespera_agent_spawner.transcripts import path_in
 from vespera_agent_spawner.workspaces import Workspace
 
 __all__ = ["Supervisor", "supervised_states", "waiting_processes"]
@@ -64,7 +66,7 @@ class Supervisor:
             config = SupervisorConfig.from_mapping(config or {})
         self.config = config
         self._backend = backends.choose(config.backend)
-        self._ownership = _ownership(config, self._backend)
+        self._ownership = ownership_of(config, self._backend)
         # Weak: an agent that its owner dropped is ended, not kept. Ids and places are strong.
         self._agents: weakref.WeakValueDictionary[str, Agent] = weakref.WeakValueDictionary()
         self._ids: dict[str, Seat] = {}
@@ -112,8 +114,8 @@ class Supervisor:
         for ticket in self._places.next_ones(count):
             config, agent_id, here = cast("tuple[AgentConfig, str, str]", ticket.subject)
             counting = config.budget is not None or self._purse is not None
-            settled = in_place(self._settled(config, agent_id), here)
-            found.append((settled, ticket.reserve, counting))
+            placed = in_place(settled(config, agent_id, self.config, self._purse), here)
+            found.append((placed, ticket.reserve, counting))
         return found
 
     async def __aexit__(
@@ -224,7 +226,7 @@ class Supervisor:
         ``retry`` says; what happens later is its owner's to judge. Raises ``ConfigError``,
         ``AgentExists``, ``SpawnError``, ``AgentTimeout`` (queue, startup) or ``SupervisorClosed``.
         """
-        checked = self._checked(config)
+        checked = checked_config(config)
         timeouts = checked.timeouts or self.config.timeouts
         effort = Effort(checked, checked.retry or self.config.retry)
         while True:
@@ -245,7 +247,7 @@ class Supervisor:
 
         One agent's failure is its result, never an exception. Cancelling ends the work.
         """
-        batch = Batch(self, [self._checked_run(config) for config in configs])
+        batch = Batch(self, [checked_run(config) for config in configs])
         try:
             batch.begin()
             return await batch.all()
@@ -261,7 +263,7 @@ class Supervisor:
         self, configs: Iterable[AgentConfig | Mapping[str, Any]]
     ) -> AsyncGenerator[RunResult]:
         """As ``run``, each result as soon as it is there. Closing it ends the rest."""
-        batch = Batch(self, [self._checked_run(config) for config in configs])
+        batch = Batch(self, [checked_run(config) for config in configs])
         try:
             batch.begin()
             while (result := await batch.next()) is not None:
@@ -369,7 +371,8 @@ class Supervisor:
         on_end: Callable[[Agent], None],
         purse: Purse | None,
     ) -> Agent:
-        agent = Agent(self._settled(config, seat.agent_id, purse), on_end)
+        own = settled(config, seat.agent_id, self.config, self._purse, purse)
+        agent = Agent(own, on_end)
         agent._on_service, agent._on_refused = self._noted_service, self._noted_refusal
         purses = [one for one in (purse, self._purse) if one is not None]
         if purses and not agent._adapter.runs_to_exit:
@@ -387,7 +390,7 @@ class Supervisor:
         if self._standby is None or self._merged is not None:
             return None
         agent = self._unregistered(config, seat, on_end, None)
-        if not _may_stand(agent.config):
+        if not may_stand(agent.config):
             return None
         session = self._backend.start(
             agent.config,
@@ -533,72 +536,6 @@ class Supervisor:
                 remedy="make one supervisor per loop",
             )
         return self._admission
-
-    # -- configuration ---------------------------------------------------------------------
-
-    def _checked(self, config: AgentConfig | Mapping[str, Any]) -> AgentConfig:
-        if not isinstance(config, AgentConfig):
-            config = AgentConfig.from_mapping(config)
-        check_handlers(config)
-        return config
-
-    def _checked_run(self, config: AgentConfig | Mapping[str, Any]) -> AgentConfig:
-        checked = self._checked(config)
-        if checked.prompt is None and not adapter_named(checked.adapter).runs_to_exit:
-            raise ConfigError(
-                f"agent '{checked.agent_id}': run and as_completed need a prompt",
-                field="prompt",
-                value=None,
-                remedy="give a prompt, or spawn a session",
-            )
-        return checked
-
-    def _settled(
-        self, config: AgentConfig, agent_id: str, purse: Purse | None = None
-    ) -> AgentConfig:
-        """With what the fleet says where the agent says nothing."""
-        changes: dict[str, Any] = {}
-        if config.agent_id is None:
-            changes["agent_id"] = agent_id
-        if config.timeouts is None:
-            changes["timeouts"] = self.config.timeouts
-        if config.limits is None:
-            changes["limits"] = self.config.limits
-        if config.transcript is None and self.config.transcript_dir is not None:
-            changes["transcript"] = path_in(self.config.transcript_dir, agent_id)
-        adapter = adapter_named(config.adapter)
-        fleet = None if self._purse is None else self._purse.left_usd
-        own = config.budget.usd if config.budget is not None else None
-        if purse is not None and own is not None:
-            own = purse.left_usd
-        ceilings = [max(0.01, left) for left in (fleet, own) if left is not None]
-        if ceilings and not (adapter.runs_to_exit or adapter.relayed):
-            # What one agent may spend at most, as its CLI counts within a turn.
-            changes["budget"] = Budget(usd=min(ceilings))
-        return config._having(changes)
-
-
-def _ownership(config: SupervisorConfig, backend: Backend) -> Ownership:
-    chosen = Ownership(config.host_death_grace)
-    if config.cgroup is None:
-        return chosen
-    if backend.name != "rust":
-        raise ConfigError(
-            "cgroup: the Python backend cannot use one",
-            field="cgroup",
-            value=config.cgroup,
-            remedy="leave it out, or use backend='rust'",
-        )
-    return dataclasses.replace(chosen, cgroup=delegated(config.cgroup))
-
-
-def _may_stand(config: AgentConfig) -> bool:
-    """Whether nothing has to be done, or looked at, when it starts."""
-    starts_cold = config.resume is None and config.session_id is None and not config.fork_session
-    counted = config.budget is not None or (
-        config.limits is not None and config.limits.cpu_seconds is not None
-    )
-    return starts_cold and not counted and config.transcript is None
 
 
 def _news_of(agent: Agent) -> Callable[[], bool]:

@@ -6,7 +6,7 @@ use crate::agent::adapter::Told;
 use crate::agent::process::Moment;
 use crate::agent::{Plan, adapter};
 use crate::config::{self, AgentConfig};
-use crate::handle::Launch;
+use crate::launch::Launch;
 use pyo3::prelude::*;
 use serde_json::Value;
 use std::sync::Arc;
