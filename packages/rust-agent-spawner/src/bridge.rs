@@ -35,7 +35,10 @@ struct News {
 const LATE: Duration = Duration::from_millis(3);
 
 /// A loop that was late is taken to be late again: it is found so only when it had nothing to do.
-const STAYS_LATE: Duration = Duration::from_millis(500);
+const STAYS_LATE: Duration = Duration::from_millis(200);
+
+/// So late is a loop that waited for the interpreter; other work of the machine makes it less late.
+const VERY_LATE: Duration = Duration::from_micros(4500);
 
 impl Bridge {
     /// A bridge without news.
@@ -80,7 +83,7 @@ impl Bridge {
             since.elapsed() >= LATE && news.rested.is_none_or(|rested| rested <= since)
         });
         self.is_late.store(late, Ordering::Relaxed);
-        if late {
+        if late && since.is_some_and(|since| since.elapsed() >= VERY_LATE) {
             news.late = Some(Instant::now());
         }
         std::mem::take(&mut news.numbers)
@@ -121,7 +124,7 @@ mod tests {
         bridge.rest();
         bridge.note(2);
         bridge.note(3);
-        sleep(LATE);
+        sleep(VERY_LATE);
         assert_eq!(bridge.take(), [2, 3]);
         assert!(bridge.is_late() && bridge.was_late());
         bridge.rest();
