@@ -359,17 +359,8 @@ class Supervisor:
         seat: Seat,
         on_end: Callable[[Agent], None],
         purse: Purse | None,
-    ) -> Agent:
-        agent = self._unregistered(config, seat, on_end, purse)
-        self._agents[seat.agent_id] = agent
-        return agent
-
-    def _unregistered(
-        self,
-        config: AgentConfig,
-        seat: Seat,
-        on_end: Callable[[Agent], None],
-        purse: Purse | None,
+        *,
+        listed: bool = True,
     ) -> Agent:
         own = settled(config, seat.agent_id, self.config, self._purse, purse)
         agent = Agent(own, on_end)
@@ -377,6 +368,8 @@ class Supervisor:
         purses = [one for one in (purse, self._purse) if one is not None]
         if purses and not agent._adapter.runs_to_exit:
             agent._meter = Meter(purses)
+        if listed:
+            self._agents[seat.agent_id] = agent
         return agent
 
     def _stand_by(
@@ -389,7 +382,7 @@ class Supervisor:
         """Prepare an agent that another's end may start; None for one that only the loop may."""
         if self._standby is None or self._merged is not None:
             return None
-        agent = self._unregistered(config, seat, on_end, None)
+        agent = self._agent(config, seat, on_end, None, listed=False)
         if not may_stand(agent.config):
             return None
         session = self._backend.start(
