@@ -15,6 +15,10 @@ use std::time::{Duration, Instant};
 /// What still lives after this long is a survivor.
 const DEADLINE: Duration = Duration::from_secs(5);
 
+/// A program's image is exchanged within this; on a machine where somebody always starts one, the
+/// sweep must end all the same.
+const SETTLES: Duration = Duration::from_millis(250);
+
 static SLOT: AtomicU64 = AtomicU64::new(1);
 
 /// The environment entry of one more agent: `VESPERA_<pid>_<start time>=<slot>`.
@@ -34,14 +38,17 @@ pub fn mark() -> Vec<u8> {
 }
 
 fn start_time() -> u64 {
-    // The name in field 2 may hold spaces and parentheses: count from its last one.
     fs::read_to_string("/proc/self/stat")
         .ok()
-        .and_then(|stat| {
-            let (_, rest) = stat.rsplit_once(')')?;
-            rest.split_ascii_whitespace().nth(19)?.parse().ok()
-        })
+        .and_then(|stat| field(&stat, 22))
         .unwrap_or(0)
+}
+
+/// A number of proc_pid_stat(5), by the manual's count.
+fn field(stat: &str, number: usize) -> Option<u64> {
+    // The name in field 2 may hold spaces and parentheses: count from its last one.
+    let (_, rest) = stat.rsplit_once(')')?;
+    rest.split_ascii_whitespace().nth(number - 3)?.parse().ok()
 }
 
 /// Ends every process that carries `mark`; returns how many were ended and how many survive.
@@ -49,14 +56,15 @@ pub fn sweep(mark: &[u8]) -> (u32, u32) {
     let began = Instant::now();
     let mut ended = BTreeSet::new();
     loop {
-        let found = marked(mark);
-        if found.is_empty() || began.elapsed() >= DEADLINE {
+        let (found, unsettled) = marked(mark);
+        let settled = !unsettled || began.elapsed() >= SETTLES;
+        if found.is_empty() && settled || began.elapsed() >= DEADLINE {
             return (count(ended.len()), count(found.len()));
         }
         for pid in found {
             if let Some(number) = Pid::from_raw(pid)
                 && let Ok(pidfd) = pidfd_open(number, PidfdFlags::empty())
-                && carries(pid, mark)
+                && carries(pid, mark) == Some(true)
                 && pidfd_send_signal(&pidfd, Signal::KILL).is_ok()
             {
                 ended.insert(pid);
@@ -66,21 +74,45 @@ pub fn sweep(mark: &[u8]) -> (u32, u32) {
     }
 }
 
-fn marked(mark: &[u8]) -> Vec<i32> {
+/// Who carries `mark`, and whether there is somebody who cannot be told yet.
+fn marked(mark: &[u8]) -> (Vec<i32>, bool) {
     let Ok(entries) = fs::read_dir("/proc") else {
-        return Vec::new();
+        return (Vec::new(), false);
     };
-    entries
+    let (mut found, mut unsettled) = (Vec::new(), false);
+    let numbers = entries
         .filter_map(Result::ok)
-        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-        .filter(|pid| carries(*pid, mark))
-        .collect()
+        .filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    for pid in numbers {
+        match carries(pid, mark) {
+            Some(true) => found.push(pid),
+            Some(false) => {}
+            None => unsettled = true,
+        }
+    }
+    (found, unsettled)
 }
 
-/// A process that has ended has no environment left to read.
-fn carries(pid: i32, mark: &[u8]) -> bool {
-    fs::read(format!("/proc/{pid}/environ"))
-        .is_ok_and(|environ| environ.split(|byte| *byte == 0).any(|entry| entry == mark))
+/// `None` for a process on its way through `execve`: its old environment is gone, and the new one
+/// is not there yet. A process that has ended has none left to read.
+fn carries(pid: i32, mark: &[u8]) -> Option<bool> {
+    let Ok(environ) = fs::read(format!("/proc/{pid}/environ")) else {
+        return Some(false);
+    };
+    if environ.is_empty() && is_between_images(pid) {
+        return None;
+    }
+    Some(environ.split(|byte| *byte == 0).any(|entry| entry == mark))
+}
+
+/// Has memory, but no place in it for an environment, not even for an empty one.
+fn is_between_images(pid: i32) -> bool {
+    let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else {
+        return false;
+    };
+    // What has no memory of its own (fields 23 and 51 of proc_pid_stat(5)): a kernel thread, or
+    // the dead.
+    field(&stat, 23) != Some(0) && field(&stat, 51) == Some(0)
 }
 
 fn count(length: usize) -> u32 {
@@ -90,26 +122,69 @@ fn count(length: usize) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::process::{Command, Stdio};
+    use std::process::{Child, Command, Stdio};
+
+    /// A pair: the name and the value of the mark's entry.
+    fn entry(mark: &[u8]) -> (&str, &str) {
+        let text = std::str::from_utf8(mark).expect("ascii");
+        text.split_once('=').expect("an entry")
+    }
+
+    fn sleeper(name: &str, value: &str) -> Child {
+        Command::new("sleep")
+            .arg("20")
+            .env(name, value)
+            .stdin(Stdio::null())
+            .spawn()
+            .expect("sleep starts")
+    }
 
     #[test]
     fn only_who_carries_the_mark_is_ended() {
         let mark = mark();
-        let text = String::from_utf8(mark.clone()).expect("ascii");
-        let (name, value) = text.split_once('=').expect("an entry");
-        let start = |value: &str| {
-            Command::new("sleep")
-                .arg("20")
-                .env(name, value)
-                .stdin(Stdio::null())
-                .spawn()
-                .expect("sleep starts")
-        };
-        let (mut ours, mut other) = (start(value), start("0"));
+        let (name, value) = entry(&mark);
+        let (mut ours, mut other) = (sleeper(name, value), sleeper(name, "0"));
         assert_eq!(sweep(&mark), (1, 0));
         assert!(!ours.wait().expect("our child").success());
         assert!(other.try_wait().expect("our child").is_none());
         other.kill().expect("our child");
         other.wait().expect("our child");
+    }
+
+    #[test]
+    fn who_is_just_exchanging_its_image_is_waited_for() {
+        // `spawn` returns when the old image is gone, which is before the new one has its
+        // environment; one try in hundreds meets it.
+        for _ in 0..400 {
+            let mark = mark();
+            let (name, value) = entry(&mark);
+            let mut ours = sleeper(name, value);
+            assert_eq!(sweep(&mark), (1, 0));
+            ours.wait().expect("our child");
+        }
+    }
+
+    #[test]
+    fn an_empty_environment_is_no_image_on_its_way() {
+        let mut bare = Command::new("sleep")
+            .arg("20")
+            .env_clear()
+            .stdin(Stdio::null())
+            .spawn()
+            .expect("sleep starts");
+        let pid = i32::try_from(bare.id()).expect("a pid");
+        while carries(pid, b"X=1").is_none() {}
+        assert_eq!(fs::read(format!("/proc/{pid}/environ")).expect("ours"), b"");
+        assert_eq!(carries(pid, b"X=1"), Some(false));
+        bare.kill().expect("our child");
+        // The dead, before anybody asked for their end.
+        while !fs::read_to_string(format!("/proc/{pid}/stat"))
+            .expect("not reaped")
+            .contains(") Z ")
+        {}
+        assert_eq!(carries(pid, b"X=1"), Some(false));
+        bare.wait().expect("our child");
+        // A thread of the kernel.
+        assert_eq!(carries(2, b"X=1"), Some(false));
     }
 }
