@@ -326,7 +326,7 @@ class Agent:
     def _attach(self, session: LiveSession) -> None:
         self._session = session
         if Handlers.wanted(self.config):
-            self._handlers = Handlers(self.config, session, self._log)
+            self._handlers = Handlers(self.config, session)
 
     def _enter(self, session: LiveSession, ago: float) -> None:
         """It has a place since so many seconds, and was made before."""

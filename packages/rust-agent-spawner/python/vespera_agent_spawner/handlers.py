@@ -11,13 +11,13 @@ import asyncio
 import contextlib
 import functools
 import json
-import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from vespera_agent_spawner import hooks as hooking
 from vespera_agent_spawner._calls import CallFailed, CallTimedOut, call
 from vespera_agent_spawner._host_server import HostServer
+from vespera_agent_spawner._logging import AgentLogger, logger_for
 from vespera_agent_spawner.adapters import claude_frames as frames
 from vespera_agent_spawner.errors import AgentError, ConfigError
 from vespera_agent_spawner.hooks import HANDLER_DEADLINE
@@ -80,19 +80,17 @@ def offering(config: AgentConfig, mapping: Mapping[str, Any]) -> dict[str, Any]:
 class Handlers:
     """The functions of one agent's host, and the calls of them that are under way."""
 
-    def __init__(
-        self,
-        config: AgentConfig,
-        session: LiveSession,
-        log: logging.Logger | logging.LoggerAdapter[logging.Logger],
-    ) -> None:
+    def __init__(self, config: AgentConfig, session: LiveSession) -> None:
         self._loop = asyncio.get_running_loop()
         self._session = session
-        self._log = log
         self._on_permission = config.on_permission
         self._config = config
         self._server = None if config.tools is None else HostServer(config.tools, self._failed)
         self._working: dict[str, asyncio.Task[None]] = {}
+
+    @property
+    def _log(self) -> AgentLogger:
+        return logger_for("agent_spawner.agent", self._config.agent_id)
 
     @functools.cached_property
     def _hooks(self) -> dict[str, hooking.Hook]:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import FunctionType
 from typing import Any
 
 from vespera_agent_spawner.errors import ConfigError
@@ -81,7 +82,7 @@ def hooks_by_id(hooks: Mapping[str, Any] | None) -> dict[str, Hook]:
     found: dict[str, Hook] = {}
     for event, given in _listed(hooks):
         for hook in given:
-            found[f"{event}-{len(found)}"] = hook
+            found[f"{event}-{len(found)}"] = hook if isinstance(hook, Hook) else Hook(hook)
     return found
 
 
@@ -89,7 +90,7 @@ def wire_of(hooks: Mapping[str, Any] | None) -> dict[str, Any] | None:
     """The hooks as ``initialize`` tells the CLI of them; not to be changed."""
     return _wire(
         tuple(
-            (event, tuple((hook.matcher, hook.timeout) for hook in given))
+            (event, tuple([_matcher_and_timeout(hook) for hook in given]))
             for event, given in _listed(hooks)
         )
     )
@@ -117,7 +118,7 @@ def _wire(
     return told or None
 
 
-def _listed(hooks: Mapping[str, Any] | None) -> list[tuple[str, list[Hook]]]:
+def _listed(hooks: Mapping[str, Any] | None) -> list[tuple[str, Sequence[Any]]]:
     if hooks is None:
         return []
     if not isinstance(hooks, Mapping):
@@ -128,13 +129,17 @@ def _listed(hooks: Mapping[str, Any] | None) -> list[tuple[str, list[Hook]]]:
             remedy='name the event, as in {"PreToolUse": guard}',
         )
     return [
-        (event, [_hook(one) for one in (given if isinstance(given, list | tuple) else [given])])
+        (event, given if isinstance(given, list | tuple) else (given,))
         for event, given in hooks.items()
     ]
 
 
-def _hook(given: Any) -> Hook:
-    return given if isinstance(given, Hook) else Hook(given)
+def _matcher_and_timeout(given: Any) -> tuple[str | None, float]:
+    # Twice for each agent, so nothing is made of a function that is right as it is.
+    if type(given) is FunctionType:
+        return None, HANDLER_DEADLINE
+    hook = given if isinstance(given, Hook) else Hook(given)
+    return hook.matcher, hook.timeout
 
 
 def answer_of(event: str, decision: Any) -> Mapping[str, Any]:

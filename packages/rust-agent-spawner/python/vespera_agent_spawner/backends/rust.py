@@ -201,8 +201,21 @@ def _answers(config: AgentConfig, launch: Launch) -> tuple[bool, bool, str | Non
     return (
         config.on_permission is not None,
         config.hooks is not None or config.tools is not None,
-        None if hooks is None else json.dumps(hooks),
+        None if hooks is None else _hooks_text(hooks),
     )
+
+
+# The agents of a fleet mostly have the same hooks, and one object that nobody changes for them.
+_written: tuple[Mapping[str, Any], str] = ({}, "{}")
+
+
+def _hooks_text(hooks: Mapping[str, Any]) -> str:
+    global _written
+    last, text = _written
+    if last is not hooks:
+        text = json.dumps(hooks)
+        _written = (hooks, text)
+    return text
 
 
 def _encoded(launch: Launch) -> _native.Environment:
