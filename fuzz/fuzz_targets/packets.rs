@@ -4,7 +4,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use vespera_guardian::{
-    Environment, INHERIT, Limits, Order, REPORT, Report, SPAWN_HEADER, Spawn, read_hello,
+    Environment, Hello, INHERIT, Limits, Order, REPORT, Report, SPAWN_HEADER, Spawn,
 };
 
 fuzz_target!(|bytes: &[u8]| {
@@ -16,7 +16,7 @@ fuzz_target!(|bytes: &[u8]| {
     if let Some(order) = Order::decode(bytes) {
         assert_eq!(&order.encode()[..], bytes);
     }
-    read_hello(bytes);
+    Hello::decode(bytes);
     let (header, strings) = bytes.split_at(bytes.len().min(SPAWN_HEADER));
     if let Some(spawn) = Spawn::decode(header, strings) {
         same(&spawn);

@@ -4,6 +4,7 @@
 //! child speak to the guardian in the host's name. fork(2) in a program with threads leaves the
 //! child no lock that it could trust, so the set is a table of bits that needs none.
 
+use crate::own_pid::own_pid;
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::mem::ManuallyDrop;
 use std::sync::Once;
@@ -33,7 +34,7 @@ impl From<OwnedFd> for Descriptor {
         }
         Self {
             fd: ManuallyDrop::new(fd),
-            owner: std::process::id(),
+            owner: own_pid(),
         }
     }
 }
@@ -41,7 +42,7 @@ impl From<OwnedFd> for Descriptor {
 impl Drop for Descriptor {
     fn drop(&mut self) {
         // In a forked child it is closed already, and its number may be another's.
-        if self.owner != std::process::id() {
+        if self.owner != own_pid() {
             return;
         }
         if let Some((word, bit)) = place(self.fd.as_raw_fd()) {

@@ -14,6 +14,29 @@ pub struct Subject<'a> {
     pub stderr: &'a str,
     /// What the service answered last instead of the model.
     pub refused: Option<&'a Refused>,
+    /// Why the host ended it.
+    pub reason: Option<&'a str>,
+}
+
+/// An agent that could not even be asked for.
+pub fn not_asked_for(agent_id: &str, program: &str, error: &std::io::Error) -> Error {
+    let whom = format!("agent '{agent_id}': {program}");
+    no_guardian(&whom, program, error)
+}
+
+/// `whom`, a part of a sentence, did not start as there is no guardian, or none that can be asked.
+pub fn no_guardian(whom: &str, program: &str, error: &std::io::Error) -> Error {
+    let errno = error.raw_os_error();
+    let remedy = match errno {
+        Some(libc::EMFILE) => "; the host has no file descriptor left: raise 'ulimit -n'",
+        Some(libc::ETOOMANYREFS) => {
+            "; too many descriptors of this user are on their way between processes: raise \
+             'ulimit -n', or start fewer at once"
+        }
+        _ => "",
+    };
+    let message = format!("{whom} did not start: {error}{remedy}");
+    Error::spawn(message, errno, program, "guardian", "")
 }
 
 impl Subject<'_> {
@@ -35,8 +58,13 @@ impl Subject<'_> {
             pid,
             stderr,
             refused: _,
+            reason,
         } = self;
         let words = self.last_words();
+        let whom = match pid {
+            0 => "the program has not even begun".into(),
+            pid => format!("pid {pid}"),
+        };
         let error = match failure {
             Failure::Spawn { errno, stage } => {
                 let reason = std::io::Error::from_raw_os_error(*errno);
@@ -59,8 +87,9 @@ impl Subject<'_> {
             }
             Failure::Exited { code, signal } => {
                 let how = ended_how(*code, *signal);
+                let why = reason.map_or_else(String::new, |reason| format!("{reason}; "));
                 let message = format!(
-                    "agent '{agent_id}': {program} {how} before it answered initialize ({words})"
+                    "agent '{agent_id}': {program} {how} before it answered initialize ({why}{words})"
                 );
                 Error::spawn(message, None, program, "initialize", stderr)
             }
@@ -72,7 +101,7 @@ impl Subject<'_> {
             }
             Failure::Silent { seconds } => Error::timeout(
                 format!(
-                    "agent '{agent_id}': no answer to initialize within {seconds} s (pid {pid}, {words}); \
+                    "agent '{agent_id}': no answer to initialize within {seconds} s ({whom}, {words}); \
                      raise timeouts.startup or run 'vespera doctor'"
                 ),
                 "startup",
@@ -80,7 +109,7 @@ impl Subject<'_> {
             ),
             Failure::Deaf { seconds } => Error::timeout(
                 format!(
-                    "agent '{agent_id}': it took none of its input for {seconds} s (pid {pid}, {words}); \
+                    "agent '{agent_id}': it took none of its input for {seconds} s ({whom}, {words}); \
                      raise timeouts.write"
                 ),
                 "write",
@@ -88,7 +117,7 @@ impl Subject<'_> {
             ),
             Failure::Late { seconds } => Error::timeout(
                 format!(
-                    "agent '{agent_id}': not ready within {seconds} s (timeouts.total; pid {pid}, {words}); \
+                    "agent '{agent_id}': not ready within {seconds} s (timeouts.total; {whom}, {words}); \
                      raise the limit"
                 ),
                 "total",

@@ -8,7 +8,7 @@ use crate::agent::transcript::Transcript;
 use crate::agent::{Ending, NOTICE, Plan, Refused, Session, Shared, State, TurnEnd};
 use crate::bridge::Bridge;
 use crate::cgroup::Kept;
-use crate::error::{Subject, not_ended};
+use crate::error::{Subject, not_asked_for, not_ended};
 use crate::launch::Launch;
 use crate::reactor::{Command, Newcomer, Reactor};
 use crate::rights::Asker;
@@ -95,18 +95,7 @@ impl Handle {
     ) -> Result<Self, Error> {
         let program = String::from_utf8_lossy(launch.argv.first().map_or(&[][..], Vec::as_slice))
             .into_owned();
-        let io = |error: std::io::Error| {
-            Error::spawn(
-                format!(
-                    "agent '{}': {program} did not start: {error}",
-                    launch.agent_id
-                ),
-                error.raw_os_error(),
-                &program,
-                "guardian",
-                "",
-            )
-        };
+        let io = |error: std::io::Error| not_asked_for(&launch.agent_id, &program, &error);
         let transcript = launch
             .transcript
             .as_deref()
@@ -120,6 +109,7 @@ impl Handle {
         let cgroup = launch
             .cgroup
             .as_ref()
+            .inspect(|parent| crate::cgroup::clear_of_the_dead(parent))
             .map_or_else(Vec::new, |parent| crate::cgroup::of_agent(parent, &mark));
         let ask: Asking = if launch.stands_by {
             process::prepare
@@ -542,10 +532,10 @@ impl Handle {
     }
 
     fn subject<T>(&self, describe: impl FnOnce(&Subject<'_>) -> T) -> T {
-        let (pid, stderr, refused) = {
+        let (pid, stderr, refused, reason) = {
             let view = self.shared.view();
             let stderr = String::from_utf8_lossy(&view.stderr).into_owned();
-            (view.pid, stderr, view.refused.clone())
+            (view.pid, stderr, view.refused.clone(), view.reason.clone())
         };
         let agent_id = self.agent_id();
         describe(&Subject {
@@ -555,6 +545,7 @@ impl Handle {
             pid,
             stderr: &stderr,
             refused: refused.as_ref(),
+            reason: reason.as_deref(),
         })
     }
 

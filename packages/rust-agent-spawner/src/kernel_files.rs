@@ -3,6 +3,7 @@
 //! They are answered from memory and never wait for a disk, so a caller may keep the interpreter
 //! meanwhile: giving it away and getting it back takes a thread switch for each system call.
 
+use crate::own_pid::own_pid;
 use rustix::fs::{Mode, OFlags};
 use std::path::Path;
 
@@ -28,9 +29,21 @@ pub fn count_entries(path: &Path) -> Option<usize> {
     Some(std::fs::read_dir(path).ok()?.count())
 }
 
+/// Whether /proc shows the processes of our own pid namespace; its numbers mean nothing otherwise.
+pub fn shows_own_processes() -> bool {
+    let link = std::fs::read_link("/proc/self");
+    let pid = link.ok().and_then(|link| link.to_str()?.parse().ok());
+    pid == Some(own_pid())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn our_own_processes_are_shown() {
+        assert!(shows_own_processes());
+    }
 
     #[test]
     fn what_is_there_is_read_and_what_is_not_is_told() {

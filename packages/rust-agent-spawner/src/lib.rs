@@ -32,6 +32,8 @@ pub mod metrics;
 #[cfg(target_os = "linux")]
 pub mod oom;
 #[cfg(target_os = "linux")]
+mod own_pid;
+#[cfg(target_os = "linux")]
 pub mod reactor;
 #[cfg(target_os = "linux")]
 pub mod rights;

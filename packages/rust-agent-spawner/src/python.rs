@@ -84,7 +84,7 @@ fn ended(ending: Ending, view: &View) -> Ended {
     };
     let signalled = ending.signal != 0;
     (
-        (!signalled).then_some(ending.code),
+        (!signalled && ending.code >= 0).then_some(ending.code),
         signalled.then_some(ending.signal),
         by,
         view.reason.as_deref().map(str::to_owned),
@@ -461,6 +461,7 @@ fn tuple_of(usage: crate::usage::Usage) -> Used {
 mod _native {
     use super::{Bound, Error, PyModule, PyResult, Value, config};
     use crate::agent::claude_argv::argv;
+    use crate::error::no_guardian;
     use pyo3::prelude::*;
     use std::borrow::Cow;
     use std::collections::BTreeMap;
@@ -494,16 +495,16 @@ mod _native {
     /// The containment tier and why it is not a better one. Starts the guardian.
     #[pyfunction]
     fn containment(py: Python<'_>) -> PyResult<(&'static str, &'static str)> {
-        py.detach(|| crate::agent::process::guardian(0))
-            .map_err(|error| {
-                Error::spawn(
-                    format!("the guardian did not start: {error}"),
-                    error.raw_os_error(),
-                    "vespera-guardian",
-                    "guardian",
-                    "",
-                )
-            })?;
+        let (guardian, _) = py
+            .detach(|| crate::agent::process::guardian(0))
+            .map_err(|error| no_guardian("the guardian", "vespera-guardian", &error))?;
+        if !guardian.sees_processes() {
+            return Ok((
+                "pgroup",
+                "/proc is missing or another pid namespace's, so whoever leaves an agent's process \
+                 group is not found; mount one (unshare --mount-proc)",
+            ));
+        }
         Ok((
             "subreaper",
             "no cgroup is named (SupervisorConfig.cgroup); trees are owned by a subreaper each",

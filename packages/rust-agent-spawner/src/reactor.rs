@@ -9,6 +9,7 @@ use crate::agent::transcript::{Transcript, Voice};
 use crate::agent::{Action, Session, Shared};
 use crate::descriptor::Descriptor;
 use crate::diagnostics::{self, Level};
+use crate::own_pid::own_pid;
 use crate::rights::Asker;
 use crate::sampler::{Ceilings, Sampler};
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
@@ -88,7 +89,7 @@ pub enum Command {
     /// A sweep by the host has ended so many, and so many survive.
     Swept {
         id: u64,
-        swept: (u32, u32),
+        swept: (u32, Vec<i32>),
     },
     Turn {
         id: u64,
@@ -168,7 +169,7 @@ impl Reactor {
         let mut current = CURRENT.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(reactor) = current
             .as_ref()
-            .filter(|reactor| reactor.mailbox.owner == std::process::id())
+            .filter(|reactor| reactor.mailbox.owner == own_pid())
         {
             return Ok(Arc::clone(reactor));
         }
@@ -183,7 +184,7 @@ impl Reactor {
         let mailbox = Arc::new(Mailbox {
             posted: Mutex::default(),
             bell,
-            owner: std::process::id(),
+            owner: own_pid(),
         });
         let poller = Descriptor::from(epoll::create(CreateFlags::CLOEXEC)?);
         epoll::add(
@@ -218,7 +219,7 @@ impl Reactor {
 
     /// Whether this process started it: a forked child has a copy.
     pub fn is_ours(&self) -> bool {
-        self.mailbox.owner == std::process::id()
+        self.mailbox.owner == own_pid()
     }
 
     /// Whether a leash that hears the calling thread hears the reactor.
@@ -240,13 +241,13 @@ impl Mailbox {
 
     fn enter(&self, command: Command) {
         // A forked child has the memory of its parent's reactor, not its thread.
-        if self.owner == std::process::id() {
+        if self.owner == own_pid() {
             self.posted().commands.push_back(command);
         }
     }
 
     fn wake(&self) {
-        if self.owner != std::process::id() {
+        if self.owner != own_pid() {
             return;
         }
         let mut posted = self.posted();
@@ -536,6 +537,7 @@ impl Engine {
                     }
                 }
                 Action::WakeGuardian => agent.guardian.signal(libc::SIGCONT),
+                Action::GiveUpGuardian => agent.guardian.give_up(),
                 Action::Leash(signal) => agent.signal_leash(signal),
                 Action::Sweep => self.mailbox.sweep(id, agent.mark.clone()),
                 Action::Finish => finished = true,
@@ -547,6 +549,9 @@ impl Engine {
         agent.note_start();
         if finished {
             agent.remove_cgroup();
+            if agent.session.lost_its_owner() {
+                agent.guardian.mourn_if_dead();
+            }
             // Before anybody hears of the end: the loop would give the place away as well.
             let next = agent.hand_over(&self.poller);
             agent.session.conclude();

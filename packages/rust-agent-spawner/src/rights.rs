@@ -4,6 +4,7 @@
 //! compared before each spawn (credentials(7), namespaces(7)).
 
 use crate::descriptor::{Descriptor, making};
+use crate::own_pid::own_pid;
 use rustix::fd::{AsFd, BorrowedFd};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxFlags};
 use std::cell::RefCell;
@@ -75,16 +76,14 @@ impl Asker {
 
     /// Its rights now, and the umask; `None` once it has ended, or in a forked child.
     pub fn now(&self) -> Option<(Rights, u32)> {
-        (self.pid == std::process::id())
-            .then(|| look(self))
-            .flatten()
+        (self.pid == own_pid()).then(|| look(self)).flatten()
     }
 
     fn open() -> Option<Arc<Self>> {
         let _making = making();
         let open = |path: &CStr, flags| rustix::fs::open(path, flags, Mode::empty()).ok();
         Some(Arc::new(Self {
-            pid: std::process::id(),
+            pid: own_pid(),
             status: open(
                 c"/proc/thread-self/status",
                 OFlags::RDONLY | OFlags::CLOEXEC,
@@ -111,7 +110,7 @@ pub struct Rights {
 ///
 /// The umask is read, not set and reset: umask(2) would race with other threads.
 pub fn now() -> (Rights, u32) {
-    let own = std::process::id();
+    let own = own_pid();
     // A thread that is ending has no place to keep them.
     OWN.try_with(|kept| {
         let mut kept = kept.borrow_mut();
@@ -164,7 +163,7 @@ fn without_proc() -> (Rights, u32) {
 
 fn rights(credentials: String, namespaces: Vec<u8>) -> Rights {
     Rights {
-        pid: std::process::id(),
+        pid: own_pid(),
         credentials,
         root: root(),
         namespaces,

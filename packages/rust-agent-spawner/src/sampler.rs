@@ -4,6 +4,8 @@
 //! /proc.
 
 use crate::agent::Shared;
+use crate::kernel_files::shows_own_processes;
+use crate::own_pid::own_pid;
 use crate::usage::{self, Size};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -76,7 +78,15 @@ static WATCHED: Mutex<(u32, Vec<Watched>)> = Mutex::new((0, Vec::new()));
 impl Sampler {
     /// Watches an agent until it is over; a breach is told once.
     pub fn watch(shared: Arc<Shared>, ceilings: Ceilings, told: Told) {
-        let own = std::process::id();
+        if !shows_own_processes() {
+            // Nobody would keep the promise, so the agent must not run.
+            return told(
+                "limits: /proc does not show this pid namespace, so nobody can watch the \
+                 tree; mount /proc here, or name a cgroup"
+                    .into(),
+            );
+        }
+        let own = own_pid();
         let mut watched = WATCHED.lock().unwrap_or_else(PoisonError::into_inner);
         if watched.0 != own {
             *watched = (own, Vec::new());

@@ -5,7 +5,9 @@
 //! pidfd that was opened before its environment was read again: a number that was given to a
 //! stranger meanwhile is never hit.
 
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use crate::kernel_files::shows_own_processes;
+use crate::own_pid::own_pid;
+use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, pidfd_open, pidfd_send_signal};
 use std::collections::BTreeSet;
 use std::fs;
 use std::sync::OnceLock;
@@ -31,21 +33,20 @@ static SLOT: AtomicU64 = AtomicU64::new(1);
 /// had one pid after the other.
 pub fn mark() -> Vec<u8> {
     static HOST: OnceLock<(u32, u64)> = OnceLock::new();
-    let own = std::process::id();
-    let mut host = *HOST.get_or_init(|| (own, start_time()));
+    let own = own_pid();
+    let born = || start_time(own).unwrap_or(0);
+    let mut host = *HOST.get_or_init(|| (own, born()));
     if host.0 != own {
         // A forked child is a host of its own.
-        host = (own, start_time());
+        host = (own, born());
     }
     let slot = SLOT.fetch_add(1, Ordering::Relaxed);
     format!("VESPERA_{}_{}={slot}", host.0, host.1).into_bytes()
 }
 
-fn start_time() -> u64 {
-    fs::read_to_string("/proc/self/stat")
-        .ok()
-        .and_then(|stat| field(&stat, 22))
-        .unwrap_or(0)
+/// Clock ticks since boot at which a process began; `None` for one that is not there.
+pub fn start_time(pid: u32) -> Option<u64> {
+    field(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?, 22)
 }
 
 /// A number of proc_pid_stat(5), by the manual's count.
@@ -55,21 +56,24 @@ fn field(stat: &str, number: usize) -> Option<u64> {
     rest.split_ascii_whitespace().nth(number - 3)?.parse().ok()
 }
 
-/// Ends every process that carries `mark`; returns how many were ended and how many survive.
-pub fn sweep(mark: &[u8]) -> (u32, u32) {
+/// Ends every process that carries `mark`; returns how many were ended, and who survives.
+pub fn sweep(mark: &[u8]) -> (u32, Vec<i32>) {
+    if !shows_own_processes() {
+        return (0, Vec::new());
+    }
     let began = Instant::now();
     let mut quiet_since = began;
     let mut ended = BTreeSet::new();
-    loop {
+    let survivors = loop {
         let looked = Instant::now();
         let (found, unsettled) = marked(mark);
         if !found.is_empty() || unsettled && began.elapsed() < SETTLES {
             quiet_since = Instant::now();
         } else if looked.duration_since(quiet_since) >= QUIET {
-            return (count(ended.len()), 0);
+            break Vec::new();
         }
         if began.elapsed() >= DEADLINE {
-            return (count(ended.len()), count(found.len()));
+            break found;
         }
         for pid in found {
             if let Some(number) = Pid::from_raw(pid)
@@ -81,7 +85,14 @@ pub fn sweep(mark: &[u8]) -> (u32, u32) {
             }
         }
         std::thread::sleep(Duration::from_millis(2));
+    };
+    ended.retain(|pid| !survivors.contains(pid));
+    for pid in ended.iter().filter_map(|pid| Pid::from_raw(*pid)) {
+        // A host that is process 1 or a subreaper has inherited them; of nobody else are they
+        // children.
+        let _ = rustix::process::waitpid(Some(pid), WaitOptions::NOHANG);
     }
+    (u32::try_from(ended.len()).unwrap_or(u32::MAX), survivors)
 }
 
 /// Who carries `mark`, and whether there is somebody who cannot be told yet.
@@ -125,10 +136,6 @@ fn is_between_images(pid: i32) -> bool {
     field(&stat, 23) != Some(0) && field(&stat, 51) == Some(0)
 }
 
-fn count(length: usize) -> u32 {
-    u32::try_from(length).unwrap_or(u32::MAX)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -154,8 +161,11 @@ mod tests {
         let mark = mark();
         let (name, value) = entry(&mark);
         let (mut ours, mut other) = (sleeper(name, value), sleeper(name, "0"));
-        assert_eq!(sweep(&mark), (1, 0));
-        assert!(!ours.wait().expect("our child").success());
+        assert_eq!(sweep(&mark), (1, vec![]));
+        assert!(
+            ours.wait().is_err(),
+            "its parent, which we are, has reaped it"
+        );
         assert!(other.try_wait().expect("our child").is_none());
         other.kill().expect("our child");
         other.wait().expect("our child");
@@ -169,8 +179,8 @@ mod tests {
             let mark = mark();
             let (name, value) = entry(&mark);
             let mut ours = sleeper(name, value);
-            assert_eq!(sweep(&mark), (1, 0));
-            ours.wait().expect("our child");
+            assert_eq!(sweep(&mark), (1, vec![]));
+            assert!(ours.wait().is_err(), "reaped");
         }
     }
 

@@ -12,9 +12,11 @@ import sys
 from pathlib import Path
 from typing import Any, Self
 
-from fake_agents import FAKE
+import pytest
 
-__all__ = ["Host"]
+from fake_agents import FAKE, Agents, eventually, traced
+
+__all__ = ["PREAMBLE", "Host", "unshared"]
 
 PREAMBLE = """
 import json, os, signal, sys, threading, time, warnings
@@ -80,3 +82,22 @@ class Host:
         _, errors = self.process.communicate(timeout=within)
         assert self.process.returncode == 0, errors
         return errors
+
+
+def unshared(agents: Agents, folder: Path, before: str, code: str, *options: str) -> str:
+    """Run a host under unshare(1); what it printed."""
+    script = folder / "host.py"
+    script.write_text(PREAMBLE + code)
+    host = [sys.executable, str(script), agents.backend, str(FAKE), agents.trace]
+    done = subprocess.run(
+        ["unshare", *options, "sh", "-c", f'{before} exec "$@"', "-", *host],
+        capture_output=True,
+        text=True,
+        timeout=90,
+        env={**os.environ, "VESPERA_TEST": "1"},
+    )
+    if "unshare failed" in done.stderr or "cannot change root" in done.stderr:
+        pytest.skip(f"no namespaces here: {done.stderr.strip()}")
+    assert done.returncode == 0, done.stderr
+    assert eventually(lambda: not traced(agents.trace))
+    return done.stdout

@@ -243,6 +243,21 @@ def test_a_killed_leash_leaves_no_cgroup(fleet: Fleet, delegated: Path) -> None:
     assert eventually(lambda: not [entry for entry in delegated.iterdir() if entry.is_dir()])
 
 
+def test_groups_that_an_agent_made_in_its_own_are_removed(fleet: Fleet, delegated: Path) -> None:
+    rust_only(fleet)
+    inner = f'mkdir -p {delegated}/vespera_*"_${{VESPERA_SLOT}}"/inner/most && echo made'
+    slot = 'VESPERA_SLOT=$(env | sed -n "s/^VESPERA_[0-9]*_[0-9]*=//p")'
+    asked = AgentConfig(adapter="raw", program="/bin/sh", args=("-c", f"{slot}; {inner}"))
+
+    async def main() -> None:
+        async with fleet.supervisor(cgroup=str(delegated)) as sup:
+            [result] = await sup.run([asked])
+            assert result.result == "made", result.error
+
+    asyncio.run(main())
+    assert eventually(lambda: not [entry for entry in delegated.iterdir() if entry.is_dir()])
+
+
 @pytest.mark.parametrize("name", ["/nowhere", "/tmp"])
 def test_a_directory_that_is_no_cgroup_is_refused(fleet: Fleet, name: str) -> None:
     with pytest.raises(ConfigError, match="cgroup") as caught:

@@ -11,15 +11,14 @@ import os
 import platform
 import signal
 import subprocess
-import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from fake_agents import FAKE, Agents, eventually, traced
-from hosts import PREAMBLE, Host
+from fake_agents import Agents, eventually, traced
+from hosts import Host, unshared
 
 ROOT = os.geteuid() == 0
 HERE = str(Path(__file__).parent)
@@ -330,25 +329,6 @@ time.sleep(60)
             host.signal(signal.SIGINT)
         host.process.wait(30)
         assert eventually(lambda: not traced(agents.trace))
-
-
-def unshared(agents: Agents, folder: Path, before: str, code: str, *options: str) -> str:
-    """Run a host under unshare(1); what it printed."""
-    script = folder / "host.py"
-    script.write_text(PREAMBLE + code)
-    host = [sys.executable, str(script), agents.backend, str(FAKE), agents.trace]
-    done = subprocess.run(
-        ["unshare", *options, "sh", "-c", f'{before} exec "$@"', "-", *host],
-        capture_output=True,
-        text=True,
-        timeout=90,
-        env={**os.environ, "VESPERA_TEST": "1"},
-    )
-    if "unshare failed" in done.stderr or "cannot change root" in done.stderr:
-        pytest.skip(f"no namespaces here: {done.stderr.strip()}")
-    assert done.returncode == 0, done.stderr
-    assert eventually(lambda: not traced(agents.trace))
-    return done.stdout
 
 
 @root_only

@@ -4,6 +4,7 @@
 use crate::sys::birth::write_file;
 use std::ffi::CString;
 use std::fs;
+use std::path::{Path, PathBuf};
 use vespera_guardian::{Breach, INHERIT, Limits};
 
 /// A cgroup2 directory that this leash made and removes.
@@ -51,7 +52,7 @@ impl Cgroup {
 
     /// Only an empty cgroup can be removed; its last process may still be on its way out.
     pub fn remove(&self) {
-        let _ = fs::remove_dir(&self.path);
+        remove_groups(Path::new(&self.path));
     }
 
     fn limit(&self, limits: &Limits) -> Result<(), i32> {
@@ -82,4 +83,20 @@ impl Cgroup {
             })
             .unwrap_or(0)
     }
+}
+
+/// A cgroup and those that its processes made in it, the innermost first.
+fn remove_groups(path: &Path) {
+    // The entries' names are kept, not the open directory: who goes down needs no descriptors.
+    let inner: Vec<PathBuf> = fs::read_dir(path)
+        .into_iter()
+        .flatten()
+        .filter_map(Result::ok)
+        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+        .map(|entry| entry.path())
+        .collect();
+    for group in &inner {
+        remove_groups(group);
+    }
+    let _ = fs::remove_dir(path);
 }

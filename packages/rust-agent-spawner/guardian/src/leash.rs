@@ -10,7 +10,9 @@ use crate::leader;
 use crate::sys::birth::OomScore;
 use crate::sys::message::{self, Packet, Received};
 use crate::sys::{self, Watch, children};
-use vespera_guardian::{Breach, EndedBy, MAX_INLINE, Order, Report, SPAWN_HEADER, Spawn, Stage};
+use vespera_guardian::{
+    Breach, EndedBy, MAX_INLINE, Order, REPORT, Report, SPAWN_HEADER, Spawn, Stage,
+};
 
 /// After this many milliseconds of force, what still lives is reported as a survivor.
 const FORCE_DEADLINE_MS: u64 = 5000;
@@ -50,6 +52,8 @@ pub fn run(packet: Packet, owners: Owners) -> ! {
         oom_score: OomScore::open(),
         phase: Phase::Idle,
     };
+    let leash_pid = sys::pid();
+    leash.tell(Report::Born { leash: leash_pid });
     leash.take(packet);
     leash.serve()
 }
@@ -228,20 +232,19 @@ impl Leash {
         let mut killed = Vec::new();
         let deadline = sys::now_ms() + FORCE_DEADLINE_MS;
         let mut swept_reported = false;
+        let mut end = None;
         loop {
-            self.reap_leader();
+            end = self.reap_leader().or(end);
             // The children file may skip entries while it changes; ECHILD does not lie.
             if children::childless() {
                 break;
             }
-            let mut alive = 0_u32;
-            let mut described = [0_i32; DESCRIBED];
+            // Said at once, and in one packet with the rest where there is nothing to wait for.
+            if let Some(end) = end.take() {
+                self.tell(end);
+            }
             children::for_each_child(|pid| {
                 children::kill(pid, libc::SIGKILL);
-                if let Some(place) = described.get_mut(alive as usize) {
-                    *place = pid;
-                }
-                alive += 1;
                 if pid != self.leader {
                     if !killed.contains(&pid) {
                         killed.push(pid);
@@ -250,17 +253,19 @@ impl Leash {
                 }
             });
             if !swept_reported && sys::now_ms() >= deadline {
-                for pid in described.into_iter().filter(|pid| *pid != 0) {
-                    self.tell(children::describe(pid));
+                let alive = children::descendants();
+                for pid in alive.iter().take(DESCRIBED) {
+                    self.tell(children::describe(*pid));
                 }
-                self.report_swept(by, &killed, alive.max(1));
+                killed.retain(|pid| !alive.contains(pid));
+                self.report_swept(None, by, killed.len(), alive.len().max(1));
                 swept_reported = true;
             }
             let tick = if swept_reported { 100 } else { FORCE_TICK_MS };
             sys::poll(&mut [Watch::read(self.signals)], Some(tick));
             sys::take_signals(self.signals, 0);
         }
-        let heard = !swept_reported && self.report_swept(by, &killed, 0);
+        let heard = !swept_reported && self.report_swept(end, by, killed.len(), 0);
         if let Some(cgroup) = self.cgroup.take() {
             cgroup.remove();
         }
@@ -272,24 +277,40 @@ impl Leash {
         self.phase = Phase::Idle;
     }
 
-    /// Tells how the leader ended and reaps it. From here on nothing is sent to its group, so its
-    /// number may become another's.
-    fn reap_leader(&mut self) {
-        if let Some(end) = children::peek_status(self.leader) {
-            self.tell(end);
-            children::reap(self.leader);
-            self.leader = NOBODY;
-        }
+    /// Reaps the leader once it has ended, and gives how. From here on nothing is sent to its group,
+    /// so its number may become another's.
+    fn reap_leader(&mut self) -> Option<Report> {
+        let end = children::peek_status(self.leader)?;
+        children::reap(self.leader);
+        self.leader = NOBODY;
+        Some(end)
     }
 
-    fn report_swept(&self, by: EndedBy, killed: &[i32], survivors: u32) -> bool {
-        let cgroup = self.cgroup.as_ref();
-        self.tell(Report::Swept {
+    /// What is left, in one packet with the leader's `end` if that has not been told.
+    fn report_swept(
+        &self,
+        end: Option<Report>,
+        by: EndedBy,
+        killed: usize,
+        survivors: usize,
+    ) -> bool {
+        let number = |count| u32::try_from(count).unwrap_or(u32::MAX);
+        let swept = Report::Swept {
             by,
-            killed: u32::try_from(killed.len()).unwrap_or(u32::MAX),
-            survivors,
-            breach: cgroup.map_or(Breach::default(), Cgroup::breach),
+            killed: number(killed),
+            survivors: number(survivors),
+            breach: self
+                .cgroup
+                .as_ref()
+                .map_or(Breach::default(), Cgroup::breach),
             cpu_us: children::reaped_cpu_us() - self.cpu_before_us,
-        })
+        };
+        let Some(end) = end else {
+            return self.tell(swept);
+        };
+        let mut both = [0; 2 * REPORT];
+        both[..REPORT].copy_from_slice(&end.encode());
+        both[REPORT..].copy_from_slice(&swept.encode());
+        message::send(self.owners.socket, &both)
     }
 }

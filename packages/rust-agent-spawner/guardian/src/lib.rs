@@ -5,7 +5,7 @@
 //! NUL-terminated, and every packet is one `SOCK_SEQPACKET` message.
 
 /// Bumped whenever a packet changes: an old guardian under a new host must be told apart.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// The guardian's end of the socket to its host, at start.
 pub const HOST_FD: i32 = 3;
@@ -276,9 +276,12 @@ pub enum EndedBy {
     GuardianDeath = 3,
 }
 
-/// What a leash tells its host.
+/// What a leash tells its host; a packet may hold several, one after the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Report {
+    /// A new leash has the request. A program on a file system that does not answer holds its leash
+    /// up until it has begun.
+    Born { leash: i32 },
     /// The program runs.
     Started { pid: i32, leash: i32 },
     /// It could not be started.
@@ -350,6 +353,7 @@ impl Report {
                 out[32..64].copy_from_slice(&channel);
                 (5, [pid, 0], [0; 3])
             }
+            Report::Born { leash } => (6, [leash, 0], [0; 3]),
         };
         out[0] = kind;
         for (place, value) in [4, 8].into_iter().zip(small) {
@@ -406,23 +410,43 @@ impl Report {
                 name: bytes[16..32].try_into().ok()?,
                 channel: bytes[32..64].try_into().ok()?,
             },
+            6 => Report::Born { leash: small(4)? },
             _ => return None,
         })
     }
 }
 
-/// The guardian's first words: version and its own pid.
-pub fn hello(pid: i32) -> [u8; 8] {
-    let mut out = [0; 8];
-    out[..4].copy_from_slice(&VERSION.to_le_bytes());
-    out[4..].copy_from_slice(&pid.to_le_bytes());
-    out
+/// The guardian's first words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hello {
+    pub version: u32,
+    pub pid: i32,
+    /// Whether /proc shows the guardian's own pid namespace: nobody's children are found otherwise.
+    pub sees_processes: bool,
 }
 
-/// Version and pid of a hello; `None` for anything else.
-pub fn read_hello(bytes: &[u8]) -> Option<(u32, i32)> {
-    (bytes.len() == 8).then_some(())?;
-    Some((read_u32(bytes, 0)?, read_u32(bytes, 4)?.cast_signed()))
+impl Hello {
+    /// Length of every one in bytes.
+    pub const LENGTH: usize = 12;
+
+    /// The packet.
+    pub fn encode(self) -> [u8; Self::LENGTH] {
+        let mut out = [0; Self::LENGTH];
+        out[..4].copy_from_slice(&self.version.to_le_bytes());
+        out[4..8].copy_from_slice(&self.pid.to_le_bytes());
+        out[8] = u8::from(self.sees_processes);
+        out
+    }
+
+    /// Reads one; `None` for anything else.
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        (bytes.len() == Self::LENGTH && bytes[8] < 2).then_some(())?;
+        Some(Self {
+            version: read_u32(bytes, 0)?,
+            pid: read_u32(bytes, 4)?.cast_signed(),
+            sees_processes: bytes[8] == 1,
+        })
+    }
 }
 
 fn count(value: usize) -> u32 {
@@ -508,6 +532,7 @@ mod tests {
     #[test]
     fn reports_and_orders_survive_the_packet() {
         for report in [
+            Report::Born { leash: 6 },
             Report::Started { pid: 7, leash: 6 },
             Report::Failed {
                 errno: 2,
@@ -543,5 +568,12 @@ mod tests {
         }
         assert_eq!(Order::decode(&[1, 0]), None);
         assert_eq!(Report::decode(&[9; REPORT]), None);
+        let hello = Hello {
+            version: VERSION,
+            pid: 7,
+            sees_processes: true,
+        };
+        assert_eq!(Hello::decode(&hello.encode()), Some(hello));
+        assert_eq!(Hello::decode(&[2; Hello::LENGTH]), None);
     }
 }

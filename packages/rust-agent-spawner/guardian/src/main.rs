@@ -1,8 +1,8 @@
 //! The guardian: starts agents for one host and outlives it just long enough to end them all.
 //!
-//! One thread, no allocation after start but the list of leashes, and three jobs: fork a leash per
-//! request, kill what reaches it by adoption, and, once the host is gone, see that nothing is left.
-//! It never touches an agent's output. A leash (`leash.rs`) owns one agent's tree after the other.
+//! One thread and three jobs: fork a leash per request, kill what reaches it by adoption, and, once
+//! the host is gone, see that nothing is left. It never touches an agent's output. A leash
+//! (`leash.rs`) owns one agent's tree after the other.
 #![cfg(target_os = "linux")]
 // The guardian is a program of its own beside a library: its modules are nobody's interface.
 #![allow(unreachable_pub)]
@@ -14,10 +14,10 @@ mod sys;
 
 use sys::message::{self, Packet, Received};
 use sys::{Watch, children};
-use vespera_guardian::{HOST_FD, Spawn, Stage, hello};
+use vespera_guardian::{HOST_FD, Hello, Spawn, Stage, VERSION};
 
 /// How much longer than the longest grace the guardian leaves its leashes before it kills them.
-const LEASH_MARGIN_MS: u32 = 1000;
+const LEASH_MARGIN_MS: u64 = 1000;
 
 /// Between two looks for what was adopted, while there is reason to expect it.
 const ADOPTION_TICK_MS: i32 = 5;
@@ -39,7 +39,12 @@ fn main() {
     let Some(signals) = sys::watch_signals() else {
         sys::exit(6)
     };
-    message::send(HOST_FD, &hello(sys::pid()));
+    let hello = Hello {
+        version: VERSION,
+        pid: sys::pid(),
+        sees_processes: children::look_for_own_proc(),
+    };
+    message::send(HOST_FD, &hello.encode());
     Guardian {
         host,
         host_pidfd,
@@ -160,7 +165,7 @@ impl Guardian {
             // Each has its own lifelines; this one needs neither pidfd nor socket.
             children::kill(*leash, sys::PARENT_SIGNAL);
         }
-        let deadline = sys::now_ms() + u64::from(self.longest_grace_ms + LEASH_MARGIN_MS);
+        let deadline = sys::now_ms() + u64::from(self.longest_grace_ms) + LEASH_MARGIN_MS;
         loop {
             self.reap();
             if children::childless() {

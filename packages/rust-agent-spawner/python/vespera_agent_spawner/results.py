@@ -67,12 +67,13 @@ class ExitStatus:
     """How an agent's process ended.
 
     ``code`` is the exit code, ``signal`` the number of the signal; both are None when nobody
-    could learn them (the host reaped the process) or no process was started. ``by`` says who
-    ended it: ``"agent"`` (by itself), ``"interrupt"`` (our SIGINT), ``"shutdown"`` (stdin ended,
-    it left), ``"terminate"`` (our SIGTERM), ``"kill"`` (our SIGKILL), ``"limit"`` (the kernel, for
-    one of its limits), ``"oom"`` (the kernel, out of memory), ``"guardian"`` (the guardian died),
-    ``"outside"`` (somebody else's signal), ``"spawn"`` (it never started) or ``"unknown"``.
-    ``reason`` says the same in words.
+    could learn them (the host reaped the process), when no process was started, or when it did not
+    end even by force. ``by`` says who ended it: ``"agent"`` (by itself), ``"interrupt"`` (our
+    SIGINT), ``"shutdown"`` (stdin ended, it left), ``"terminate"`` (our SIGTERM), ``"kill"`` (our
+    SIGKILL), ``"limit"`` (the kernel, for one of its limits), ``"oom"`` (the kernel, out of
+    memory), ``"guardian"`` (its leash or its guardian died), ``"outside"`` (somebody else's
+    signal), ``"spawn"`` (it never started) or ``"unknown"``. ``reason`` says the same in words, and
+    names up to eight processes that are still alive.
     """
 
     code: int | None

@@ -1,9 +1,9 @@
 //! The guardian's program: embedded in this library, and run from memory.
 
 use crate::descriptor::{Descriptor, making};
-use rustix::fd::{AsRawFd, OwnedFd};
+use rustix::fd::{AsFd, AsRawFd, OwnedFd};
 use rustix::fs::{MemfdFlags, Mode, OFlags};
-use rustix::io::FdFlags;
+use rustix::io::{Errno, FdFlags};
 use std::ffi::CString;
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
@@ -36,6 +36,10 @@ pub(super) fn run(socket: &Descriptor, host: u32) -> io::Result<libc::pid_t> {
     let Err(refused) = from_memory else {
         return from_memory;
     };
+    // No other place would help.
+    if refused.raw_os_error() == Some(libc::EMFILE) {
+        return Err(refused);
+    }
     let mut tried = vec![format!("from memory: {refused}")];
     for place in private_places() {
         match run_file(&place, socket, host) {
@@ -61,10 +65,19 @@ fn image() -> io::Result<PathBuf> {
         let fd = memfd(c"vespera-guardian", PROGRAM, MemfdFlags::EXEC)
             .or_else(|_| memfd(c"vespera-guardian", PROGRAM, MemfdFlags::empty()))?;
         // Above the numbers that the new process uses, so that none of its dup2 hits it.
-        *image = Some(rustix::io::fcntl_dupfd_cloexec(&fd, 100)?.into());
+        *image = Some(above_standard(&fd)?.into());
     }
     let number = image.as_ref().map_or(-1, AsRawFd::as_raw_fd);
     Ok(PathBuf::from(format!("/proc/self/fd/{number}")))
+}
+
+/// A copy of a descriptor with a number that the new process does not use itself.
+fn above_standard(fd: impl AsFd) -> io::Result<OwnedFd> {
+    match rustix::io::fcntl_dupfd_cloexec(fd, HOST_FD + 1) {
+        // The limit is below that number.
+        Err(Errno::INVAL) => Err(Errno::MFILE.into()),
+        outcome => Ok(outcome?),
+    }
 }
 
 fn private_places() -> Vec<PathBuf> {
@@ -105,7 +118,7 @@ fn run_file(place: &Path, socket: &Descriptor, host: u32) -> io::Result<libc::pi
 
 fn posix_spawn(path: &Path, socket: &Descriptor, host: u32) -> io::Result<libc::pid_t> {
     // dup2 onto the same number would leave close-on-exec set.
-    let socket = rustix::io::fcntl_dupfd_cloexec(socket, 100)?;
+    let socket = above_standard(socket)?;
     debug_assert!(
         rustix::io::fcntl_getfd(&socket).is_ok_and(|flags| flags.contains(FdFlags::CLOEXEC))
     );

@@ -11,6 +11,8 @@ mod clocks;
 mod conversation;
 pub mod details;
 mod image;
+mod ladder;
+mod mourning;
 mod plan;
 pub mod process;
 pub mod queue;

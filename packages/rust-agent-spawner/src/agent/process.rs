@@ -3,8 +3,10 @@
 //! The host itself never forks, installs no signal handler and reaps nothing but its guardian.
 
 use super::image;
+use super::mourning::{let_go, mourn, reap_former, wait_for};
 use crate::descriptor::{Descriptor, making};
 use crate::diagnostics::{self, Level};
+use crate::own_pid::own_pid;
 use crate::rights::{self, Asker, Rights};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::MemfdFlags;
@@ -17,14 +19,18 @@ use rustix::pipe::PipeFlags;
 use std::io::{self, IoSlice};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
-use vespera_guardian::{Environment, INHERIT, Limits, MAX_INLINE, Spawn, VERSION, read_hello};
+use std::time::{Duration, Instant};
+use vespera_guardian::{Environment, Hello, INHERIT, Limits, MAX_INLINE, Spawn, VERSION};
 
 /// Every request and the guardian's first word have this long.
-const DEADLINE_MS: i64 = 5000;
+const DEADLINE_MS: u64 = 5000;
+
+/// The kernel counts the descriptors in flight of all of a user's processes; ours are taken within
+/// this, others' may never be, and the event loop waits meanwhile.
+const IN_FLIGHT: Duration = Duration::from_millis(250);
 
 /// A guardian that was stopped gets this long after SIGCONT; then it counts as dead.
-const LAST_DEADLINE_MS: i64 = 1000;
+const LAST_DEADLINE_MS: u64 = 1000;
 
 /// So many guardians may die under one request.
 const ATTEMPTS: u32 = 3;
@@ -159,22 +165,13 @@ pub struct Guardian {
     retired: AtomicBool,
     /// The longest grace that it has heard of: it waits so long for its leashes.
     longest_grace_ms: AtomicU32,
+    /// Whether it finds what its agents leave behind: /proc is its own.
+    sees_processes: bool,
+    /// Somebody reaps what it leaves behind.
+    mourned: AtomicBool,
 }
 
 static CURRENT: Mutex<Option<Arc<Guardian>>> = Mutex::new(None);
-
-/// Guardians that were let go and have not been reaped; theirs is the host's pid beside it.
-static FORMER: Mutex<Vec<(u32, libc::pid_t)>> = Mutex::new(Vec::new());
-
-/// When to look for what a dead guardian had not reaped: its leashes end their agents first.
-const LOOKS: [Duration; 6] = [
-    Duration::ZERO,
-    Duration::from_millis(20),
-    Duration::from_millis(100),
-    Duration::from_millis(500),
-    Duration::from_secs(2),
-    Duration::from_secs(10),
-];
 
 /// The guardian of this process, started at first use and again when it has died or when the
 /// host's rights have changed, and the host's umask.
@@ -186,7 +183,7 @@ pub fn guardian(moment: Moment) -> io::Result<(Arc<Guardian>, u32)> {
     if let Some(running) = current.as_ref()
         && moment != 0
         && running.checked.load(Ordering::Relaxed) == moment
-        && running.rights.pid == std::process::id()
+        && running.rights.pid == own_pid()
         && running.is_alive()
     {
         return Ok((Arc::clone(running), running.umask.load(Ordering::Relaxed)));
@@ -212,8 +209,10 @@ pub fn guardian(moment: Moment) -> io::Result<(Arc<Guardian>, u32)> {
         last.retire();
         let why = if last.is_alive() {
             "the host's rights have changed"
+        } else if wait_for(last.pid) == 0 {
+            "the last one does not answer"
         } else {
-            mourn(own, last.pid);
+            last.mourn_if_dead();
             "the last one died, and its agents with it"
         };
         diagnostics::note(Level::Warning, "guardian", "", || {
@@ -258,7 +257,7 @@ pub fn is_ready() -> bool {
     CURRENT.try_lock().is_ok_and(|current| {
         current
             .as_ref()
-            .is_some_and(|running| running.rights.pid == std::process::id() && running.is_alive())
+            .is_some_and(|running| running.rights.pid == own_pid() && running.is_alive())
     })
 }
 
@@ -269,68 +268,9 @@ fn is_hangup(error: &io::Error) -> bool {
     )
 }
 
-fn reap_former() {
-    let own = std::process::id();
-    let mut former = FORMER.lock().unwrap_or_else(PoisonError::into_inner);
-    // 0 is a child that lives; a forked child of the host has none of these.
-    former.retain(|(owner, pid)| *owner == own && wait_for(*pid) == 0);
-}
-
-/// A host that is process 1 of its container, or a subreaper, inherits the leashes that a dead
-/// guardian had not reaped. They are told by the guardian's session, so that nobody else's child
-/// is taken.
-fn mourn(own: u32, guardian: libc::pid_t) {
-    let work = move || {
-        for wait in LOOKS {
-            std::thread::sleep(wait);
-            // Nobody else is in that session, and a forked copy has no children of ours.
-            for (pid, session) in zombies() {
-                if session == guardian && std::process::id() == own {
-                    wait_for(pid);
-                }
-            }
-        }
-    };
-    // Without a thread they wait for the container's end, as they would without us.
-    let _ = std::thread::Builder::new()
-        .name("vespera-mourner".into())
-        .spawn(work);
-}
-
-/// Our children that wait to be reaped, and their sessions.
-fn zombies() -> Vec<(libc::pid_t, libc::pid_t)> {
-    let tasks = std::fs::read_dir("/proc/self/task");
-    let children = tasks.into_iter().flatten().flatten().filter_map(|task| {
-        let text = std::fs::read_to_string(task.path().join("children")).ok()?;
-        let pids = text.split_ascii_whitespace().map(str::parse);
-        Some(pids.filter_map(Result::ok).collect::<Vec<libc::pid_t>>())
-    });
-    children
-        .flatten()
-        .filter_map(|pid| {
-            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-            // The name in field 2 may hold spaces and parentheses: count from its last one.
-            let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
-            let state = fields.next()?;
-            let session = fields.nth(2)?.parse().ok()?;
-            (state == "Z").then_some((pid, session))
-        })
-        .collect()
-}
-
-/// As waitpid(2) with WNOHANG: 0 while it lives, its pid once, then -1.
-fn wait_for(pid: libc::pid_t) -> libc::pid_t {
-    let mut status = 0;
-    // SAFETY: waits for our own child by pid, without blocking, into a live local.
-    unsafe { libc::waitpid(pid, &raw mut status, libc::WNOHANG) }
-}
-
 impl Drop for Guardian {
     fn drop(&mut self) {
-        FORMER
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push((self.rights.pid, self.pid));
+        let_go(self.rights.pid, self.pid);
     }
 }
 
@@ -338,6 +278,27 @@ impl Guardian {
     /// Pid of the guardian process.
     pub fn pid(&self) -> i32 {
         self.pid
+    }
+
+    /// Whether it finds what its agents leave behind.
+    pub fn sees_processes(&self) -> bool {
+        self.sees_processes
+    }
+
+    /// It did not answer a request for so long that it counts as dead: the next gets another. Its
+    /// other agents keep it, should it go on.
+    pub fn give_up(&self) {
+        self.gone.store(true, Ordering::Release);
+    }
+
+    /// Reaps what it left to us, if it has died; once.
+    pub fn mourn_if_dead(&self) {
+        if self.rights.pid == own_pid()
+            && wait_for(self.pid) != 0
+            && !self.mourned.swap(true, Ordering::Relaxed)
+        {
+            mourn(self.rights.pid, self.pid);
+        }
     }
 
     fn is_alive(&self) -> bool {
@@ -353,7 +314,7 @@ impl Guardian {
         };
         let pid = image::run(&theirs, rights.pid)?;
         drop(theirs);
-        let guardian = Self {
+        let mut guardian = Self {
             socket: ours,
             pid,
             rights,
@@ -363,13 +324,24 @@ impl Guardian {
             free: Mutex::default(),
             retired: AtomicBool::new(false),
             longest_grace_ms: AtomicU32::new(0),
+            sees_processes: false,
+            mourned: AtomicBool::new(false),
         };
-        let mut hello = [0_u8; 16];
+        let mut hello = [0_u8; Hello::LENGTH + 1];
         guardian.wait(rustix::event::PollFlags::IN)?;
-        let (read, _) = rustix::net::recv(&guardian.socket, &mut hello, RecvFlags::DONTWAIT)?;
-        match read_hello(&hello[..read]) {
-            Some((VERSION, _)) => Ok(guardian),
-            Some((version, _)) => Err(io::Error::other(format!(
+        let (read, _) = rustix::io::retry_on_intr(|| {
+            rustix::net::recv(&guardian.socket, &mut hello, RecvFlags::DONTWAIT)
+        })?;
+        match Hello::decode(&hello[..read]) {
+            Some(Hello {
+                version: VERSION,
+                sees_processes,
+                ..
+            }) => {
+                guardian.sees_processes = sees_processes;
+                Ok(guardian)
+            }
+            Some(Hello { version, .. }) => Err(io::Error::other(format!(
                 "the guardian speaks version {version}, this engine {VERSION}"
             ))),
             None => Err(io::Error::other(
@@ -484,12 +456,18 @@ impl Guardian {
         };
         let mut all = vec![theirs.as_fd()];
         all.extend(fds);
+        let began = Instant::now();
         loop {
             match send(&self.socket, parts, &all) {
                 Ok(()) => break,
                 // Full socket, or too many descriptors in flight: both mean "later".
                 Err(Errno::AGAIN) => self.wait(rustix::event::PollFlags::OUT)?,
-                Err(Errno::TOOMANYREFS) => std::thread::sleep(Duration::from_millis(1)),
+                Err(Errno::TOOMANYREFS) if began.elapsed() < IN_FLIGHT => {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                Err(Errno::TOOMANYREFS) => {
+                    return Err(io::Error::from(Errno::TOOMANYREFS));
+                }
                 Err(Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
             }
@@ -555,16 +533,22 @@ impl Guardian {
         }
     }
 
-    fn poll(&self, direction: rustix::event::PollFlags, limit_ms: i64) -> io::Result<bool> {
-        let mut watch = [rustix::event::PollFd::new(&self.socket, direction)];
-        let limit = rustix::time::Timespec {
-            tv_sec: limit_ms / 1000,
-            tv_nsec: limit_ms % 1000 * 1_000_000,
-        };
-        match rustix::event::poll(&mut watch, Some(&limit)) {
-            Ok(0) => Ok(false),
-            Ok(_) | Err(Errno::INTR) => Ok(true),
-            Err(error) => Err(error.into()),
+    fn poll(&self, direction: rustix::event::PollFlags, limit_ms: u64) -> io::Result<bool> {
+        let until = Instant::now() + Duration::from_millis(limit_ms);
+        loop {
+            let mut watch = [rustix::event::PollFd::new(&self.socket, direction)];
+            let left = until.saturating_duration_since(Instant::now());
+            let left = rustix::time::Timespec {
+                tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
+                tv_nsec: i64::from(left.subsec_nanos()),
+            };
+            match rustix::event::poll(&mut watch, Some(&left)) {
+                Ok(0) => return Ok(false),
+                Ok(_) => return Ok(true),
+                // A signal of the host's own: a profiler, a watchdog.
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
         }
     }
 }

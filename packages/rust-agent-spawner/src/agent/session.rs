@@ -5,13 +5,13 @@
 //! What is said in between is in `conversation`.
 
 use super::clocks::{Clock, Clocks};
+use super::ladder::PRESS;
 use super::plan::Plan;
 use super::shared::{Ending, Failure, Shared, State, TurnEnd};
-use super::swept::{Swept, cause, survivor};
+use super::swept::{Swept, cause, describe, survivor};
 use super::turn::{Stop, Turn};
 use crate::diagnostics::{self, Level};
 use crate::oom;
-use std::borrow::Cow;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -29,10 +29,9 @@ const BORN: Duration = Duration::from_secs(5);
 
 /// The leash's own deadline for force and a margin: then it is asked again, in its own way.
 const REPORT: Duration = Duration::from_secs(6);
-const PRESS: Duration = Duration::from_secs(1);
 
 /// A sweep by the host has this long: its own deadline and a margin.
-const OWNERLESS: Duration = Duration::from_secs(7);
+pub(super) const OWNERLESS: Duration = Duration::from_secs(7);
 
 /// After its output ended, this long for the exit: nobody can hear an agent without output.
 const MUTE: Duration = Duration::from_secs(2);
@@ -47,6 +46,8 @@ pub enum Action {
     Leash(i32),
     /// The guardian may have been stopped: continue it.
     WakeGuardian,
+    /// The guardian has not even made a leash: the next agents get another.
+    GiveUpGuardian,
     /// Nobody owns the tree any more: end what carries its mark, then say so.
     Sweep,
     /// Everything has been heard: give its place away or keep it, have it [`conclude`], and close
@@ -102,19 +103,19 @@ pub struct Session {
     pub(super) is_run: bool,
     pub(super) clocks: Clocks,
     pub(super) exit: Option<(i32, i32)>,
-    swept: Option<Swept>,
+    pub(super) swept: Option<Swept>,
     /// Descriptions of what outlived force.
-    survivors: Vec<String>,
+    pub(super) survivors: Vec<String>,
     /// Force was ordered; its report is timed from the next tick on.
-    forced: bool,
-    presses: u32,
+    pub(super) forced: bool,
+    pub(super) presses: u32,
     /// The kernel's count of OOM kills when the agent started.
     oom_kills: u64,
     pub(super) stdout_open: bool,
     stderr_open: bool,
     /// Nobody reads its output: what it says now cannot be heard.
     pub(super) unheard: bool,
-    grace: Duration,
+    pub(super) grace: Duration,
     pub(super) greeted: bool,
     pub(super) interrupts: u64,
     /// The turn in flight; nothing of it outlives its `result`.
@@ -205,7 +206,10 @@ impl Session {
     /// When [`Session::tick`] wants to be called next.
     pub fn deadline(&mut self, now: Instant) -> Option<Instant> {
         if std::mem::take(&mut self.forced) && self.swept.is_none() {
-            self.clocks.set(Clock::Report, now + REPORT);
+            // A leash that is held up by a start has nothing to force, and hears nobody.
+            let starts = self.shared.view().pid == 0;
+            let patience = if starts { PRESS } else { REPORT };
+            self.clocks.set(Clock::Report, now + patience);
         }
         self.clocks.next()
     }
@@ -225,6 +229,7 @@ impl Session {
     /// A report of the leash arrived.
     pub fn report(&mut self, report: Report, now: Instant, out: &mut Vec<Action>) {
         match report {
+            Report::Born { leash } => self.shared.change_silently(|view| view.leash = leash),
             Report::Started { pid, leash } => {
                 self.clocks.clear(Clock::Born);
                 diagnostics::agent(Level::Info, &self.shared, || format!("started pid {pid}"));
@@ -282,9 +287,11 @@ impl Session {
     }
 
     /// The tree was swept by the host itself.
-    pub fn swept_by_host(&mut self, swept: (u32, u32), now: Instant, out: &mut Vec<Action>) {
+    pub fn swept_by_host(&mut self, swept: (u32, Vec<i32>), now: Instant, out: &mut Vec<Action>) {
         if self.swept.is_none() {
             let (killed, survivors) = swept;
+            self.survivors.extend(survivors.into_iter().map(describe));
+            let survivors = u32::try_from(self.survivors.len()).unwrap_or(u32::MAX);
             self.gone(Swept::ownerless(killed, survivors), now, out);
         }
     }
@@ -302,6 +309,12 @@ impl Session {
             swept.survivors == 0 && matches!(swept.by, EndedBy::Itself | EndedBy::Host)
         };
         self.exit.is_some() && self.swept.is_some_and(swept)
+    }
+
+    /// Whether it ended because its leash or its guardian died.
+    pub fn lost_its_owner(&self) -> bool {
+        let lost = |swept: Swept| swept.by == EndedBy::GuardianDeath;
+        self.swept.is_some_and(lost)
     }
 
     /// Whether it ended by itself and without complaint: what came of it stops nobody else.
@@ -336,64 +349,6 @@ impl Session {
     pub fn stderr_ended(&mut self, out: &mut Vec<Action>) {
         self.stderr_open = false;
         self.finish_if_drained(out);
-    }
-
-    /// End the agent within `grace`: end of input, then SIGTERM, then force.
-    pub fn shutdown(&mut self, grace: Duration, now: Instant, out: &mut Vec<Action>) {
-        let begun = self.shared.change(|view| {
-            view.state.go(State::Draining);
-            !view.state.is_over()
-        });
-        if !begun || self.swept.is_some() {
-            return;
-        }
-        if grace.is_zero() {
-            self.kill("shutdown without grace", out);
-            return;
-        }
-        self.descend(grace, now, out);
-    }
-
-    /// The ladder: end of input, SIGTERM after half of `grace`, force after all of it.
-    pub(super) fn descend(&mut self, grace: Duration, now: Instant, out: &mut Vec<Action>) {
-        if self.is_forced() || self.clocks.is_set(Clock::Kill) {
-            return;
-        }
-        // Whoever asks again may hurry it, never put it off.
-        let asked = self.clocks.is_set(Clock::Terminate);
-        self.grace = if asked { self.grace.min(grace) } else { grace };
-        self.clocks.clear(Clock::Write);
-        self.step("shutdown");
-        out.push(Action::CloseStdin);
-        self.clocks.advance(Clock::Terminate, now + grace / 2);
-    }
-
-    /// Force was ordered: nothing that happens later is a rung of the ladder.
-    pub(super) fn is_forced(&self) -> bool {
-        self.shared.view().rung == Some("kill")
-    }
-
-    /// End the agent at once.
-    pub fn kill(&mut self, reason: impl Into<Cow<'static, str>>, out: &mut Vec<Action>) {
-        let reason = reason.into();
-        let first = self.shared.change(|view| {
-            let first = !view.state.is_over() && view.rung != Some("kill");
-            if first {
-                view.reason.get_or_insert_with(|| reason.clone());
-                view.rung = Some("kill");
-            }
-            first
-        });
-        // The leash goes on until nothing is left: saying it again would only fill its socket.
-        if first {
-            crate::metrics::count_rung("kill");
-            diagnostics::agent(Level::Info, &self.shared, || format!("killed: {reason}"));
-            out.push(Action::Order(Order::Kill));
-            self.forced = true;
-            for clock in [Clock::AfterResult, Clock::Terminate, Clock::Kill] {
-                self.clocks.clear(clock);
-            }
-        }
     }
 
     /// The tree uses more than it may: `words` say what and how much.
@@ -458,22 +413,12 @@ impl Session {
                 Clock::Report => self.press_leash(now, out),
                 Clock::Mute => self.kill("it closed its output but did not exit", out),
                 Clock::Drain => {
-                    self.swept.get_or_insert(Swept::ownerless(0, 0));
+                    let survivors = u32::try_from(self.survivors.len()).unwrap_or(u32::MAX);
+                    self.swept.get_or_insert(Swept::ownerless(0, survivors));
                     self.end(out);
                 }
             }
         }
-    }
-
-    /// No report after force: somebody has stopped the leash. It is continued, and if that does
-    /// not help, ended: the guardian then owns its tree.
-    fn press_leash(&mut self, now: Instant, out: &mut Vec<Action>) {
-        if self.swept.is_some() {
-            return;
-        }
-        self.presses += 1;
-        out.push(Action::Leash(if self.presses == 1 { 18 } else { 9 }));
-        self.clocks.set(Clock::Report, now + PRESS);
     }
 
     /// What waits to be written to the agent, after a try: `progress` says that it took some.
@@ -489,12 +434,6 @@ impl Session {
     /// Whether a limit of time has passed, so that what the agent said should be read first.
     pub fn is_due(&self, now: Instant) -> bool {
         self.clocks.next().is_some_and(|at| at <= now)
-    }
-
-    fn step(&self, rung: &'static str) {
-        crate::metrics::count_rung(rung);
-        diagnostics::agent(Level::Debug, &self.shared, || format!("ending: {rung}"));
-        self.shared.change_silently(|view| view.rung = Some(rung));
     }
 
     fn finish_if_drained(&mut self, out: &mut Vec<Action>) {
@@ -513,7 +452,17 @@ impl Session {
         let Some(swept) = self.swept else {
             return;
         };
-        let (code, signal) = self.exit.unwrap_or((-1, 9));
+        // Without a word of its leash it was killed, unless it lives.
+        let lives = swept.survivors > 0;
+        let (code, signal) = self.exit.unwrap_or((-1, if lives { 0 } else { 9 }));
+        let described = u32::try_from(self.survivors.len()).unwrap_or(u32::MAX);
+        if let Some(more) = swept
+            .survivors
+            .checked_sub(described)
+            .filter(|more| *more > 0)
+        {
+            self.survivors.push(format!("{more} more"));
+        }
         self.shared.change(|view| {
             if view.state.is_over() {
                 return;

@@ -40,6 +40,12 @@ pub(super) fn cause(signal: i32, swept: Swept, oom_kills: u64) -> Option<Cause> 
     }
 }
 
+/// What is known of a process that does not end.
+pub(crate) fn describe(pid: i32) -> String {
+    let of = |file| std::fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
+    survivor(pid, of("comm").trim_ascii(), of("wchan").trim_ascii())
+}
+
 pub(super) fn survivor(pid: i32, name: &[u8], channel: &[u8]) -> String {
     let text = |bytes: &[u8]| {
         String::from_utf8_lossy(bytes)

@@ -19,7 +19,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
-use vespera_guardian::Report;
+use vespera_guardian::{REPORT, Report};
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum End {
@@ -142,7 +142,7 @@ impl Agent {
     pub(super) fn remove_cgroup(&self) {
         if !self.cgroup.is_empty() {
             let path = std::ffi::OsStr::from_bytes(&self.cgroup);
-            let _ = std::fs::remove_dir(path);
+            crate::cgroup::remove(std::path::Path::new(path));
         }
     }
 
@@ -228,12 +228,13 @@ impl Agent {
     }
 
     pub(super) fn read_leash(&mut self, now: Instant, out: &mut Vec<Action>) {
-        let mut packet = [0_u8; 64];
+        let mut packet = [0_u8; 2 * REPORT];
         let mut reset = false;
         while let Some(leash) = &self.leash {
             match rustix::net::recv(leash, &mut packet, RecvFlags::DONTWAIT) {
                 Ok((read, _)) if read > 0 => {
-                    if let Some(report) = Report::decode(&packet[..read]) {
+                    let reports = packet[..read].chunks(REPORT).filter_map(Report::decode);
+                    for report in reports {
                         self.session.report(report, now, out);
                     }
                 }

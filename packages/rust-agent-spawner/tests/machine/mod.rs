@@ -172,7 +172,7 @@ impl World {
             Move::LeashGone => self.leash_gone(),
             Move::SweptByHost => {
                 self.sweeping = false;
-                self.with(|session, now, out| session.swept_by_host((1, 0), now, out));
+                self.with(|session, now, out| session.swept_by_host((1, Vec::new()), now, out));
             }
             Move::OutputEnded => {
                 self.stdout = false;
@@ -251,7 +251,9 @@ impl World {
     fn is_possible(&self, step: &Move) -> bool {
         match step {
             Move::Report(report) => match report {
-                Report::Started { .. } | Report::Failed { .. } => self.leash == Leash::Silent,
+                Report::Born { .. } | Report::Started { .. } | Report::Failed { .. } => {
+                    self.leash == Leash::Silent
+                }
                 Report::Exited { .. } => self.leash == Leash::Started,
                 Report::Survivor { .. } | Report::Swept { .. } => self.leash == Leash::Exited,
             },
@@ -265,6 +267,7 @@ impl World {
 
     fn report(&mut self, report: Report) {
         self.leash = match report {
+            Report::Born { .. } => Leash::Silent,
             Report::Started { .. } => Leash::Started,
             Report::Failed { .. } | Report::Swept { .. } => Leash::Swept,
             Report::Exited { .. } | Report::Survivor { .. } => Leash::Exited,
@@ -355,7 +358,8 @@ impl World {
                 | Action::CloseStdin
                 | Action::Order(Order::Signal(_))
                 | Action::Leash(_)
-                | Action::WakeGuardian => {}
+                | Action::WakeGuardian
+                | Action::GiveUpGuardian => {}
             }
         }
         self.check();

@@ -61,7 +61,8 @@ impl Move {
             62 if how > 127 => Move::Kill,
             62 => Move::Breach,
             _ if how > 191 => Move::LeashGone,
-            _ if how > 63 => Move::Report(started()),
+            _ if how > 95 => Move::Report(started()),
+            _ if how > 63 => Move::Report(Report::Born { leash: 70 }),
             _ => Move::SweptByHost,
         }
     }

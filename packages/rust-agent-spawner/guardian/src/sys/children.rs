@@ -2,6 +2,7 @@
 
 use super::{errno, pid};
 use std::mem::zeroed;
+use std::sync::atomic::{AtomicBool, Ordering};
 use vespera_guardian::Report;
 
 /// A child that was reaped.
@@ -15,8 +16,23 @@ pub fn kill(pid: i32, signal: i32) {
     unsafe { libc::kill(pid, signal) };
 }
 
-/// Calls `visit` with the pid of each direct child that /proc shows at this moment.
+/// Whether /proc is that of our own pid namespace. Another's numbers mean strangers here.
+static PROC_IS_OWN: AtomicBool = AtomicBool::new(false);
+
+/// Looks once, for this process and all that it forks.
+pub fn look_for_own_proc() -> bool {
+    let own = std::fs::read_link("/proc/self")
+        .is_ok_and(|link| link.to_str().and_then(|text| text.parse().ok()) == Some(pid()));
+    PROC_IS_OWN.store(own, Ordering::Relaxed);
+    own
+}
+
+/// Calls `visit` with the pid of each direct child that /proc shows at this moment; with none where
+/// /proc is not ours.
 pub fn for_each_child(visit: impl FnMut(i32)) {
+    if !PROC_IS_OWN.load(Ordering::Relaxed) {
+        return;
+    }
     let path = format!("/proc/self/task/{}/children", pid());
     match std::fs::read_to_string(path) {
         Ok(text) => text
@@ -30,6 +46,24 @@ pub fn for_each_child(visit: impl FnMut(i32)) {
     }
 }
 
+/// All living descendants that /proc shows at this moment, children before their children.
+pub fn descendants() -> Vec<i32> {
+    if !PROC_IS_OWN.load(Ordering::Relaxed) {
+        return Vec::new();
+    }
+    let parents: Vec<_> = all_processes()
+        .filter_map(|other| Some((other, parent_of(other)?)))
+        .collect();
+    let mut found = vec![pid()];
+    let mut next = 0;
+    while let Some(parent) = found.get(next).copied() {
+        let children = parents.iter().filter(|(_, its)| *its == parent);
+        found.extend(children.map(|(child, _)| *child));
+        next += 1;
+    }
+    found.split_off(1)
+}
+
 fn all_processes() -> impl Iterator<Item = i32> {
     std::fs::read_dir("/proc")
         .into_iter()
@@ -37,11 +71,14 @@ fn all_processes() -> impl Iterator<Item = i32> {
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
 }
 
+/// `None` for the dead.
 fn parent_of(process: i32) -> Option<i32> {
     let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
     // The name in field 2 may hold spaces and parentheses: count from its last one.
     let (_, rest) = stat.rsplit_once(')')?;
-    rest.split_ascii_whitespace().nth(1)?.parse().ok()
+    let mut fields = rest.split_ascii_whitespace();
+    let state = fields.next()?;
+    fields.next()?.parse().ok().filter(|_| state != "Z")
 }
 
 /// What is known of a process that does not end.

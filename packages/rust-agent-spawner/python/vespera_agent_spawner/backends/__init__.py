@@ -6,6 +6,7 @@ names what is lost. ``VESPERA_BACKEND`` sets what ``auto`` means for the process
 
 from __future__ import annotations
 
+import errno
 import functools
 import importlib
 import os
@@ -14,7 +15,7 @@ import warnings
 
 from vespera_agent_spawner._logging import logger_for
 from vespera_agent_spawner.backends._protocol import Backend, Ownership, Session
-from vespera_agent_spawner.errors import ConfigError
+from vespera_agent_spawner.errors import ConfigError, SpawnError
 
 __all__ = [
     "Backend",
@@ -32,6 +33,9 @@ VARIABLE = "VESPERA_BACKEND"
 _CHOICES = ("auto", "rust", "python")
 
 _log = logger_for("agent_spawner.backends")
+# What may be otherwise at the next try; the loader tells them in words only.
+_PASSES = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+
 _lock = threading.RLock()
 _instances: dict[str, Backend] = {}
 _problem: Exception | None = None
@@ -43,7 +47,7 @@ def choose(name: str = "auto", *, field: str = "backend") -> Backend:
     """The backend of that name; one instance per process.
 
     Raises ``ConfigError`` for an unknown name, and for ``rust`` when its extension does not load
-    (the reason is its cause).
+    (the reason is its cause); ``SpawnError`` when there is no descriptor or memory to load it.
     """
     wanted, source = _resolve(name, field)
     with _lock:
@@ -128,6 +132,15 @@ def _rust() -> Backend | None:
 
             _instances["rust"] = RustBackend()
         except Exception as error:
+            if any(os.strerror(number) in str(error) for number in _PASSES):
+                # Another backend for the life of the process would be a poor answer to that.
+                _tried_rust = False
+                raise SpawnError(
+                    f"the Rust backend could not be loaded now: {error}; raise 'ulimit -n', or "
+                    "free memory, and try again",
+                    errno=getattr(error, "errno", None),
+                    stage="import",
+                ) from error
             # Missing, built for another machine, refused in a subinterpreter: all mean "use the
             # other one", and rust_problem() keeps the reason.
             _problem = error

@@ -22,7 +22,7 @@ _ASKED = {
     "shutdown": "after its input was ended",
     "terminate": "after SIGTERM",
     "kill": "by force",
-    "guardian": "since its guardian died",
+    "guardian": "since its leash or its guardian died",
 }
 
 
@@ -43,6 +43,8 @@ def exit_status(
     if number is not None:
         words = f"killed by {_name(number)}" + (f" ({asked})" if by else " that was not ours")
         return ExitStatus(None, number, by or "outside", words + left)
+    if code is None and survivors:
+        return ExitStatus(None, None, by or "unknown", f"it did not end ({asked}){left}")
     if code is None:
         words = "gone; the host reaped it, so its code is lost"
         return ExitStatus(None, None, "unknown", words + left)
