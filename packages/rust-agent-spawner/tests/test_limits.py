@@ -245,9 +245,11 @@ def test_a_killed_leash_leaves_no_cgroup(fleet: Fleet, delegated: Path) -> None:
 
 def test_groups_that_an_agent_made_in_its_own_are_removed(fleet: Fleet, delegated: Path) -> None:
     rust_only(fleet)
-    inner = f'mkdir -p {delegated}/vespera_*"_${{VESPERA_SLOT}}"/inner/most && echo made'
-    slot = 'VESPERA_SLOT=$(env | sed -n "s/^VESPERA_[0-9]*_[0-9]*=//p")'
-    asked = AgentConfig(adapter="raw", program="/bin/sh", args=("-c", f"{slot}; {inner}"))
+    slot = 'slot=$(env | sed -n "s/^VESPERA_[0-9]*_[0-9]*=//p")'
+    script = (
+        f"{slot}; own=$(echo {delegated}/vespera_*_$slot); mkdir -p $own/inner/most && echo made"
+    )
+    asked = AgentConfig(adapter="raw", program="/bin/sh", args=("-c", script))
 
     async def main() -> None:
         async with fleet.supervisor(cgroup=str(delegated)) as sup:
