@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import threading
 import time
 from typing import Any
 
@@ -199,3 +200,30 @@ def test_who_does_not_answer_an_ask_in_time_denies(
     result = run(fleet, "ask 0", on_permission=never)
     assert "did not answer within 0.2 s" in str(result.result)
     assert '"deny"' in str(result.result)
+
+
+def test_who_blocks_while_deciding_stops_nobody_and_has_the_same_time(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vespera_agent_spawner.handlers.PERMISSION_DEADLINE", 0.5)
+    asked, decide = threading.Event(), threading.Event()
+
+    def blocks(name: str, given: Any) -> bool:
+        asked.set()
+        decide.wait(20)
+        return True
+
+    async def main() -> None:
+        async with fleet.supervisor() as sup:
+            asking = await sup.spawn(fleet.config("ask 0", on_permission=blocks))
+            other = await sup.spawn(fleet.config())
+            await until(asked.is_set)
+            assert (await other.run("echo b")).result == "echo b"
+            result = await asking.result()
+            assert "did not answer within 0.5 s" in str(result.result)
+            assert '"deny"' in str(result.result)
+
+    try:
+        asyncio.run(main())
+    finally:
+        decide.set()
