@@ -7,6 +7,7 @@ import functools
 import gc
 import importlib
 import json
+import logging
 import sys
 import threading
 import time
@@ -30,6 +31,7 @@ from vespera_agent_spawner import (
     metrics,
     spawn_claude_agent,
 )
+from vespera_agent_spawner.handlers import check_handlers, offering
 
 pytest.importorskip("pydantic")
 
@@ -322,6 +324,9 @@ def unresolved(what: Nowhere) -> None:  # type: ignore[name-defined]  # noqa: F8
         ({"tools": [add], "mcp_config": {"mcpServers": {"host": {}}}}, "a server named 'host'"),
         ({"tools": {"add": add}}, "give a list of functions"),
         ({"hooks": [add]}, "functions without an event"),
+        ({"hooks": {"PreTooluse": add}}, 'did you mean "PreToolUse"'),
+        ({"hooks": {"Stop": add, "user_prompt_submit": add}}, 'did you mean "UserPromptSubmit"'),
+        ({"hooks": {"SubagentStopp": [Hook(add)]}}, 'did you mean "SubagentStop"'),
     ],
 )
 def test_what_cannot_be_called_is_refused_before_a_start(
@@ -333,6 +338,26 @@ def test_what_cannot_be_called_is_refused_before_a_start(
                 await sup.spawn(fleet.config("hello", **fields))
 
     asyncio.run(main())
+
+
+def test_a_misspelt_event_is_named_in_the_error() -> None:
+    with pytest.raises(ConfigError) as caught:
+        check_handlers(AgentConfig(hooks={"PreTooluse": add}))
+    error = caught.value
+    assert (error.field, error.value) == ("hooks.PreTooluse", "PreTooluse")
+    assert error.remedy == 'did you mean "PreToolUse"?'
+
+
+@pytest.mark.parametrize("event", ["PreToolBatch", "Rewind", ""])
+def test_an_event_of_a_newer_cli_is_passed_on_with_a_warning(
+    event: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = AgentConfig(hooks={event: Hook(add, timeout=7), "Stop": add})
+    with caplog.at_level(logging.WARNING, "vespera"):
+        check_handlers(config)
+        assert list(offering(config, {})["hooks"]) == [event, "Stop"]
+    # The agents of a fleet have the same hooks: once is enough.
+    assert caplog.text.count(f"{event!r} is no event that is known here") == 1
 
 
 @pytest.mark.parametrize("seconds", [0, -1, float("inf"), True])
@@ -415,7 +440,6 @@ def test_the_module_functions_have_no_loop_to_call_on(backend: str) -> None:
 
 def test_equal_configurations_tell_the_cli_the_same() -> None:
     """A process that was prepared for one serves the other."""
-    from vespera_agent_spawner.handlers import offering
 
     def told() -> dict[str, Any]:
         config = AgentConfig(hooks={"PreToolUse": [print, Hook(print, "Bash")]}, tools=[add])

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from types import FunctionType
 from typing import Any
 
+from vespera_agent_spawner._logging import logger_for
 from vespera_agent_spawner.errors import ConfigError
 
 __all__ = ["HANDLER_DEADLINE", "Hook", "answer_of", "hooks_by_id", "refusal", "wire_of"]
@@ -22,6 +23,21 @@ HANDLER_DEADLINE = 60.0
 
 # The CLI's own patience is longer than ours, so that it hears our reason.
 _MARGIN = 10
+
+# The CLI's own, as of 2.1.330.
+_EVENTS = """
+    PreToolUse PostToolUse PostToolUseFailure PostToolBatch Notification UserPromptSubmit
+    UserPromptExpansion SessionStart SessionEnd Stop StopFailure SubagentStart SubagentStop
+    PreCompact PostCompact PreModelSwitch PostModelSwitch PermissionRequest PermissionDenied Setup
+    TeammateIdle TaskCreated TaskCompleted Elicitation ElicitationResult ConfigChange
+    WorktreeCreate WorktreeRemove InstructionsLoaded CwdChanged FileChanged DirectoryAdded
+    MessageDisplay
+"""
+_KNOWN_EVENTS = {event.lower(): event for event in _EVENTS.split()}
+
+# So alike are slips of a letter or an ending. A newer CLI's PreToolBatch is not so near to
+# PostToolBatch.
+_NEAR = 0.85
 
 # Events that can still be stopped, or whose handler tells the model what it did wrong. A handler
 # of another event that fails is told to the CLI, which goes on: a failing Stop hook that said no
@@ -101,6 +117,8 @@ def _wire(
     hooks: tuple[tuple[str, tuple[tuple[str | None, float], ...]], ...],
 ) -> dict[str, Any] | None:
     # The agents of a fleet mostly have the same hooks; who is called is no part of this.
+    for event, _ in hooks:
+        _check_event(event)
     told: dict[str, list[dict[str, Any]]] = {}
     number = 0
     for event, given in hooks:
@@ -132,6 +150,31 @@ def _listed(hooks: Mapping[str, Any] | None) -> list[tuple[str, Sequence[Any]]]:
         (event, given if isinstance(given, list | tuple) else (given,))
         for event, given in hooks.items()
     ]
+
+
+def _check_event(event: str) -> None:
+    """The CLI says nothing of an event that it does not have, and the hook would never be called.
+
+    A newer CLI may have more, so only a name that is near to a known one is refused.
+    """
+    if event in _KNOWN_EVENTS.values():
+        return
+    from difflib import get_close_matches
+
+    folded = event.lower().replace("_", "").replace("-", "")
+    if near := get_close_matches(folded, _KNOWN_EVENTS, n=1, cutoff=_NEAR):
+        remedy = f'did you mean "{_KNOWN_EVENTS[near[0]]}"?'
+        raise ConfigError(
+            f"hooks: the CLI has no event {event!r}; {remedy}",
+            field=f"hooks.{event}",
+            value=event,
+            remedy=remedy,
+        )
+    logger_for("agent_spawner.supervisor").warning(
+        "hooks: %r is no event that is known here; if the CLI does not have it either, its hooks "
+        "are never called",
+        event,
+    )
 
 
 def _matcher_and_timeout(given: Any) -> tuple[str | None, float]:
