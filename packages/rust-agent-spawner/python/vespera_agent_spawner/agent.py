@@ -148,7 +148,7 @@ class Agent:
 
         One iterator at a time. Ending an iteration only stops watching.
         """
-        if self._iterating is not None and self._iterating() is not None:
+        if self._is_iterated():
             raise AgentBusy(
                 f"agent '{self.agent_id}': its events are being read by another iterator; "
                 "one at a time"
@@ -160,10 +160,12 @@ class Agent:
         weakref.finalize(events, self._live.listen, False).atexit = False
         return events
 
+    def _is_iterated(self) -> bool:
+        return self._iterating is not None and self._iterating() is not None
+
     def _stop_collecting(self) -> None:
         """Nobody iterates and somebody waits for the end: events would only pile up."""
-        watched = self._iterating is not None and self._iterating() is not None
-        if not watched and not self._was_iterated and self._merged is None:
+        if not self._is_iterated() and not self._was_iterated and self._merged is None:
             self._live.listen(False)
 
     # -- turns -----------------------------------------------------------------------------
