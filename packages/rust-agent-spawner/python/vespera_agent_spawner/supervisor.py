@@ -8,7 +8,7 @@ import itertools
 import os
 import time
 import weakref
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Container, Iterable, Mapping
 from types import TracebackType
 from typing import Any, Self, cast
 
@@ -295,10 +295,17 @@ class Supervisor:
                 watch.add(agent)
         return MergedEvents(watch)
 
-    def _enter(self, config: AgentConfig) -> Seat:
-        """Take an id, before there is a place; raises ``AgentExists``."""
-        agent_id = config.agent_id or f"agent-{next(self._numbers)}"
-        if agent_id in self._ids:
+    def _enter(self, config: AgentConfig, given: Container[str] = ()) -> Seat:
+        """Take an id, before there is a place; raises ``AgentExists``.
+
+        ``given``: ids of others that enter soon, of which none is generated.
+        """
+        agent_id = config.agent_id
+        if agent_id is None:
+            agent_id = f"agent-{next(self._numbers)}"
+            while agent_id in self._ids or agent_id in given:
+                agent_id = f"agent-{next(self._numbers)}"
+        elif agent_id in self._ids:
             raise AgentExists(
                 f"agent '{agent_id}' exists already in this supervisor",
                 context={"agent_id": agent_id},
