@@ -102,6 +102,20 @@ def test_a_refused_turn_of_a_session_stops_the_fleet_at_once(fleet: Fleet) -> No
     asyncio.run(main())
 
 
+def test_a_refused_turn_that_hears_no_interrupt_stops_the_fleet_too(fleet: Fleet) -> None:
+    async def main() -> None:
+        async with fleet.supervisor() as sup:
+            chat = await sup.spawn(fleet.config())
+            result = await chat.run("retry 401 3 500 deaf")
+            assert result.outcome is Outcome.AUTH_FAILED
+            with pytest.raises(spawner.AgentError, match="nothing more is started") as caught:
+                await sup.spawn(fleet.config())
+            assert caught.value.code == "auth_failed"
+            assert str(result.error) in str(caught.value)
+
+    asyncio.run(main())
+
+
 async def told(sup: Supervisor, fleet: Fleet, **info: Any) -> None:
     [result] = await sup.run([fleet.config("limit " + json.dumps(info))])
     assert result.result == "told"

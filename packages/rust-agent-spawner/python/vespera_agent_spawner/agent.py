@@ -413,7 +413,7 @@ class Agent:
             # A turn that was stopped for its time may have told its cost all the same.
             self._meter.lost(session.info().cost_usd)
         if self._turn is not None:
-            self._count_failed_turn(session, error)
+            self._judge_failed_turn(session, error)
             if not self._turn.done():
                 self._turn.set_exception(error)
         self._turn = None
@@ -424,15 +424,18 @@ class Agent:
         if self._meter is not None and (words := self._meter.turn(result)) is not None:
             # What is there is paid for; a session says so when it is asked for more.
             self._overspent = self._overspent or (None if self.is_run else words)
-        if result["outcome"] == Outcome.AUTH_FAILED and self._on_refused is not None:
-            self._on_refused(self, result.get("error"))
+        self._note_refusal(result["outcome"], result.get("error"))
         if self._turn is not None:
             PROCESS.count_run(result["outcome"], time.monotonic() - self._turn_began)
             if not self._turn.done():
                 self._turn.set_result(result)
         self._turn = None
 
-    def _count_failed_turn(self, session: LiveSession, error: AgentError) -> None:
+    def _note_refusal(self, outcome: str, error: str | None) -> None:
+        if outcome == Outcome.AUTH_FAILED and self._on_refused is not None:
+            self._on_refused(self, error)
+
+    def _judge_failed_turn(self, session: LiveSession, error: AgentError) -> None:
         took = time.monotonic() - self._turn_began
         described = describe(
             session,
@@ -443,6 +446,7 @@ class Agent:
             ended=session.state.is_over,
         )
         PROCESS.count_run(described.outcome, took)
+        self._note_refusal(described.outcome, described.error)
 
     def _settle_start(self, session: LiveSession) -> None:
         failure: AgentError | None = None
@@ -476,8 +480,7 @@ class Agent:
                 PROCESS.add("vespera_cost_usd_total", final.cost_usd or 0.0)
                 if self._meter is not None:
                     self._meter.whole(final.cost_usd or 0.0)
-            if final.outcome is Outcome.AUTH_FAILED and self._on_refused is not None:
-                self._on_refused(self, final.error)
+            self._note_refusal(final.outcome, final.error)
         if self._handlers is not None:
             self._handlers.close()
         if self._hold is not None:
