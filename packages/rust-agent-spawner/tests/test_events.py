@@ -191,6 +191,29 @@ def test_without_an_iterator_nothing_is_kept(fleet: Fleet) -> None:
     asyncio.run(main())
 
 
+def test_who_waits_for_the_end_takes_no_event_from_who_reads(fleet: Fleet) -> None:
+    async def read(agent: Agent) -> list[str]:
+        return [event.kind async for event in agent]
+
+    async def main() -> None:
+        async with fleet.supervisor() as sup:
+            run = await sup.spawn(fleet.config("burst 5 10"))
+            await until(lambda: run._live.backlog()[0] >= 6)
+            _, seen = await asyncio.gather(run.result(), read(run))
+            assert (seen.count("assistant"), seen[-1]) == (5, "result")
+
+            chat = await sup.spawn(fleet.config())
+            await chat.send("echo a")
+            await until(lambda: chat.state is State.READY)
+            reading = asyncio.gather(chat.run("echo b"), read(chat))
+            await until(lambda: chat.info().turns == 2)
+            await chat.shutdown()
+            _, seen = await reading
+            assert seen.count("result") == 2
+
+    asyncio.run(main())
+
+
 def test_all_agents_in_one_stream(fleet: Fleet) -> None:
     async def main() -> dict[str, list[str | None]]:
         seen: dict[str, list[str | None]] = {}

@@ -163,9 +163,14 @@ class Agent:
     def _is_iterated(self) -> bool:
         return self._iterating is not None and self._iterating() is not None
 
+    def _stop_collecting_soon(self) -> None:
+        # Somebody may begin to iterate in this turn of the loop, as in gather(result(), read()).
+        if not self._was_iterated:
+            asyncio.get_running_loop().call_soon(self._stop_collecting)
+
     def _stop_collecting(self) -> None:
         """Nobody iterates and somebody waits for the end: events would only pile up."""
-        if not self._is_iterated() and not self._was_iterated and self._merged is None:
+        if not self._was_iterated and self._merged is None:
             self._live.listen(False)
 
     # -- turns -----------------------------------------------------------------------------
@@ -177,7 +182,7 @@ class Agent:
         and ``AgentFailed`` (the agent has ended) are raised. Cancelling interrupts the turn.
         """
         started = time.monotonic()
-        self._stop_collecting()
+        self._stop_collecting_soon()
         turn = self._begin(prompt, timeout)
         try:
             result: TurnResult | None = await asyncio.shield(turn)
@@ -223,7 +228,7 @@ class Agent:
 
     async def result(self) -> RunResult:
         """The whole run, once it has ended. Cancelling only stops the wait."""
-        self._stop_collecting()
+        self._stop_collecting_soon()
         await asyncio.shield(self._ended)
         return self._result()
 
