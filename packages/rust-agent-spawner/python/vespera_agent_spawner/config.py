@@ -404,10 +404,10 @@ class AgentConfig(_Settings):
         Setting(rules.functions, None)
     )
     on_permission: Setting[Callable[..., Any] | None, Callable[..., Any] | None] = Setting(
-        rules.functions, None
+        rules.function, None
     )
     workspace: Setting[Callable[..., Any] | None, Callable[..., Any] | None] = Setting(
-        rules.functions, None
+        rules.function, None
     )
     output_schema: _Object = Setting(_OBJECT, None)
     include_partial_messages: Setting[bool, bool] = Setting(rules.boolean, False)

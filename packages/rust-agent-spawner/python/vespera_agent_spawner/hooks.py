@@ -14,6 +14,8 @@ from types import FunctionType
 from typing import Any
 
 from vespera_agent_spawner._logging import logger_for
+from vespera_agent_spawner._validation import Rule, positive_duration
+from vespera_agent_spawner.config import Duration, Setting
 from vespera_agent_spawner.errors import ConfigError
 
 __all__ = ["HANDLER_DEADLINE", "Hook", "answer_of", "hooks_by_id", "refusal", "wire_of"]
@@ -45,12 +47,17 @@ _NEAR = 0.85
 _DENIES = ("PreToolUse", "PermissionRequest", "UserPromptSubmit", "PostToolUse")
 
 
-@dataclass(frozen=True, slots=True)
+def deadline(field: str) -> Rule[float]:
+    """A handler without a deadline could hold its agent for ever."""
+    return lambda _, value: positive_duration(field, value)
+
+
+@dataclass(frozen=True)
 class Hook:
     """A function that is called at an event of the CLI.
 
     ``matcher`` is the CLI's pattern of tool names (``"Bash"``, ``"Write|Edit"``), None for all.
-    After ``timeout`` seconds without an answer the event is denied.
+    Without an answer within ``timeout`` (seconds, or text such as ``"5m"``) the event is denied.
 
     The function gets the event as a dict. None or True says nothing; False and text deny (the text
     is the reason); a mapping is passed to the CLI as its hook output. An async function runs on the
@@ -59,7 +66,9 @@ class Hook:
 
     handler: Callable[[dict[str, Any]], Any]
     matcher: str | None = None
-    timeout: float = HANDLER_DEADLINE
+    timeout: Setting[Duration, float] = Setting(  # noqa: RUF009 - a descriptor
+        deadline("hooks.timeout"), HANDLER_DEADLINE
+    )
 
     def __post_init__(self) -> None:
         if not callable(self.handler):
@@ -76,21 +85,9 @@ class Hook:
                 value=repr(self.matcher),
                 remedy='give text, as in "Write|Edit", or None for all tools',
             )
-        check_timeout("hooks.timeout", self.timeout)
 
     def __call__(self, event: dict[str, Any]) -> Any:
         return self.handler(event)
-
-
-def check_timeout(field: str, seconds: float) -> None:
-    """A handler without a deadline could hold its agent for ever."""
-    if isinstance(seconds, bool) or not 0 < seconds < math.inf:
-        raise ConfigError(
-            f"{field}: {seconds!r} is no deadline",
-            field=field,
-            value=seconds,
-            remedy="give seconds above 0",
-        )
 
 
 def hooks_by_id(hooks: Mapping[str, Any] | None) -> dict[str, Hook]:
