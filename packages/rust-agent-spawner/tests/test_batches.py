@@ -194,6 +194,23 @@ def test_each_run_has_the_context_of_its_caller(fleet: Fleet, tmp_path: Path) ->
     assert sorted(seen) == ["a", "a", "b", "b"]
 
 
+def test_a_generated_id_is_nobody_elses(fleet: Fleet) -> None:
+    async def main() -> None:
+        async with fleet.supervisor() as sup:
+            await sup.run([fleet.config("echo a", agent_id="agent-1")])
+            chat = await sup.spawn(fleet.config(agent_id="agent-1"))
+            second = await sup.spawn(fleet.config())
+            assert second.agent_id == "agent-2"
+            # Before it, after it, and that of another who lives.
+            names = ["agent-3", None, None, "agent-5"]
+            results = await sup.run([fleet.config("echo b", agent_id=name) for name in names])
+            assert [result.error for result in results] == [None] * 4
+            with pytest.raises(AgentExists):
+                await sup.spawn(fleet.config(agent_id=chat.agent_id))
+
+    asyncio.run(main())
+
+
 def test_what_cannot_get_better_is_not_tried_again(fleet: Fleet) -> None:
     async def main() -> None:
         retry = {"attempts": 5, "backoff": 60}

@@ -1,16 +1,17 @@
-"""A call that nobody wants any more leaves nothing that would be warned of."""
+"""A call leaves nothing that would be warned of, and takes no loop with it."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
 import threading
+import time
 import warnings
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 
 import pytest
 
-from vespera_agent_spawner._calls import CallTimedOut, call
+from vespera_agent_spawner._calls import CallFailed, CallTimedOut, call
 
 
 @pytest.mark.parametrize("moment", ["before", "after"])
@@ -66,3 +67,48 @@ def test_a_call_over_its_deadline_is_told_and_its_coroutine_closed() -> None:
 
     asyncio.run(main())
     gc.collect()
+
+
+async def leave() -> None:
+    raise SystemExit(3)
+
+
+async def leave_in_a_while() -> None:
+    await asyncio.sleep(0)
+    raise SystemExit(3)
+
+
+@pytest.mark.parametrize("function", [leave, leave_in_a_while, lambda: leave(), lambda: exit(3)])
+def test_a_function_that_leaves_the_program_leaves_the_loop_alone(
+    function: Callable[[], object],
+) -> None:
+    async def main() -> None:
+        with pytest.raises(CallFailed, match=r"SystemExit\(3\)"):
+            await call(function, deadline=10)
+
+    asyncio.run(main())
+
+
+def test_what_comes_after_the_deadline_counts_for_nothing() -> None:
+    """Whoever stops the loop stops the clock as well."""
+
+    async def late() -> bool:
+        time.sleep(0.2)  # noqa: ASYNC251 - which it should not
+        return True
+
+    async def main() -> None:
+        with pytest.raises(CallTimedOut):
+            await call(late, deadline=0.05)
+
+    asyncio.run(main())
+
+
+def test_who_is_in_time_counts_although_the_loop_is_late() -> None:
+    async def main() -> None:
+        waiting = asyncio.ensure_future(call(lambda: True, deadline=0.2))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        time.sleep(0.4)  # noqa: ASYNC251 - the host's own doing
+        assert await waiting is True
+
+    asyncio.run(main())

@@ -163,6 +163,16 @@ def test_what_only_python_can_give_is_accepted() -> None:
     assert json.loads(config.to_json())["args"] == ["a", "?"]
 
 
+@pytest.mark.parametrize("field", ["on_permission", "workspace"])
+def test_one_function_is_no_list_of_them(field: str) -> None:
+    for given in ([print], {"a": print}):
+        with pytest.raises(ConfigError) as caught:
+            AgentConfig(**{field: given})  # type: ignore[arg-type]
+        error = caught.value
+        assert (error.field, error.value) == (field, given)
+        assert error.remedy == "give one Python function"
+
+
 def test_a_configuration_is_frozen_and_replaced_with_checks() -> None:
     config = AgentConfig(limits={"memory": "2GiB"})
     assert config.limits is not None

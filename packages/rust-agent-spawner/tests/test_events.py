@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import copy
+import gc
 import pickle
 import sys
 import threading
 import time
+import weakref
+from collections.abc import AsyncIterator
 from operator import attrgetter
 from types import SimpleNamespace
 
 import pytest
 
-from fleets import Fleet
-from vespera_agent_spawner import Event, Outcome
+from fleets import Fleet, until
+from vespera_agent_spawner import (
+    Agent,
+    ConfigError,
+    Event,
+    Outcome,
+    State,
+    Supervisor,
+    SupervisorClosed,
+)
+from vespera_agent_spawner.merged_events import MergedEvents
 
 
 @pytest.fixture
@@ -178,6 +191,29 @@ def test_without_an_iterator_nothing_is_kept(fleet: Fleet) -> None:
     asyncio.run(main())
 
 
+def test_who_waits_for_the_end_takes_no_event_from_who_reads(fleet: Fleet) -> None:
+    async def read(agent: Agent) -> list[str]:
+        return [event.kind async for event in agent]
+
+    async def main() -> None:
+        async with fleet.supervisor() as sup:
+            run = await sup.spawn(fleet.config("burst 5 10"))
+            await until(lambda: run._live.backlog()[0] >= 6)
+            _, seen = await asyncio.gather(run.result(), read(run))
+            assert (seen.count("assistant"), seen[-1]) == (5, "result")
+
+            chat = await sup.spawn(fleet.config())
+            await chat.send("echo a")
+            await until(lambda: chat.state is State.READY)
+            reading = asyncio.gather(chat.run("echo b"), read(chat))
+            await until(lambda: chat.info().turns == 2)
+            await chat.shutdown()
+            _, seen = await reading
+            assert seen.count("result") == 2
+
+    asyncio.run(main())
+
+
 def test_all_agents_in_one_stream(fleet: Fleet) -> None:
     async def main() -> dict[str, list[str | None]]:
         seen: dict[str, list[str | None]] = {}
@@ -195,3 +231,104 @@ def test_all_agents_in_one_stream(fleet: Fleet) -> None:
         return seen
 
     assert asyncio.run(main()) == {str(n): [f"echo {n}"] for n in range(5)}
+
+
+# -- the merged stream has an end ------------------------------------------------------------------
+
+
+async def kinds(sup: Supervisor) -> list[str]:
+    return [event.kind async for _, event in sup.events()]
+
+
+def test_the_stream_of_a_closed_supervisor_is_over(fleet: Fleet) -> None:
+    async def main() -> None:
+        async with fleet.supervisor() as sup:
+            reading = asyncio.ensure_future(kinds(sup))
+            await asyncio.sleep(0)
+            await sup.run([fleet.config("echo a")])
+        assert "result" in await asyncio.wait_for(reading, 5)
+        for _ in range(2):
+            assert await asyncio.wait_for(kinds(sup), 5) == []
+
+    asyncio.run(main())
+
+
+def test_who_leaves_while_a_workspace_is_made_ends_the_stream(fleet: Fleet) -> None:
+    making, made = asyncio.Event(), asyncio.Event()
+
+    @contextlib.asynccontextmanager
+    async def workspace() -> AsyncIterator[str]:
+        making.set()
+        await made.wait()
+        yield "/"
+
+    async def main() -> None:
+        async with fleet.supervisor() as sup:
+            reading = asyncio.ensure_future(kinds(sup))
+            starting = asyncio.ensure_future(sup.spawn(fleet.config(workspace=workspace)))
+            await making.wait()
+            asyncio.get_running_loop().call_later(0.2, made.set)
+        with pytest.raises(SupervisorClosed):
+            await starting
+        assert await asyncio.wait_for(reading, 5) == []
+
+    asyncio.run(main())
+
+
+def test_a_merged_iteration_that_is_left_stops_watching_and_ends_nobody(fleet: Fleet) -> None:
+    async def main() -> None:
+        async with fleet.supervisor() as sup:
+            chat = await sup.spawn(fleet.config(limits={"output": "1MiB"}))
+            seen = await sup.spawn(fleet.config(agent_id="seen"))
+            await chat.send("echo a")
+            async for _ in sup.events():
+                # From now on nobody but the stream has it.
+                del seen
+                break
+            gc.collect()
+            assert sup.agent("seen").state is State.READY
+            await until(lambda: chat.state is State.READY)
+            assert (await chat.run("burst 192 65536")).outcome is Outcome.COMPLETED
+            later = await sup.spawn(fleet.config())
+            assert (await later.run("burst 192 65536")).outcome is Outcome.COMPLETED
+            assert chat._live.backlog()[0] == later._live.backlog()[0] == 0
+            # Another one is another one, and only one at a time.
+            stream = sup.events()
+            with pytest.raises(ConfigError, match="another merged iteration"):
+                sup.events()
+            await chat.send("echo b")
+            assert [event.text async for _, event in _until_result(stream)] == ["echo b"]
+            assert isinstance(stream, MergedEvents)
+            await stream.aclose()
+            assert [event async for _, event in stream] == []
+            assert sup.agent("seen").state is State.READY
+
+    asyncio.run(main())
+
+
+async def _until_result(
+    stream: AsyncIterator[tuple[Agent, Event]],
+) -> AsyncIterator[tuple[Agent, Event]]:
+    async for agent, event in stream:
+        if event.kind == "assistant":
+            yield agent, event
+        if event.kind == "result":
+            return
+
+
+def test_the_merged_stream_keeps_nobody_who_is_over(fleet: Fleet) -> None:
+    async def main() -> None:
+        async with fleet.supervisor() as sup:
+            reading = asyncio.ensure_future(kinds(sup))
+            await asyncio.sleep(0)
+            known = []
+            for number in range(4):
+                agent = await sup.spawn(fleet.config(f"echo {number}"))
+                known.append(weakref.ref(agent))
+                await agent.result()
+                del agent
+            # The one of the last event may still be somebody's loop variable.
+            await until(lambda: gc.collect() >= 0 and sum(one() is not None for one in known) < 2)
+        assert (await reading).count("result") == 4
+
+    asyncio.run(main())

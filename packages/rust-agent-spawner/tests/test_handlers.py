@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import collections
+import copy
 import functools
 import gc
 import importlib
 import json
+import logging
 import sys
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 
@@ -30,8 +33,9 @@ from vespera_agent_spawner import (
     metrics,
     spawn_claude_agent,
 )
+from vespera_agent_spawner.handlers import check_handlers, offering
 
-pytest.importorskip("pydantic")
+Field = pytest.importorskip("pydantic").Field
 
 
 def add(a: int, b: int = 1) -> int:
@@ -307,6 +311,20 @@ def strange(what: Unknown) -> None: ...
 def many(*things: int) -> None: ...
 
 
+def no_number(what: float = float("nan")) -> None: ...
+
+
+def no_member(what: collections.Missing) -> None:  # type: ignore[name-defined]
+    ...
+
+
+def no_hint(what: "int |") -> None:  # type: ignore[valid-type]  # noqa: F722
+    ...
+
+
+def no_bound(what: Annotated[int, Field(gt="a")]) -> None: ...
+
+
 def unresolved(what: Nowhere) -> None:  # type: ignore[name-defined]  # noqa: F821
     ...
 
@@ -317,11 +335,18 @@ def unresolved(what: Nowhere) -> None:  # type: ignore[name-defined]  # noqa: F8
         ({"tools": [strange]}, "no schema can be made of its type hints"),
         ({"tools": [many]}, "has no schema"),
         ({"tools": [unresolved]}, "its type hints cannot be read"),
+        ({"tools": [no_member]}, "its type hints cannot be read"),
+        ({"tools": [no_hint]}, "its type hints cannot be read"),
+        ({"tools": [no_bound]}, "no schema can be made of its type hints"),
+        ({"tools": [no_number]}, "JSON cannot say one of its defaults"),
         ({"tools": [lambda: None]}, "is no name of a tool"),
         ({"tools": [add, add]}, "there are two tools 'add'"),
         ({"tools": [add], "mcp_config": {"mcpServers": {"host": {}}}}, "a server named 'host'"),
         ({"tools": {"add": add}}, "give a list of functions"),
         ({"hooks": [add]}, "functions without an event"),
+        ({"hooks": {"PreTooluse": add}}, 'did you mean "PreToolUse"'),
+        ({"hooks": {"Stop": add, "user_prompt_submit": add}}, 'did you mean "UserPromptSubmit"'),
+        ({"hooks": {"SubagentStopp": [Hook(add)]}}, 'did you mean "SubagentStop"'),
     ],
 )
 def test_what_cannot_be_called_is_refused_before_a_start(
@@ -335,18 +360,59 @@ def test_what_cannot_be_called_is_refused_before_a_start(
     asyncio.run(main())
 
 
-@pytest.mark.parametrize("seconds", [0, -1, float("inf"), True])
-def test_a_handler_without_a_deadline_is_refused(seconds: float) -> None:
-    with pytest.raises(ConfigError, match="is no deadline"):
-        Hook(print, timeout=seconds)
-    with pytest.raises(ConfigError, match="is no deadline"):
-        Tool(add, timeout=seconds)
+def test_a_misspelt_event_is_named_in_the_error() -> None:
+    with pytest.raises(ConfigError) as caught:
+        check_handlers(AgentConfig(hooks={"PreTooluse": add}))
+    error = caught.value
+    assert (error.field, error.value) == ("hooks.PreTooluse", "PreTooluse")
+    assert error.remedy == 'did you mean "PreToolUse"?'
+
+
+@pytest.mark.parametrize("event", ["PreToolBatch", "Rewind", ""])
+def test_an_event_of_a_newer_cli_is_passed_on_with_a_warning(
+    event: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = AgentConfig(hooks={event: Hook(add, timeout=7), "Stop": add})
+    with caplog.at_level(logging.WARNING, "vespera"):
+        check_handlers(config)
+        assert list(offering(config, {})["hooks"]) == [event, "Stop"]
+    # The agents of a fleet have the same hooks: once is enough.
+    assert caplog.text.count(f"{event!r} is no event that is known here") == 1
+
+
+@pytest.mark.parametrize("seconds", [0, -1, float("inf"), float("nan"), True, "soon", "0s", None])
+@pytest.mark.parametrize(("kind", "field"), [(Hook, "hooks.timeout"), (Tool, "tools.timeout")])
+def test_a_handler_without_a_deadline_is_refused(kind: Any, field: str, seconds: Any) -> None:
+    with pytest.raises(ConfigError, match=field) as caught:
+        kind(add, timeout=seconds)
+    error = caught.value
+    assert error.field == field
+    assert error.value is seconds
+    assert "give " in str(error.remedy)
+
+
+def test_a_deadline_is_a_duration_as_any_other() -> None:
+    for kind in (Hook, Tool):
+        made: Any = [kind(add), kind(add, timeout=5), kind(add, timeout="5m")]
+        assert [one.timeout for one in made] == [60.0, 5.0, 300.0]
+        assert all(isinstance(one.timeout, float) for one in made)
+        assert "timeout=300.0" in repr(made[2])
+        assert made[2] == copy.deepcopy(made[2]) != made[1]
 
 
 def test_a_matcher_that_is_no_text_is_refused() -> None:
     with pytest.raises(ConfigError, match="no pattern of tool names") as caught:
         Hook(print, ["Write", "Edit"])  # type: ignore[arg-type]
     assert caught.value.field == "hooks.matcher"
+
+
+@pytest.mark.parametrize("field", ["name", "description"])
+def test_what_a_tool_says_of_itself_is_text(field: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        Tool(add, **{field: 5})  # type: ignore[arg-type]
+    error = caught.value
+    assert (error.field, error.value) == (f"tools.{field}", 5)
+    assert error.remedy == "give text, or None for the function's own"
 
 
 def test_what_can_be_called_can_be_a_tool(fleet: Fleet) -> None:
@@ -415,7 +481,6 @@ def test_the_module_functions_have_no_loop_to_call_on(backend: str) -> None:
 
 def test_equal_configurations_tell_the_cli_the_same() -> None:
     """A process that was prepared for one serves the other."""
-    from vespera_agent_spawner.handlers import offering
 
     def told() -> dict[str, Any]:
         config = AgentConfig(hooks={"PreToolUse": [print, Hook(print, "Bash")]}, tools=[add])

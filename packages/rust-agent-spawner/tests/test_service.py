@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import threading
 import time
 from typing import Any
 
@@ -97,6 +98,20 @@ def test_a_refused_turn_of_a_session_stops_the_fleet_at_once(fleet: Fleet) -> No
                 await sup.spawn(fleet.config())
             assert caught.value.code == "auth_failed"
             assert chat.state is State.READY
+
+    asyncio.run(main())
+
+
+def test_a_refused_turn_that_hears_no_interrupt_stops_the_fleet_too(fleet: Fleet) -> None:
+    async def main() -> None:
+        async with fleet.supervisor() as sup:
+            chat = await sup.spawn(fleet.config())
+            result = await chat.run("retry 401 3 500 deaf")
+            assert result.outcome is Outcome.AUTH_FAILED
+            with pytest.raises(spawner.AgentError, match="nothing more is started") as caught:
+                await sup.spawn(fleet.config())
+            assert caught.value.code == "auth_failed"
+            assert str(result.error) in str(caught.value)
 
     asyncio.run(main())
 
@@ -199,3 +214,30 @@ def test_who_does_not_answer_an_ask_in_time_denies(
     result = run(fleet, "ask 0", on_permission=never)
     assert "did not answer within 0.2 s" in str(result.result)
     assert '"deny"' in str(result.result)
+
+
+def test_who_blocks_while_deciding_stops_nobody_and_has_the_same_time(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vespera_agent_spawner.handlers.PERMISSION_DEADLINE", 0.5)
+    asked, decide = threading.Event(), threading.Event()
+
+    def blocks(name: str, given: Any) -> bool:
+        asked.set()
+        decide.wait(20)
+        return True
+
+    async def main() -> None:
+        async with fleet.supervisor() as sup:
+            asking = await sup.spawn(fleet.config("ask 0", on_permission=blocks))
+            other = await sup.spawn(fleet.config())
+            await until(asked.is_set)
+            assert (await other.run("echo b")).result == "echo b"
+            result = await asking.result()
+            assert "did not answer within 0.5 s" in str(result.result)
+            assert '"deny"' in str(result.result)
+
+    try:
+        asyncio.run(main())
+    finally:
+        decide.set()

@@ -2,7 +2,8 @@
 
 An async function runs on the event loop, any other in a daemon thread of its own: a pool would be
 full of those that hang, and whoever leaves the loop would wait for them. Nobody waits for a call
-that is over its deadline or not wanted any more, whatever it does about being cancelled.
+that is over its deadline or not wanted any more, whatever it does about being cancelled; what comes
+after the deadline counts for nothing.
 """
 
 from __future__ import annotations
@@ -12,10 +13,14 @@ import contextvars
 import functools
 import inspect
 import threading
+import time
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, TypeAlias
 
 __all__ = ["CallFailed", "CallTimedOut", "call"]
+
+# What a thread's function returned, what it raised in words, and when.
+_Told: TypeAlias = tuple[Any, str | None, float]
 
 # Held until they end: a loop knows its tasks only weakly.
 _left: set[asyncio.Task[Any]] = set()
@@ -29,21 +34,12 @@ class CallTimedOut(Exception):
     """The function did not answer within its deadline."""
 
 
-async def call(
-    function: Callable[..., Any],
-    *args: Any,
-    deadline: float,
-    in_thread: bool = True,
-    **kwargs: Any,
-) -> Any:
-    """What the function returns; raises ``CallTimedOut`` and ``CallFailed``.
-
-    ``in_thread`` False: on the loop even when it is not async.
-    """
+async def call(function: Callable[..., Any], *args: Any, deadline: float, **kwargs: Any) -> Any:
+    """What the function returns; raises ``CallTimedOut`` and ``CallFailed``."""
     loop = asyncio.get_running_loop()
     bound = functools.partial(function, *args, **kwargs)
-    threaded = in_thread and not _is_async(function)
-    task = loop.create_task(_called(bound, threaded))
+    until = time.monotonic() + deadline
+    task = loop.create_task(_called(bound, not _is_async(function)))
     try:
         done, _ = await asyncio.wait({task}, timeout=deadline)
     except asyncio.CancelledError:
@@ -57,7 +53,11 @@ async def call(
     error = task.exception()
     if error is not None:
         raise CallFailed(repr(error)) from error
-    return task.result()
+    result, ended = task.result()
+    if ended > until:
+        # Whoever stops the loop stops the clock that would have told.
+        raise CallTimedOut
+    return result
 
 
 def _leave(task: asyncio.Task[Any]) -> None:
@@ -73,9 +73,16 @@ def _gone(task: asyncio.Task[Any]) -> None:
         task.exception()
 
 
-async def _called(bound: Callable[[], Any], threaded: bool) -> Any:
-    result = await _in_thread(bound) if threaded else bound()
-    return await result if inspect.isawaitable(result) else result
+async def _called(bound: Callable[[], Any], threaded: bool) -> tuple[Any, float]:
+    """What it returns, and when it did."""
+    try:
+        result, ended = await _in_thread(bound) if threaded else (bound(), time.monotonic())
+        if inspect.isawaitable(result):
+            result, ended = await result, time.monotonic()
+    except SystemExit as error:
+        # asyncio would end the host's loop with it.
+        raise _Raised(repr(error)) from error
+    return result, ended
 
 
 def _is_async(function: Callable[..., Any]) -> bool:
@@ -86,18 +93,18 @@ def _is_async(function: Callable[..., Any]) -> bool:
     )
 
 
-def _in_thread(bound: Callable[[], Any]) -> Coroutine[Any, Any, Any]:
+def _in_thread(bound: Callable[[], Any]) -> Coroutine[Any, Any, tuple[Any, float]]:
     """A thread that begins now and is waited for later."""
     loop = asyncio.get_running_loop()
-    answer: asyncio.Future[Any] = loop.create_future()
+    answer: asyncio.Future[_Told] = loop.create_future()
     context = contextvars.copy_context()
 
     def work() -> None:
         try:
-            told: tuple[Any, str | None] = context.run(bound), None
+            told: _Told = (context.run(bound), None, time.monotonic())
         except BaseException as error:
             # As text: a future takes neither StopIteration nor SystemExit.
-            told = None, repr(error)
+            told = (None, repr(error), time.monotonic())
         try:
             loop.call_soon_threadsafe(_tell, answer, told)
         except RuntimeError:
@@ -108,9 +115,9 @@ def _in_thread(bound: Callable[[], Any]) -> Coroutine[Any, Any, Any]:
     return _answered(answer)
 
 
-async def _answered(answer: asyncio.Future[tuple[Any, str | None]]) -> Any:
+async def _answered(answer: asyncio.Future[_Told]) -> tuple[Any, float]:
     try:
-        result, failure = await answer
+        result, failure, ended = await answer
     except asyncio.CancelledError:
         if not answer.cancelled():
             # The answer came together with the cancellation.
@@ -118,10 +125,10 @@ async def _answered(answer: asyncio.Future[tuple[Any, str | None]]) -> Any:
         raise
     if failure is not None:
         raise _Raised(failure)
-    return result
+    return result, ended
 
 
-def _tell(answer: asyncio.Future[Any], told: tuple[Any, str | None]) -> None:
+def _tell(answer: asyncio.Future[_Told], told: _Told) -> None:
     if answer.done():
         _drop(told[0])
     else:
@@ -135,7 +142,7 @@ def _drop(result: Any) -> None:
 
 
 class _Raised(Exception):
-    """What a function raised in its thread, in words."""
+    """What a function raised that no future or task may hold, in words."""
 
     def __repr__(self) -> str:
         return str(self)

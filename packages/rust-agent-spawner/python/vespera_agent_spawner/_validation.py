@@ -43,6 +43,7 @@ _FLAG_NAME: Final = "name the flag without its leading dashes: letters, digits, 
 _FLAG_VALUE: Final = "give a string, or null for a flag without a value"
 _DEPTH: Final = "give JSON with at most 64 levels"
 _JSON: Final = "give JSON: objects, lists, strings, finite numbers, true, false, null"
+_FUNCTION: Final = "give one Python function"
 _FUNCTIONS: Final = "give Python functions in code; JSON cannot carry them"
 
 #: What stands for a value that may be a secret.
@@ -364,6 +365,14 @@ def functions(path: str, value: object) -> Any:
         case _ if (given := _one_or_more(value)) is not None:
             return given
     raise refuse(path, value, _FUNCTIONS)
+
+
+def function(path: str, value: object) -> Any:
+    """One function, or None."""
+    given = functions(path, value)
+    if given is not None and not callable(given):
+        raise refuse(path, value, _FUNCTION)
+    return given
 
 
 def _one_or_more(value: object) -> Any:

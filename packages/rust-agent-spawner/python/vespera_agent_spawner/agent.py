@@ -148,7 +148,7 @@ class Agent:
 
         One iterator at a time. Ending an iteration only stops watching.
         """
-        if self._iterating is not None and self._iterating() is not None:
+        if self._is_iterated():
             raise AgentBusy(
                 f"agent '{self.agent_id}': its events are being read by another iterator; "
                 "one at a time"
@@ -160,10 +160,17 @@ class Agent:
         weakref.finalize(events, self._live.listen, False).atexit = False
         return events
 
+    def _is_iterated(self) -> bool:
+        return self._iterating is not None and self._iterating() is not None
+
+    def _stop_collecting_soon(self) -> None:
+        # Somebody may begin to iterate in this turn of the loop, as in gather(result(), read()).
+        if not self._was_iterated:
+            asyncio.get_running_loop().call_soon(self._stop_collecting)
+
     def _stop_collecting(self) -> None:
         """Nobody iterates and somebody waits for the end: events would only pile up."""
-        watched = self._iterating is not None and self._iterating() is not None
-        if not watched and not self._was_iterated and self._merged is None:
+        if not self._was_iterated and self._merged is None:
             self._live.listen(False)
 
     # -- turns -----------------------------------------------------------------------------
@@ -175,7 +182,7 @@ class Agent:
         and ``AgentFailed`` (the agent has ended) are raised. Cancelling interrupts the turn.
         """
         started = time.monotonic()
-        self._stop_collecting()
+        self._stop_collecting_soon()
         turn = self._begin(prompt, timeout)
         try:
             result: TurnResult | None = await asyncio.shield(turn)
@@ -221,7 +228,7 @@ class Agent:
 
     async def result(self) -> RunResult:
         """The whole run, once it has ended. Cancelling only stops the wait."""
-        self._stop_collecting()
+        self._stop_collecting_soon()
         await asyncio.shield(self._ended)
         return self._result()
 
@@ -411,7 +418,7 @@ class Agent:
             # A turn that was stopped for its time may have told its cost all the same.
             self._meter.lost(session.info().cost_usd)
         if self._turn is not None:
-            self._count_failed_turn(session, error)
+            self._judge_failed_turn(session, error)
             if not self._turn.done():
                 self._turn.set_exception(error)
         self._turn = None
@@ -422,15 +429,18 @@ class Agent:
         if self._meter is not None and (words := self._meter.turn(result)) is not None:
             # What is there is paid for; a session says so when it is asked for more.
             self._overspent = self._overspent or (None if self.is_run else words)
-        if result["outcome"] == Outcome.AUTH_FAILED and self._on_refused is not None:
-            self._on_refused(self, result.get("error"))
+        self._note_refusal(result["outcome"], result.get("error"))
         if self._turn is not None:
             PROCESS.count_run(result["outcome"], time.monotonic() - self._turn_began)
             if not self._turn.done():
                 self._turn.set_result(result)
         self._turn = None
 
-    def _count_failed_turn(self, session: LiveSession, error: AgentError) -> None:
+    def _note_refusal(self, outcome: str, error: str | None) -> None:
+        if outcome == Outcome.AUTH_FAILED and self._on_refused is not None:
+            self._on_refused(self, error)
+
+    def _judge_failed_turn(self, session: LiveSession, error: AgentError) -> None:
         took = time.monotonic() - self._turn_began
         described = describe(
             session,
@@ -441,6 +451,7 @@ class Agent:
             ended=session.state.is_over,
         )
         PROCESS.count_run(described.outcome, took)
+        self._note_refusal(described.outcome, described.error)
 
     def _settle_start(self, session: LiveSession) -> None:
         failure: AgentError | None = None
@@ -474,8 +485,7 @@ class Agent:
                 PROCESS.add("vespera_cost_usd_total", final.cost_usd or 0.0)
                 if self._meter is not None:
                     self._meter.whole(final.cost_usd or 0.0)
-            if final.outcome is Outcome.AUTH_FAILED and self._on_refused is not None:
-                self._on_refused(self, final.error)
+            self._note_refusal(final.outcome, final.error)
         if self._handlers is not None:
             self._handlers.close()
         if self._hold is not None:

@@ -14,7 +14,7 @@ import contextvars
 import dataclasses
 import functools
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -118,8 +118,9 @@ class Batch:
 
     def begin(self) -> None:
         """Queue up for all of them; those that have a place start."""
+        given = {config.agent_id for config in self._configs if config.agent_id is not None}
         for index, config in enumerate(self._configs):
-            self._enter(index, config)
+            self._enter(index, config, given)
         if self._supervisor._pool is not None:
             self._supervisor._pool.look_soon()
 
@@ -156,9 +157,9 @@ class Batch:
 
     # -- callbacks -------------------------------------------------------------------------
 
-    def _enter(self, index: int, config: AgentConfig) -> None:
+    def _enter(self, index: int, config: AgentConfig, given: Container[str]) -> None:
         try:
-            seat = self._supervisor._enter(config)
+            seat = self._supervisor._enter(config, given)
         except (AgentError, OSError) as error:
             self._finish(index, self._never_started(error))
             return

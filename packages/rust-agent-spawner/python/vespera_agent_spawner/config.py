@@ -356,7 +356,8 @@ class AgentConfig(_Settings):
     adapter's scrubbed copy of the host's environment, to which ``environment`` is added.
     ``mcp_config`` and ``settings`` are a file's path or its content. ``hooks`` (by the
     CLI's event: a function, a ``Hook`` or a list), ``tools`` (functions or ``Tool``) and
-    ``on_permission`` take Python functions and cannot come from JSON. ``workspace`` too: a function
+    ``on_permission`` take Python functions and cannot come from JSON; an async one runs on the
+    event loop, any other in a thread of its own. ``workspace`` too: a function
     without arguments that gives an asynchronous context manager, which yields the working directory
     and is left when the agent's tree is empty. ``transcript`` is a file to
     which the raw frames of both directions are appended. ``extra_args`` are further flags of the
@@ -403,10 +404,10 @@ class AgentConfig(_Settings):
         Setting(rules.functions, None)
     )
     on_permission: Setting[Callable[..., Any] | None, Callable[..., Any] | None] = Setting(
-        rules.functions, None
+        rules.function, None
     )
     workspace: Setting[Callable[..., Any] | None, Callable[..., Any] | None] = Setting(
-        rules.functions, None
+        rules.function, None
     )
     output_schema: _Object = Setting(_OBJECT, None)
     include_partial_messages: Setting[bool, bool] = Setting(rules.boolean, False)

@@ -164,10 +164,7 @@ class Handlers:
         assert handler is not None
         limit = PERMISSION_DEADLINE
         try:
-            # As its users know it: on the loop, async or not.
-            decision = await call(
-                handler, request.get("tool_name"), given, deadline=limit, in_thread=False
-            )
+            decision = await call(handler, request.get("tool_name"), given, deadline=limit)
             response = frames.permission_response(decision, given)
             json.dumps(response)
         except CallTimedOut:

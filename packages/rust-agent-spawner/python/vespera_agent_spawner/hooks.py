@@ -13,6 +13,9 @@ from dataclasses import dataclass
 from types import FunctionType
 from typing import Any
 
+from vespera_agent_spawner._logging import logger_for
+from vespera_agent_spawner._validation import Rule, positive_duration
+from vespera_agent_spawner.config import Duration, Setting
 from vespera_agent_spawner.errors import ConfigError
 
 __all__ = ["HANDLER_DEADLINE", "Hook", "answer_of", "hooks_by_id", "refusal", "wire_of"]
@@ -23,18 +26,38 @@ HANDLER_DEADLINE = 60.0
 # The CLI's own patience is longer than ours, so that it hears our reason.
 _MARGIN = 10
 
+# The CLI's own, as of 2.1.330.
+_EVENTS = """
+    PreToolUse PostToolUse PostToolUseFailure PostToolBatch Notification UserPromptSubmit
+    UserPromptExpansion SessionStart SessionEnd Stop StopFailure SubagentStart SubagentStop
+    PreCompact PostCompact PreModelSwitch PostModelSwitch PermissionRequest PermissionDenied Setup
+    TeammateIdle TaskCreated TaskCompleted Elicitation ElicitationResult ConfigChange
+    WorktreeCreate WorktreeRemove InstructionsLoaded CwdChanged FileChanged DirectoryAdded
+    MessageDisplay
+"""
+_KNOWN_EVENTS = {event.lower(): event for event in _EVENTS.split()}
+
+# So alike are slips of a letter or an ending. A newer CLI's PreToolBatch is not so near to
+# PostToolBatch.
+_NEAR = 0.85
+
 # Events that can still be stopped, or whose handler tells the model what it did wrong. A handler
 # of another event that fails is told to the CLI, which goes on: a failing Stop hook that said no
 # would keep the agent from ever stopping.
 _DENIES = ("PreToolUse", "PermissionRequest", "UserPromptSubmit", "PostToolUse")
 
 
-@dataclass(frozen=True, slots=True)
+def deadline(field: str) -> Rule[float]:
+    """A handler without a deadline could hold its agent for ever."""
+    return lambda _, value: positive_duration(field, value)
+
+
+@dataclass(frozen=True)
 class Hook:
     """A function that is called at an event of the CLI.
 
     ``matcher`` is the CLI's pattern of tool names (``"Bash"``, ``"Write|Edit"``), None for all.
-    After ``timeout`` seconds without an answer the event is denied.
+    Without an answer within ``timeout`` (seconds, or text such as ``"5m"``) the event is denied.
 
     The function gets the event as a dict. None or True says nothing; False and text deny (the text
     is the reason); a mapping is passed to the CLI as its hook output. An async function runs on the
@@ -43,7 +66,9 @@ class Hook:
 
     handler: Callable[[dict[str, Any]], Any]
     matcher: str | None = None
-    timeout: float = HANDLER_DEADLINE
+    timeout: Setting[Duration, float] = Setting(  # noqa: RUF009 - a descriptor
+        deadline("hooks.timeout"), HANDLER_DEADLINE
+    )
 
     def __post_init__(self) -> None:
         if not callable(self.handler):
@@ -60,21 +85,9 @@ class Hook:
                 value=repr(self.matcher),
                 remedy='give text, as in "Write|Edit", or None for all tools',
             )
-        check_timeout("hooks.timeout", self.timeout)
 
     def __call__(self, event: dict[str, Any]) -> Any:
         return self.handler(event)
-
-
-def check_timeout(field: str, seconds: float) -> None:
-    """A handler without a deadline could hold its agent for ever."""
-    if isinstance(seconds, bool) or not 0 < seconds < math.inf:
-        raise ConfigError(
-            f"{field}: {seconds!r} is no deadline",
-            field=field,
-            value=seconds,
-            remedy="give seconds above 0",
-        )
 
 
 def hooks_by_id(hooks: Mapping[str, Any] | None) -> dict[str, Hook]:
@@ -101,6 +114,8 @@ def _wire(
     hooks: tuple[tuple[str, tuple[tuple[str | None, float], ...]], ...],
 ) -> dict[str, Any] | None:
     # The agents of a fleet mostly have the same hooks; who is called is no part of this.
+    for event, _ in hooks:
+        _check_event(event)
     told: dict[str, list[dict[str, Any]]] = {}
     number = 0
     for event, given in hooks:
@@ -132,6 +147,31 @@ def _listed(hooks: Mapping[str, Any] | None) -> list[tuple[str, Sequence[Any]]]:
         (event, given if isinstance(given, list | tuple) else (given,))
         for event, given in hooks.items()
     ]
+
+
+def _check_event(event: str) -> None:
+    """The CLI says nothing of an event that it does not have, and the hook would never be called.
+
+    A newer CLI may have more, so only a name that is near to a known one is refused.
+    """
+    if event in _KNOWN_EVENTS.values():
+        return
+    from difflib import get_close_matches
+
+    folded = event.lower().replace("_", "").replace("-", "")
+    if near := get_close_matches(folded, _KNOWN_EVENTS, n=1, cutoff=_NEAR):
+        remedy = f'did you mean "{_KNOWN_EVENTS[near[0]]}"?'
+        raise ConfigError(
+            f"hooks: the CLI has no event {event!r}; {remedy}",
+            field=f"hooks.{event}",
+            value=event,
+            remedy=remedy,
+        )
+    logger_for("agent_spawner.supervisor").warning(
+        "hooks: %r is no event that is known here; if the CLI does not have it either, its hooks "
+        "are never called",
+        event,
+    )
 
 
 def _matcher_and_timeout(given: Any) -> tuple[str | None, float]:

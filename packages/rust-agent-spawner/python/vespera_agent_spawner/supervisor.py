@@ -8,7 +8,7 @@ import itertools
 import os
 import time
 import weakref
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Container, Iterable, Mapping
 from types import TracebackType
 from typing import Any, Self, cast
 
@@ -41,7 +41,7 @@ from vespera_agent_spawner.fleet_settings import (
     ownership_of,
     settled,
 )
-from vespera_agent_spawner.merged_events import MergedEvents
+from vespera_agent_spawner.merged_events import MergedEvents, Watch
 from vespera_agent_spawner.pool import Pool, in_place
 from vespera_agent_spawner.results import AgentInfo, RunResult, State, Usage
 from vespera_agent_spawner.retries import Effort, is_settled
@@ -74,7 +74,9 @@ class Supervisor:
         self._admission: Admission | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
-        self._merged: MergedEvents | None = None
+        self._merged: Watch | None = None
+        #: The living ones that a merged iteration has seen.
+        self._kept: set[Agent] = set()
         self._idle = asyncio.Event()
         self._log = logger_for("agent_spawner.supervisor")
         self._pool: Pool | None = None
@@ -132,7 +134,7 @@ class Supervisor:
         if self._admission is not None:
             self._admission.close()
         if self._merged is not None:
-            self._merged.close()
+            self._merged.ring()
         ends = [asyncio.ensure_future(self._end(agent, grace)) for agent in self.agents()]
         if self._pool is not None:
             ends.append(asyncio.ensure_future(self._pool.close()))
@@ -275,25 +277,35 @@ class Supervisor:
         """The events of all agents, merged; each agent's own are in order.
 
         Ends when the supervisor closes. One at a time, and instead of iterating the agents.
+        Dropping it stops watching; the agents that it has seen live on.
         """
-        if self._merged is not None and not self._merged.closed:
+        if self._merged is not None:
             raise ConfigError(
                 "events: another merged iteration is open",
                 field="events",
                 value=None,
                 remedy="read all events in one place",
             )
-        self._merged = MergedEvents(self)
+        watch = self._merged = Watch(self)
         if self._admission is not None:
             self._admission.stand_down()
         for agent in self.agents():
-            self._merged.watch(agent)
-        return self._merged
+            # Who has not begun is added when it does.
+            if agent._session is not None:
+                watch.add(agent)
+        return MergedEvents(watch)
 
-    def _enter(self, config: AgentConfig) -> Seat:
-        """Take an id, before there is a place; raises ``AgentExists``."""
-        agent_id = config.agent_id or f"agent-{next(self._numbers)}"
-        if agent_id in self._ids:
+    def _enter(self, config: AgentConfig, given: Container[str] = ()) -> Seat:
+        """Take an id, before there is a place; raises ``AgentExists``.
+
+        ``given``: ids of others that enter soon, of which none is generated.
+        """
+        agent_id = config.agent_id
+        if agent_id is None:
+            agent_id = f"agent-{next(self._numbers)}"
+            while agent_id in self._ids or agent_id in given:
+                agent_id = f"agent-{next(self._numbers)}"
+        elif agent_id in self._ids:
             raise AgentExists(
                 f"agent '{agent_id}' exists already in this supervisor",
                 context={"agent_id": agent_id},
@@ -401,8 +413,7 @@ class Supervisor:
         self._agents[agent.agent_id] = agent
         agent._enter(session, session.entered())
         if self._merged is not None:
-            session.listen(True)
-            self._merged.watch(agent)
+            self._merged.add(agent)
         agent._news()
 
     def _move_out(self, workspace: Workspace) -> None:
@@ -445,7 +456,7 @@ class Supervisor:
             self._release(seat)
             raise
         if self._merged is not None:
-            self._merged.watch(agent)
+            self._merged.add(agent)
         agent._news()
 
     async def _ready(self, agent: Agent) -> None:
@@ -514,6 +525,8 @@ class Supervisor:
             self._admission.leave()
         if not self._ids:
             self._idle.set()
+        if self._merged is not None:
+            self._merged.ring()
         if self._pool is not None:
             self._pool.look_soon()
 

@@ -15,8 +15,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from vespera_agent_spawner._validation import refuse
+from vespera_agent_spawner.config import Duration, Setting
 from vespera_agent_spawner.errors import ConfigError
-from vespera_agent_spawner.hooks import HANDLER_DEADLINE, check_timeout
+from vespera_agent_spawner.hooks import HANDLER_DEADLINE, deadline
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -29,20 +31,22 @@ SERVER = "host"
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Tool:
     """A Python function that an agent may call.
 
     ``name`` and ``description`` are the function's own when they are None. After ``timeout``
-    seconds the model is told that it did not answer. What it returns is shown to the model: text as
-    it is, anything else as JSON. One that raises is shown as an error with its reason. An async
-    function runs on the event loop, any other in a thread of its own.
+    (seconds, or text such as ``"5m"``) the model is told that it did not answer. What it returns is
+    shown to the model: text as it is, anything else as JSON. One that raises is shown as an error
+    with its reason. An async function runs on the event loop, any other in a thread of its own.
     """
 
     function: Callable[..., Any]
     name: str | None = None
     description: str | None = None
-    timeout: float = HANDLER_DEADLINE
+    timeout: Setting[Duration, float] = Setting(  # noqa: RUF009 - a descriptor
+        deadline("tools.timeout"), HANDLER_DEADLINE
+    )
 
     def __post_init__(self) -> None:
         if not callable(self.function):
@@ -52,7 +56,10 @@ class Tool:
                 value=repr(self.function),
                 remedy="give a function",
             )
-        check_timeout("tools.timeout", self.timeout)
+        for field in ("name", "description"):
+            given = getattr(self, field)
+            if given is not None and not isinstance(given, str):
+                raise refuse(f"tools.{field}", given, "give text, or None for the function's own")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.function(*args, **kwargs)
@@ -180,7 +187,7 @@ def _model_of(
     name: str, function: Callable[..., Any], parameters: Mapping[str, inspect.Parameter]
 ) -> type[BaseModel]:
     try:
-        from pydantic import ConfigDict, Field, PydanticUserError, create_model
+        from pydantic import ConfigDict, Field, create_model
     except ImportError as error:
         raise ConfigError(
             "tools: type hints become a JSON Schema with pydantic, which is not installed: "
@@ -196,9 +203,12 @@ def _model_of(
         target = type(target).__call__
     try:
         hints = typing.get_type_hints(target, include_extras=True)
-    except (NameError, TypeError) as error:
+    except Exception as error:
+        # Hints that are text are evaluated: anything may be raised.
         raise _refused(
-            function, f"its type hints cannot be read ({error})", "import the types it names"
+            function,
+            f"its type hints cannot be read ({error})",
+            "write them as Python does, and import the types they name",
         ) from error
     fields: dict[str, Any] = {}
     for field, one in parameters.items():
@@ -207,7 +217,8 @@ def _model_of(
     config = ConfigDict(extra="forbid", protected_namespaces=(), arbitrary_types_allowed=False)
     try:
         return create_model(name, __config__=config, **fields)
-    except PydanticUserError as error:
+    except Exception as error:
+        # Not only its own kind: some constraints are tried.
         raise _refused(
             function, f"no schema can be made of its type hints ({error})", "use plain types"
         ) from error
@@ -227,7 +238,12 @@ def _schema_of(function: Callable[..., Any], model: type[BaseModel]) -> dict[str
         described.pop("title", None)
     schema.setdefault("properties", {})
     # A default that JSON cannot say would keep the whole list from the CLI.
-    checked: dict[str, Any] = json.loads(json.dumps(schema, allow_nan=False))
+    try:
+        checked: dict[str, Any] = json.loads(json.dumps(schema, allow_nan=False))
+    except ValueError as error:
+        raise _refused(
+            function, f"JSON cannot say one of its defaults ({error})", "use None as the default"
+        ) from error
     return checked
 
 
