@@ -241,9 +241,9 @@ impl Session {
             self.shared.change(|view| view.asks.push(line.to_vec()));
         } else if wish == Wish::Permission && self.plan.answers_asks {
             self.asking.insert(id.to_owned());
-            if let (Some(turn), Some(left)) = (&mut self.turn, self.clocks.left(Clock::Turn, now)) {
-                turn.left = Some(left);
-                self.clocks.clear(Clock::Turn);
+            if let Some(turn) = &mut self.turn {
+                turn.asking.insert(id.to_owned());
+                self.clocks.hold(Clock::Turn, now);
             }
             self.shared.change(|view| {
                 view.state.go(State::WaitingForPermission);
@@ -267,23 +267,24 @@ impl Session {
             self.shared.change(|view| view.asks.push(line.to_vec()));
         }
         if asked {
-            self.decided(now);
+            self.decided(id, now);
         }
     }
 
-    /// An ask was answered or withdrawn; after the last one the turn's time goes on.
-    fn decided(&mut self, now: Instant) {
-        if !self.asking.is_empty() {
-            return;
+    /// An ask was answered or withdrawn; after the turn's last one its time goes on.
+    fn decided(&mut self, id: &str, now: Instant) {
+        if let Some(turn) = &mut self.turn {
+            turn.asking.remove(id);
+            if !turn.asking.is_empty() {
+                return;
+            }
         }
         self.shared.change(|view| {
             if *view.state == State::WaitingForPermission {
                 view.state.go(State::InTurn);
             }
         });
-        if let Some(left) = self.turn.as_mut().and_then(|turn| turn.left.take()) {
-            self.clocks.set(Clock::Turn, now + left);
-        }
+        self.clocks.go_on(Clock::Turn, now);
         self.rearm_idle(now);
     }
 
@@ -325,7 +326,7 @@ impl Session {
     pub fn answer(&mut self, id: &str, line: Vec<u8>, now: Instant, out: &mut Vec<Action>) {
         if self.asking.remove(id) {
             out.push(Action::Write(line));
-            self.decided(now);
+            self.decided(id, now);
         } else if self.calling.remove(id) {
             out.push(Action::Write(line));
         }
@@ -379,7 +380,11 @@ impl Session {
     /// The limit on silence in what the agent waits for now, and its name.
     pub(super) fn idle(&self) -> (&'static str, Option<Duration>) {
         let idle = &self.timeouts.idle;
-        if !self.asking.is_empty() {
+        if self
+            .turn
+            .as_ref()
+            .is_some_and(|turn| !turn.asking.is_empty())
+        {
             return ("idle.permission", idle.permission);
         }
         let (mut which, mut limit) = ("idle.model", idle.model);
@@ -460,7 +465,6 @@ impl Session {
         for clock in [Clock::Turn, Clock::Interrupted, Clock::Idle] {
             self.clocks.clear(clock);
         }
-        self.asking.clear();
         if !self.is_run {
             return;
         }

@@ -123,6 +123,7 @@ pub struct Session {
     pub(super) expired: Option<(&'static str, f64)>,
     pub(super) tasks: HashSet<String>,
     pub(super) had_tasks: bool,
+    /// Asks for tools that have no answer yet: a background task's outlive the turn.
     pub(super) asking: HashSet<String>,
     /// Calls of the host's functions that have no answer yet.
     pub(super) calling: HashSet<String>,

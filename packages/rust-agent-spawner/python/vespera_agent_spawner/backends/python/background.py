@@ -62,6 +62,7 @@ class IdleClock:
         self._tools: dict[str, str] = {}
         self._armed = False
         self._unheard = False
+        #: The turn's asks for tools that the host has not decided.
         self.asking: set[str] = set()
 
     def arm(self) -> None:

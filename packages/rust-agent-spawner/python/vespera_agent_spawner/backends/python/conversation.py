@@ -77,7 +77,9 @@ class Conversation(Life):
         self.refused: frames.Refused | None = None
         self._unanswered: Outcome | None = None
         self.idle_limits: float | Mapping[str, float] | None = None
-        # Calls of the host's functions that have no answer yet.
+        # Asks for tools that have no answer yet: a background task's outlive the turn.
+        self._asking: set[str] = set()
+        # Calls of the host's functions that have none.
         self._calling: set[str] = set()
         self._background_tasks = BackgroundTasks()
         self._idle = IdleClock(self)
@@ -376,8 +378,10 @@ class Conversation(Life):
         request = frame.get("request")
         asks = isinstance(request, Mapping) and request.get("subtype") == "can_use_tool"
         if asks and self.listener is not None and self.listener.ask(json.dumps(frame).encode()):
-            self._idle.asking.add(str(frame.get("request_id")))
+            ask = str(frame.get("request_id"))
+            self._asking.add(ask)
             if self._turn is not None:
+                self._idle.asking.add(ask)
                 self._turn.hold()
             self._move(State.WAITING_FOR_PERMISSION)
             self._idle.decided()
@@ -392,7 +396,7 @@ class Conversation(Life):
 
     def _on_withdrawn(self, frame: Mapping[str, Any]) -> None:
         ask = str(frame.get("request_id"))
-        asked, called = ask in self._idle.asking, ask in self._calling
+        asked, called = ask in self._asking, ask in self._calling
         self._calling.discard(ask)
         if (asked or called) and self.listener is not None:
             self.listener.withdrawn(json.dumps(frame).encode())
@@ -400,7 +404,8 @@ class Conversation(Life):
             self._decided(ask)
 
     def _decided(self, ask: str) -> None:
-        """An ask was answered or withdrawn; after the last one the turn's time goes on."""
+        """An ask was answered or withdrawn; after the turn's last one its time goes on."""
+        self._asking.discard(ask)
         self._idle.asking.discard(ask)
         if self._idle.asking:
             return
@@ -411,6 +416,8 @@ class Conversation(Life):
         self._idle.decided()
 
     async def _reply(self, frame: Mapping[str, Any]) -> None:
+        if self.state is State.DRAINING:
+            return  # its input has ended, and to try it would cost the agent its time to leave
         # A reply that cannot be written means that the agent is ending; its end is reported.
         with contextlib.suppress(AgentError):
             await self._send(frame)
@@ -496,7 +503,7 @@ class Conversation(Life):
 
     async def answer(self, ask: str, frame: Mapping[str, Any]) -> None:
         """The host's answer to what was asked; nothing happens when it was withdrawn."""
-        if ask in self._idle.asking:
+        if ask in self._asking:
             self._decided(ask)
             await self._reply(frame)
         elif ask in self._calling:
