@@ -46,6 +46,13 @@ def test_a_background_task_without_a_result_of_its_own_ends_the_run_too(fleet: F
     assert (result.outcome, result.result) == (Outcome.COMPLETED, "the only one")
 
 
+def test_a_result_that_answers_another_prompt_does_not_end_a_run(fleet: Fleet) -> None:
+    prompt = play(said_to("somebody-else", "of a background task"), 1.0, "echo mine")
+    [result] = run(fleet, fleet.config(prompt, timeouts={"after_result": 0.3}))
+    assert (result.outcome, result.result) == (Outcome.COMPLETED, "echo mine")
+    assert result.turns == 1
+
+
 def test_stdin_stays_open_for_the_asks_of_a_background_task(fleet: Fleet) -> None:
     denied, allowed = run(
         fleet,

@@ -422,9 +422,9 @@ impl Session {
 
     fn result(&mut self, line: &[u8], now: Instant, out: &mut Vec<Action>) {
         let verdict = claude::verdict(line);
-        // A background task's own result: no turn of a session ends with it.
+        // A background task's own result: no turn ends with it, a run that has had its own may.
         let ours = |turn: &Turn| verdict.prompts.is_empty() || verdict.prompts.contains(&turn.uuid);
-        if !self.is_run && !self.turn.as_ref().is_some_and(ours) {
+        if !self.turn.as_ref().map_or(self.is_run, ours) {
             return;
         }
         let stopped = self.turn.take().and_then(|turn| turn.stopped);
