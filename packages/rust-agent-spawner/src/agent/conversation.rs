@@ -62,14 +62,18 @@ impl Session {
             Kind::User => self.note_tools(line),
             _ => {}
         }
-        self.rearm_idle(now);
+        // The CLI says that on a clock of its own, whatever hangs.
+        let lives = kind != Kind::Other || frame.kind != "keep_alive";
+        if lives {
+            self.rearm_idle(now);
+        }
         // Kept before the result is told: whoever hears of the end finds all events.
         self.publish(kind, line, line.len(), frame.spans, out);
         if kind == Kind::Result && relayed {
             self.account(line);
         } else if kind == Kind::Result {
             self.result(line, now, out);
-        } else if self.clocks.is_set(Clock::Quiet) {
+        } else if lives && self.clocks.is_set(Clock::Quiet) {
             self.clocks.set(Clock::Quiet, now + QUIET);
         }
     }
@@ -241,6 +245,7 @@ impl Session {
             self.shared.change(|view| view.asks.push(line.to_vec()));
         } else if wish == Wish::Permission && self.plan.answers_asks {
             self.asking.insert(id.to_owned());
+            self.clocks.hold(Clock::Total, now);
             if let Some(turn) = &mut self.turn {
                 turn.asking.insert(id.to_owned());
                 self.clocks.hold(Clock::Turn, now);
@@ -273,6 +278,9 @@ impl Session {
 
     /// An ask was answered or withdrawn; after the turn's last one its time goes on.
     fn decided(&mut self, id: &str, now: Instant) {
+        if self.asking.is_empty() {
+            self.clocks.go_on(Clock::Total, now);
+        }
         if let Some(turn) = &mut self.turn {
             turn.asking.remove(id);
             if !turn.asking.is_empty() {
@@ -366,58 +374,6 @@ impl Session {
             }
             _ => {}
         }
-    }
-
-    fn note_tools(&mut self, line: &[u8]) {
-        let idle = &self.timeouts.idle;
-        if let Some(turn) = &mut self.turn
-            && idle.tool.or(idle.mcp).or(idle.subagent).is_some()
-        {
-            claude::follow_tools(line, &mut turn.tools);
-        }
-    }
-
-    /// The limit on silence in what the agent waits for now, and its name.
-    pub(super) fn idle(&self) -> (&'static str, Option<Duration>) {
-        let idle = &self.timeouts.idle;
-        if self
-            .turn
-            .as_ref()
-            .is_some_and(|turn| !turn.asking.is_empty())
-        {
-            return ("idle.permission", idle.permission);
-        }
-        let (mut which, mut limit) = ("idle.model", idle.model);
-        for name in self.turn.iter().flat_map(|turn| turn.tools.values()) {
-            (which, limit) = if name.starts_with("mcp__") {
-                ("idle.mcp", idle.mcp)
-            } else if name == "Task" || name == "Agent" {
-                ("idle.subagent", idle.subagent)
-            } else {
-                ("idle.tool", idle.tool)
-            };
-        }
-        (which, limit)
-    }
-
-    fn rearm_idle(&mut self, now: Instant) {
-        if self.timeouts.idle.is_none() {
-            return;
-        }
-        let runs = self
-            .turn
-            .as_ref()
-            .is_some_and(|turn| turn.stopped.is_none());
-        match self.idle().1 {
-            Some(limit) if runs && !self.unheard => self.clocks.set(Clock::Idle, now + limit),
-            _ => self.clocks.clear(Clock::Idle),
-        }
-    }
-
-    /// The host stops or goes on to read: what it does not hear is no silence of the agent.
-    pub fn hear(&mut self, hears: bool, now: Instant) {
-        self.unheard = !hears;
-        self.rearm_idle(now);
     }
 
     fn result(&mut self, line: &[u8], now: Instant, out: &mut Vec<Action>) {

@@ -19,6 +19,7 @@ pub mod refusal;
 pub mod relay;
 mod session;
 mod shared;
+mod silence;
 pub mod stream;
 mod swept;
 pub mod transcript;
@@ -26,8 +27,9 @@ mod turn;
 
 pub use image::program_size;
 pub use plan::Plan;
-pub use session::{Action, Idle, Session, Timeouts};
+pub use session::{Action, Session, Timeouts};
 pub use shared::{Cause, Ending, Failure, NOTICE, Refused, Shared, State, TurnEnd, View};
+pub use silence::Idle;
 
 use std::time::Instant;
 use stream::Line;

@@ -7,6 +7,7 @@
 use super::clocks::{Clock, Clocks};
 use super::plan::Plan;
 use super::shared::{Ending, Failure, Shared, State, TurnEnd};
+use super::silence::Idle;
 use super::swept::{Swept, cause, survivor};
 use super::turn::{Stop, Turn};
 use crate::diagnostics::{self, Level};
@@ -54,27 +55,6 @@ pub enum Action {
     ///
     /// [`conclude`]: Session::conclude
     Finish,
-}
-
-/// How long a turn may be silent while the CLI waits for the model, a tool, …
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Idle {
-    pub model: Option<Duration>,
-    pub tool: Option<Duration>,
-    pub mcp: Option<Duration>,
-    pub subagent: Option<Duration>,
-    pub permission: Option<Duration>,
-}
-
-impl Idle {
-    /// True when silence is never too long.
-    pub const fn is_none(&self) -> bool {
-        self.model.is_none()
-            && self.tool.is_none()
-            && self.mcp.is_none()
-            && self.subagent.is_none()
-            && self.permission.is_none()
-    }
 }
 
 /// The limits on time.

@@ -17,13 +17,13 @@ from typing import Any
 
 from vespera_agent_spawner._counters import Counters, kind_label
 from vespera_agent_spawner._ids import random_uuid
+from vespera_agent_spawner._patience import Deadline
 from vespera_agent_spawner.adapters import claude_frames as frames
 from vespera_agent_spawner.adapters.launch import Launch
 from vespera_agent_spawner.backends.python.background import BackgroundTasks, IdleClock
 from vespera_agent_spawner.backends.python.census import Census
 from vespera_agent_spawner.backends.python.framing import Oversize
 from vespera_agent_spawner.backends.python.life import Life
-from vespera_agent_spawner.backends.python.patience import Deadline
 from vespera_agent_spawner.backends.python.process import ChildProcess
 from vespera_agent_spawner.backends.python.stderr_tail import shown
 from vespera_agent_spawner.backends.python.turn import Turn
@@ -42,6 +42,9 @@ _BARE = ("output", "oversize")
 
 # That a function of the host is called: a hook, or a tool that it offers.
 _CALLS = ("hook_callback", "mcp_message")
+
+# What the CLI says on a clock of its own, whatever hangs.
+_NO_LIFE = "keep_alive"
 
 # What the model says: the service takes work again.
 _ANSWERS = ("assistant", "stream_event")
@@ -246,8 +249,11 @@ class Conversation(Life):
         self._background(self._interrupt_or_end(turn))
 
     async def _interrupt_or_end(self, turn: Turn) -> None:
+        began = self._loop.time()
         await self.interrupt()
-        await asyncio.wait({turn.answer}, timeout=INTERRUPT_GRACE)
+        # One that acknowledges nothing has had its time by now.
+        left = began + INTERRUPT_GRACE - self._loop.time()
+        await asyncio.wait({turn.answer}, timeout=max(0.0, left))
         if not turn.answer.done():
             await self._end_for("no answer to an interrupt")
 
@@ -317,13 +323,14 @@ class Conversation(Life):
         """All lines of one reading; counters and clocks take them as one."""
         if not lines:
             return
-        self._background_tasks.noted()
         kinds: Counter[str] = Counter()
         for line in lines:
             if self._process.transcript is not None:
                 self._process.transcript.agent(line)
             if not self.buried:
                 kinds[self._on_line(line)] += 1
+        if kinds.keys() != {_NO_LIFE}:
+            self._background_tasks.noted()
         for kind, count in kinds.items():
             label = kind if kind in _BARE else kind_label(kind)
             self._counters.add("vespera_events_total", count, kind=label)
@@ -342,7 +349,7 @@ class Conversation(Life):
         told = frame.get("session_id")
         if isinstance(told, str) and told and kind != "conversation_reset":
             self.session_id = told
-        if self.idle_limits is not None:
+        if self.idle_limits is not None and kind != _NO_LIFE:
             self._idle.note(frame)
         if not isinstance(kind, str):
             self._publish("output", line, len(line))
@@ -407,6 +414,8 @@ class Conversation(Life):
         """An ask was answered or withdrawn; after the turn's last one its time goes on."""
         self._asking.discard(ask)
         self._idle.asking.discard(ask)
+        if not self._asking and self.listener is not None:
+            self.listener.decided()
         if self._idle.asking:
             return
         if self._turn is not None:
