@@ -3,7 +3,7 @@
 use super::claude::{self, Kind, Wish};
 use super::clocks::Clock;
 use super::details::Spans;
-use super::queue::{Event, Pushed};
+use super::queue::Event;
 use super::refusal;
 use super::session::{Action, INTERRUPT_PATIENCE, Session};
 use super::shared::{Failure, NOTICE, Refused, State, TurnEnd};
@@ -157,8 +157,8 @@ impl Session {
         if !self.more_follows {
             self.shared.tell_events();
         }
-        if pushed == Pushed::OverLimit {
-            self.kill(super::OUTPUT_LIMIT, out);
+        if let Err(words) = pushed {
+            self.breach(words, out);
         }
     }
 

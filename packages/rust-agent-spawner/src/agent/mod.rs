@@ -35,9 +35,6 @@ use std::time::Instant;
 use stream::Line;
 use transcript::{Transcript, Voice};
 
-/// Why an agent was ended whose undelivered events are more than `limits.output`.
-pub const OUTPUT_LIMIT: &str = "its undelivered events are more than limits.output";
-
 /// A line of the agent: to its transcript, then to its session.
 pub fn deliver(
     session: &mut Session,

@@ -14,7 +14,6 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any
 
-from vespera_agent_spawner._description import OUTPUT_LIMIT
 from vespera_agent_spawner._ids import random_uuid
 from vespera_agent_spawner._patience import Limit
 from vespera_agent_spawner.adapters import adapter_named
@@ -294,8 +293,9 @@ class LivePythonSession:
         if not queue.listening:
             return
         spilled = queue.spilled
-        if not queue.put(kind, raw, length, frame):
-            self._talk.begin_kill(OUTPUT_LIMIT)
+        breach = queue.put(kind, raw, length, frame)
+        if breach is not None:
+            self._talk.begin_kill(breach)
         if not spilled and queue.spilled:
             self._talk.tell_spill()
         if not self._paused and queue.is_full:
