@@ -382,6 +382,20 @@ def _(text: str, prompt: Frame, inbox: Frames) -> None:
     result("moved", prompt, session_id="moved")
 
 
+@turn("play")
+def _(text: str, prompt: Frame, inbox: Frames) -> None:
+    """Plays steps: play [a frame to say, seconds to wait, "hear" (a frame), a turn by name]."""
+    for step in json.loads(text.partition(" ")[2]):
+        if isinstance(step, dict):
+            say(step)
+        elif step == "hear":
+            next(inbox)
+        elif isinstance(step, str):
+            TURNS[step.split()[0]](step, prompt, inbox)
+        else:
+            time.sleep(step)
+
+
 @turn("pester")
 def _(text: str, prompt: Frame, inbox: Frames) -> None:
     """Many asks, one after the other, behind as many big events: pester COUNT BYTES."""

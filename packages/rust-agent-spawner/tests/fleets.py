@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -10,7 +11,27 @@ from typing import Any
 from fake_agents import FAKE, eventually, traced
 from vespera_agent_spawner import AgentConfig, Supervisor, SupervisorConfig
 
-__all__ = ["Fleet", "until"]
+__all__ = ["ASK", "DONE", "TASK", "Fleet", "play", "said_to", "until"]
+
+# What a CLI says of a background task and of a tool that it wants to use.
+TASK = {"type": "system", "subtype": "task_started", "task_id": "t1"}
+DONE = {"type": "system", "subtype": "task_notification", "task_id": "t1", "status": "completed"}
+ASK = {
+    "type": "control_request",
+    "request_id": "ask-1",
+    "request": {"subtype": "can_use_tool", "tool_name": "Bash", "input": {}},
+}
+
+
+def play(*steps: Any) -> str:
+    """A prompt that the fake plays step by step."""
+    return f"play {json.dumps(steps)}"
+
+
+def said_to(prompt: str, text: str) -> dict[str, Any]:
+    """A result that answers another prompt."""
+    frame = {"type": "result", "subtype": "success", "is_error": False, "result": text}
+    return {**frame, "user_message_uuids": [prompt]}
 
 
 class Fleet:

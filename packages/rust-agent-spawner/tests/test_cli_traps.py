@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from fleets import Fleet, until
+from fleets import ASK, DONE, TASK, Fleet, play, said_to, until
 from vespera_agent_spawner import AgentConfig, Event, Outcome, RunResult, State
 from vespera_agent_spawner.errors import SpawnError
 
@@ -46,6 +46,13 @@ def test_a_background_task_without_a_result_of_its_own_ends_the_run_too(fleet: F
     assert (result.outcome, result.result) == (Outcome.COMPLETED, "the only one")
 
 
+def test_a_result_that_answers_another_prompt_does_not_end_a_run(fleet: Fleet) -> None:
+    prompt = play(said_to("somebody-else", "of a background task"), 1.0, "echo mine")
+    [result] = run(fleet, fleet.config(prompt, timeouts={"after_result": 0.3}))
+    assert (result.outcome, result.result) == (Outcome.COMPLETED, "echo mine")
+    assert result.turns == 1
+
+
 def test_stdin_stays_open_for_the_asks_of_a_background_task(fleet: Fleet) -> None:
     denied, allowed = run(
         fleet,
@@ -54,6 +61,52 @@ def test_stdin_stays_open_for_the_asks_of_a_background_task(fleet: Fleet) -> Non
     )
     assert (denied.outcome, denied.result) == (Outcome.COMPLETED, "deny")
     assert (allowed.outcome, allowed.result) == (Outcome.COMPLETED, "allow")
+
+
+async def slowly(*_: object) -> bool:
+    await asyncio.sleep(0.4)
+    return True
+
+
+def test_an_ask_that_is_open_at_the_result_is_answered_all_the_same(fleet: Fleet) -> None:
+    ends = [DONE, said_to("of-the-task", "the task is done")]
+    prompt = play(TASK, ASK, "echo first", "hear", *ends)
+    config = fleet.config(prompt, on_permission=slowly, timeouts={"total": 20})
+    [result] = run(fleet, config)
+    assert (result.outcome, result.result) == (Outcome.COMPLETED, "the task is done")
+
+
+def test_an_ask_that_is_open_at_the_result_does_not_hold_the_next_turns_clock(
+    fleet: Fleet,
+) -> None:
+    async def main() -> None:
+        decide = asyncio.Event()
+
+        async def decided(tool: str, given: Mapping[str, Any]) -> bool:
+            await (asyncio.sleep(0) if given else decide.wait())
+            return True
+
+        async with fleet.supervisor() as sup:
+            chat = await sup.spawn(fleet.config(on_permission=decided))
+            await chat.run(play(ASK, "echo first"))
+            other = {**ASK, "request_id": "ask-2"}
+            other["request"] = {**ASK["request"], "input": {"command": "id"}}
+            late = await chat.run(play(other, "hear", "hang"), timeout=0.5)
+            assert (late.outcome, chat.state) == (Outcome.TIMED_OUT, State.READY)
+            heard = asyncio.ensure_future(chat.run(play("hear", "echo heard")))
+            await asyncio.sleep(0.1)
+            decide.set()
+            assert (await heard).result == "echo heard"
+
+    asyncio.run(main())
+
+
+def test_an_answer_that_comes_after_the_end_of_the_input_harms_nobody(fleet: Fleet) -> None:
+    # It takes its time to leave, and is let.
+    [result] = run(fleet, fleet.config(play(ASK, "echo done", 3.2), on_permission=slowly))
+    assert (result.outcome, result.result) == (Outcome.COMPLETED, "echo done")
+    assert result.exit is not None
+    assert (result.exit.by, result.exit.code) == ("agent", 0)
 
 
 @pytest.mark.parametrize("prompt", ["stay", "over-and-over"])

@@ -13,7 +13,7 @@ import pytest
 
 import vespera_agent_spawner as spawner
 from fake_agents import Agents, eventually
-from fleets import Fleet, until
+from fleets import ASK, DONE, TASK, Fleet, play, until
 from hosts import Host
 from vespera_agent_spawner import AgentConfig, Outcome, RunResult, State
 
@@ -88,16 +88,19 @@ def test_a_program_that_reads_nothing_is_ended_and_named(fleet: Fleet) -> None:
 # -- permission -----------------------------------------------------------------------------------
 
 
+# For the start of an interpreter too, on a machine that has other things to do.
+SHORT = 0.9
+
+
 async def slowly(name: str, given: Mapping[str, Any]) -> bool:
-    await asyncio.sleep(1.0)
+    await asyncio.sleep(1.2)
     return True
 
 
-@pytest.mark.parametrize("timeouts", [{"turn": 0.7}, {"idle": 0.7}], ids=["turn", "idle"])
-def test_the_time_of_whoever_decides_is_not_the_agents(
-    fleet: Fleet, timeouts: Mapping[str, Any]
-) -> None:
-    result = run(fleet, fleet.config("ask 0.1", on_permission=slowly, timeouts=timeouts))
+@pytest.mark.parametrize("which", ["turn", "idle", "total"])
+def test_the_time_of_whoever_decides_is_not_the_agents(fleet: Fleet, which: str) -> None:
+    config = fleet.config("ask 0.1", on_permission=slowly, timeouts={which: SHORT})
+    result = run(fleet, config)
     assert (result.outcome, result.error) == (Outcome.COMPLETED, None)
     assert result.duration > 1.0
 
@@ -132,6 +135,23 @@ def test_a_limit_on_the_decision_itself_is_kept(fleet: Fleet) -> None:
     result = run(fleet, config)
     assert result.outcome is Outcome.TIMED_OUT
     assert "timeouts.idle.permission" in str(result.error)
+
+
+def test_after_the_decision_only_the_rest_of_the_runs_time_is_left(fleet: Fleet) -> None:
+    config = fleet.config("ask 30", on_permission=slowly, timeouts={"total": SHORT})
+    result = run(fleet, config)
+    assert result.outcome is Outcome.TIMED_OUT
+    assert "timeouts.total" in str(result.error)
+    assert 1.2 + SHORT / 2 < result.duration < 10
+
+
+def test_the_run_waits_for_a_background_tasks_ask_too(fleet: Fleet) -> None:
+    prompt = play(TASK, "echo first", ASK, "hear", DONE)
+    config = fleet.config(prompt, on_permission=slowly, timeouts={"total": SHORT})
+    # The quiet after the task is as long as any.
+    result = run(fleet, config)
+    assert result.outcome is Outcome.TIMED_OUT
+    assert 1.2 + SHORT / 2 < result.duration < 10
 
 
 # -- total ----------------------------------------------------------------------------------------
@@ -169,6 +189,52 @@ def test_a_session_of_the_synchronous_api_has_them_too(
         agents.say(name, "hang")
     if which == "total":
         assert eventually(lambda: spawner.agent_status(name).state == "ended")
+
+
+# -- silence --------------------------------------------------------------------------------------
+
+KEEP_ALIVE = {"type": "keep_alive"}
+
+
+def test_a_keep_alive_is_no_sign_of_life(fleet: Fleet) -> None:
+    alive = [KEEP_ALIVE, 0.2] * 20
+    result = run(fleet, fleet.config(play(*alive, "echo late"), timeouts={"idle": 0.8}))
+    assert result.outcome is Outcome.TIMED_OUT
+    assert "timeouts.idle.model" in str(result.error)
+
+
+def test_a_keep_alive_does_not_put_off_the_end_of_a_run(fleet: Fleet) -> None:
+    prompt = play(TASK, DONE, "echo done", *[KEEP_ALIVE, 0.5] * 16)
+    result = run(fleet, fleet.config(prompt, timeouts={"after_result": 0.2}))
+    assert (result.outcome, result.result) == (Outcome.COMPLETED, "echo done")
+    assert result.duration < 7
+
+
+def using(**tools: str) -> dict[str, Any]:
+    used = [{"type": "tool_use", "id": of, "name": tools[of], "input": {}} for of in tools]
+    return {"type": "assistant", "message": {"content": used}}
+
+
+@pytest.mark.parametrize("order", [("zz", "aa"), ("aa", "zz")])
+def test_of_several_tools_the_most_patient_limit_counts(
+    fleet: Fleet, order: tuple[str, str]
+) -> None:
+    slow, fast = order
+    for tools in ({slow: "Bash", fast: "mcp__x__y"}, {fast: "mcp__x__y", slow: "Bash"}):
+        limits = {"model": 0.8, "tool": 1.3, "mcp": 0.4}
+        config = fleet.config(play(using(**tools), "hang"), timeouts={"idle": limits})
+        result = run(fleet, config)
+        assert "within 1.3 s (timeouts.idle.tool)" in str(result.error)
+        del limits["tool"]
+        config = fleet.config(play(using(**tools), 1.2, "echo done"), timeouts={"idle": limits})
+        result = run(fleet, config)
+        assert (result.outcome, result.result) == (Outcome.COMPLETED, "echo done")
+
+
+def test_a_limit_for_the_model_alone_leaves_tools_their_time(fleet: Fleet) -> None:
+    prompt = play(using(aa="Bash"), 1.4, "echo done")
+    result = run(fleet, fleet.config(prompt, timeouts={"idle": {"model": 0.8}}))
+    assert (result.outcome, result.result) == (Outcome.COMPLETED, "echo done")
 
 
 # -- whose fault a silence is ---------------------------------------------------------------------
@@ -231,6 +297,38 @@ asyncio.run(main())
         host.news()
         stopped_for(host, 2.5)
         assert host.news() == {"said": "later", "outcome": "completed"}
+        host.ends()
+
+
+def test_it_does_not_count_for_who_waits_for_a_place_either(agents: Agents, tmp_path: Path) -> None:
+    code = """
+import asyncio
+
+def config(**fields):
+    return spawner.AgentConfig(program=sys.executable, args=(FAKE,),
+        environment={"FAKE_TRACE": TRACE}, **fields)
+
+async def main():
+    fields = {"memory_reserve": 0, "backend": BACKEND, "max_agents": 1}
+    async with spawner.Supervisor(fields) as fleet:
+        first = await fleet.spawn(config())
+        waiting = asyncio.ensure_future(fleet.spawn(config(timeouts={"queue": 2.4})))
+        await asyncio.sleep(0.2)
+        threading.Timer(0.2, lambda: tell(now=True)).start()
+        await asyncio.sleep(1.0)
+        await first.shutdown(1)
+        try:
+            await waiting
+            tell(said="a place")
+        except spawner.AgentTimeout as error:
+            tell(said=str(error))
+
+asyncio.run(main())
+"""
+    with Host(agents.backend, agents.trace, code, tmp_path) as host:
+        host.news()
+        stopped_for(host, 3.5)
+        assert host.news() == {"said": "a place"}
         host.ends()
 
 

@@ -13,6 +13,7 @@ import time
 import weakref
 from collections.abc import AsyncIterator
 from operator import attrgetter
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -97,6 +98,37 @@ def test_a_slow_reader_loses_nothing(fleet: Fleet) -> None:
     assert spilled > 4 * 1024 * 1024
 
 
+def in_deleted_files() -> int:
+    """Bytes in this process's files without a name."""
+    total = 0
+    for link in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):
+            if str(link.readlink()).endswith(" (deleted)"):
+                total += link.stat().st_size
+    return total
+
+
+def test_a_reader_that_keeps_up_has_the_limit_for_what_waits(fleet: Fleet) -> None:
+    async def main() -> None:
+        before, most = in_deleted_files(), 0
+        async with fleet.supervisor() as sup:
+            agent = await sup.spawn(fleet.config(limits={"output": "20MiB"}))
+            events = aiter(agent)
+            # Four megabytes a turn, three turns behind: 96 megabytes, of which 16 wait.
+            for turn in range(24):
+                result = await agent.run("burst 64 65536")
+                assert result.outcome is Outcome.COMPLETED, result.error
+                most = max(most, in_deleted_files() - before)
+                if turn > 2:
+                    seen = [await anext(events) for _ in range(66)]
+                    numbers = [int((e.text or "").partition(":")[0]) for e in seen[1:-1]]
+                    assert numbers == list(range(64))
+            assert agent._live.backlog()[2] > 60 * 1024 * 1024
+        assert 0 < most < 56 * 1024 * 1024
+
+    asyncio.run(main())
+
+
 @pytest.mark.parametrize("name", ["text", "raw", "kind", "subtype", "uuid"])
 def test_reading_an_event_keeps_the_interpreter(fleet: Fleet, name: str) -> None:
     """Beside a thread that computes, giving it away costs 5 ms for each event."""
@@ -171,7 +203,8 @@ def test_more_output_than_the_limit_ends_the_agent_and_says_so(fleet: Fleet) -> 
             events = aiter(agent)
             result = await agent.result()
             assert result.outcome is Outcome.LIMIT_EXCEEDED
-            assert "limits.output" in str(result.error)
+            assert "limits.output: 1." in str(result.error)
+            assert "MiB of undelivered events on disk, of 1.0 MiB" in str(result.error)
             del events
 
     asyncio.run(main())

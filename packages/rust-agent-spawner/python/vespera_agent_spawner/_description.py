@@ -10,11 +10,10 @@ from vespera_agent_spawner.results import ExitStatus, Outcome, RunResult, State,
 if TYPE_CHECKING:
     from vespera_agent_spawner.backends._protocol import LiveSession
 
-__all__ = ["OUTPUT_LIMIT", "describe", "never_started"]
+__all__ = ["describe", "never_started"]
 
 # The exit codes of programs that somebody told to end (SIGHUP, SIGTERM) and did, as the CLI does.
 _HEARD = (128 + 1, 128 + 15)
-OUTPUT_LIMIT = "its undelivered events are more than limits.output"
 
 
 def describe(

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from vespera_agent_spawner._patience import Deadline
 from vespera_agent_spawner._room import free_descriptors, free_memory, free_processes
 from vespera_agent_spawner.errors import AgentTimeout, ConfigError, SupervisorClosed
 
@@ -225,7 +226,7 @@ class Admission:
         ticket = self.ask(priority, reserve, told, subject)
         try:
             if not place.done() and limit is not None:
-                async with asyncio.timeout(limit):
+                async with Deadline(limit):
                     await place
             else:
                 await place

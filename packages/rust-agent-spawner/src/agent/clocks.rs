@@ -55,58 +55,73 @@ const ALL: [Clock; 14] = [
 
 /// All deadlines of one agent.
 #[derive(Debug, Default)]
-pub(super) struct Clocks([Option<Instant>; ALL.len()]);
+pub(super) struct Clocks {
+    at: [Option<Instant>; ALL.len()],
+    /// What is left of those that are held.
+    left: [Option<Duration>; ALL.len()],
+}
 
 impl Clocks {
     /// Sets or moves a deadline.
     pub(super) fn set(&mut self, clock: Clock, at: Instant) {
-        self.0[clock as usize] = Some(at);
+        self.at[clock as usize] = Some(at);
+        self.left[clock as usize] = None;
     }
 
     /// Sets a deadline, or moves it to an earlier time; never to a later one.
     pub(super) fn advance(&mut self, clock: Clock, at: Instant) {
-        let place = &mut self.0[clock as usize];
+        let place = &mut self.at[clock as usize];
         *place = Some(place.map_or(at, |set| set.min(at)));
     }
 
     /// Takes a deadline back.
     pub(super) fn clear(&mut self, clock: Clock) {
-        self.0[clock as usize] = None;
+        self.at[clock as usize] = None;
+        self.left[clock as usize] = None;
     }
 
-    /// How long a deadline is away; `None` when it is not set.
-    pub(super) fn left(&self, clock: Clock, now: Instant) -> Option<Duration> {
-        self.0[clock as usize].map(|at| at.saturating_duration_since(now))
+    /// From now on no time counts for a deadline that is set.
+    pub(super) fn hold(&mut self, clock: Clock, now: Instant) {
+        if let Some(at) = self.at[clock as usize].take() {
+            self.left[clock as usize] = Some(at.saturating_duration_since(now));
+        }
+    }
+
+    /// What was left of a deadline that is held runs on.
+    pub(super) fn go_on(&mut self, clock: Clock, now: Instant) {
+        if let Some(left) = self.left[clock as usize].take() {
+            self.at[clock as usize] = Some(now + left);
+        }
     }
 
     /// True while a deadline is set.
     pub(super) fn is_set(&self, clock: Clock) -> bool {
-        self.0[clock as usize].is_some()
+        self.at[clock as usize].is_some()
     }
 
     /// Takes all deadlines back.
     pub(super) fn clear_all(&mut self) {
-        self.0 = [None; ALL.len()];
+        *self = Self::default();
     }
 
     /// The next deadline.
     pub(super) fn next(&self) -> Option<Instant> {
-        self.0.iter().flatten().min().copied()
+        self.at.iter().flatten().min().copied()
     }
 
     /// Takes one deadline that has passed.
     pub(super) fn take_due(&mut self, now: Instant) -> Option<Clock> {
         let due = ALL
             .into_iter()
-            .filter(|clock| self.0[*clock as usize].is_some_and(|at| at <= now))
-            .min_by_key(|clock| self.0[*clock as usize])?;
+            .filter(|clock| self.at[*clock as usize].is_some_and(|at| at <= now))
+            .min_by_key(|clock| self.at[*clock as usize])?;
         self.clear(due);
         Some(due)
     }
 
     /// Time during which nobody could act (suspend, SIGSTOP) does not count.
     pub(super) fn shift(&mut self, by: Duration) {
-        for at in self.0.iter_mut().flatten() {
+        for at in self.at.iter_mut().flatten() {
             *at += by;
         }
     }
@@ -139,5 +154,24 @@ mod tests {
         clocks.shift(minute);
         assert_eq!(clocks.take_due(now + minute), None);
         assert_eq!(clocks.take_due(now + 2 * minute), Some(Clock::Turn));
+    }
+
+    #[test]
+    fn a_deadline_that_is_held_goes_on_with_what_was_left() {
+        let now = Instant::now();
+        let minute = Duration::from_secs(60);
+        let mut clocks = Clocks::default();
+        clocks.set(Clock::Turn, now + 3 * minute);
+        clocks.hold(Clock::Turn, now + minute);
+        clocks.hold(Clock::Turn, now + 2 * minute);
+        assert_eq!(clocks.take_due(now + 9 * minute), None);
+        clocks.go_on(Clock::Turn, now + 9 * minute);
+        clocks.go_on(Clock::Turn, now + 10 * minute);
+        assert_eq!(clocks.next(), Some(now + 11 * minute));
+        // Nobody wants it any more.
+        clocks.hold(Clock::Turn, now + 10 * minute);
+        clocks.clear(Clock::Turn);
+        clocks.go_on(Clock::Turn, now + 10 * minute);
+        assert_eq!(clocks.next(), None);
     }
 }

@@ -3,7 +3,7 @@
 use super::claude::{self, Kind, Wish};
 use super::clocks::Clock;
 use super::details::Spans;
-use super::queue::{Event, Pushed};
+use super::queue::Event;
 use super::refusal;
 use super::session::{Action, INTERRUPT_PATIENCE, Session};
 use super::shared::{Failure, NOTICE, Refused, State, TurnEnd};
@@ -62,14 +62,18 @@ impl Session {
             Kind::User => self.note_tools(line),
             _ => {}
         }
-        self.rearm_idle(now);
+        // The CLI says that on a clock of its own, whatever hangs.
+        let lives = kind != Kind::Other || frame.kind != "keep_alive";
+        if lives {
+            self.rearm_idle(now);
+        }
         // Kept before the result is told: whoever hears of the end finds all events.
         self.publish(kind, line, line.len(), frame.spans, out);
         if kind == Kind::Result && relayed {
             self.account(line);
         } else if kind == Kind::Result {
             self.result(line, now, out);
-        } else if self.clocks.is_set(Clock::Quiet) {
+        } else if lives && self.clocks.is_set(Clock::Quiet) {
             self.clocks.set(Clock::Quiet, now + QUIET);
         }
     }
@@ -153,8 +157,8 @@ impl Session {
         if !self.more_follows {
             self.shared.tell_events();
         }
-        if pushed == Pushed::OverLimit {
-            self.kill(super::OUTPUT_LIMIT, out);
+        if let Err(words) = pushed {
+            self.breach(words, out);
         }
     }
 
@@ -241,9 +245,10 @@ impl Session {
             self.shared.change(|view| view.asks.push(line.to_vec()));
         } else if wish == Wish::Permission && self.plan.answers_asks {
             self.asking.insert(id.to_owned());
-            if let (Some(turn), Some(left)) = (&mut self.turn, self.clocks.left(Clock::Turn, now)) {
-                turn.left = Some(left);
-                self.clocks.clear(Clock::Turn);
+            self.clocks.hold(Clock::Total, now);
+            if let Some(turn) = &mut self.turn {
+                turn.asking.insert(id.to_owned());
+                self.clocks.hold(Clock::Turn, now);
             }
             self.shared.change(|view| {
                 view.state.go(State::WaitingForPermission);
@@ -267,23 +272,27 @@ impl Session {
             self.shared.change(|view| view.asks.push(line.to_vec()));
         }
         if asked {
-            self.decided(now);
+            self.decided(id, now);
         }
     }
 
-    /// An ask was answered or withdrawn; after the last one the turn's time goes on.
-    fn decided(&mut self, now: Instant) {
-        if !self.asking.is_empty() {
-            return;
+    /// An ask was answered or withdrawn; after the turn's last one its time goes on.
+    fn decided(&mut self, id: &str, now: Instant) {
+        if self.asking.is_empty() {
+            self.clocks.go_on(Clock::Total, now);
+        }
+        if let Some(turn) = &mut self.turn {
+            turn.asking.remove(id);
+            if !turn.asking.is_empty() {
+                return;
+            }
         }
         self.shared.change(|view| {
             if *view.state == State::WaitingForPermission {
                 view.state.go(State::InTurn);
             }
         });
-        if let Some(left) = self.turn.as_mut().and_then(|turn| turn.left.take()) {
-            self.clocks.set(Clock::Turn, now + left);
-        }
+        self.clocks.go_on(Clock::Turn, now);
         self.rearm_idle(now);
     }
 
@@ -325,7 +334,7 @@ impl Session {
     pub fn answer(&mut self, id: &str, line: Vec<u8>, now: Instant, out: &mut Vec<Action>) {
         if self.asking.remove(id) {
             out.push(Action::Write(line));
-            self.decided(now);
+            self.decided(id, now);
         } else if self.calling.remove(id) {
             out.push(Action::Write(line));
         }
@@ -367,59 +376,11 @@ impl Session {
         }
     }
 
-    fn note_tools(&mut self, line: &[u8]) {
-        let idle = &self.timeouts.idle;
-        if let Some(turn) = &mut self.turn
-            && idle.tool.or(idle.mcp).or(idle.subagent).is_some()
-        {
-            claude::follow_tools(line, &mut turn.tools);
-        }
-    }
-
-    /// The limit on silence in what the agent waits for now, and its name.
-    pub(super) fn idle(&self) -> (&'static str, Option<Duration>) {
-        let idle = &self.timeouts.idle;
-        if !self.asking.is_empty() {
-            return ("idle.permission", idle.permission);
-        }
-        let (mut which, mut limit) = ("idle.model", idle.model);
-        for name in self.turn.iter().flat_map(|turn| turn.tools.values()) {
-            (which, limit) = if name.starts_with("mcp__") {
-                ("idle.mcp", idle.mcp)
-            } else if name == "Task" || name == "Agent" {
-                ("idle.subagent", idle.subagent)
-            } else {
-                ("idle.tool", idle.tool)
-            };
-        }
-        (which, limit)
-    }
-
-    fn rearm_idle(&mut self, now: Instant) {
-        if self.timeouts.idle.is_none() {
-            return;
-        }
-        let runs = self
-            .turn
-            .as_ref()
-            .is_some_and(|turn| turn.stopped.is_none());
-        match self.idle().1 {
-            Some(limit) if runs && !self.unheard => self.clocks.set(Clock::Idle, now + limit),
-            _ => self.clocks.clear(Clock::Idle),
-        }
-    }
-
-    /// The host stops or goes on to read: what it does not hear is no silence of the agent.
-    pub fn hear(&mut self, hears: bool, now: Instant) {
-        self.unheard = !hears;
-        self.rearm_idle(now);
-    }
-
     fn result(&mut self, line: &[u8], now: Instant, out: &mut Vec<Action>) {
         let verdict = claude::verdict(line);
-        // A background task's own result: no turn of a session ends with it.
+        // A background task's own result: no turn ends with it, a run that has had its own may.
         let ours = |turn: &Turn| verdict.prompts.is_empty() || verdict.prompts.contains(&turn.uuid);
-        if !self.is_run && !self.turn.as_ref().is_some_and(ours) {
+        if !self.turn.as_ref().map_or(self.is_run, ours) {
             return;
         }
         let stopped = self.turn.take().and_then(|turn| turn.stopped);
@@ -460,7 +421,6 @@ impl Session {
         for clock in [Clock::Turn, Clock::Interrupted, Clock::Idle] {
             self.clocks.clear(clock);
         }
-        self.asking.clear();
         if !self.is_run {
             return;
         }

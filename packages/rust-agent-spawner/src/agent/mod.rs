@@ -21,6 +21,7 @@ pub mod refusal;
 pub mod relay;
 mod session;
 mod shared;
+mod silence;
 pub mod stream;
 mod swept;
 pub mod transcript;
@@ -28,15 +29,13 @@ mod turn;
 
 pub use image::program_size;
 pub use plan::Plan;
-pub use session::{Action, Idle, Session, Timeouts};
+pub use session::{Action, Session, Timeouts};
 pub use shared::{Cause, Ending, Failure, NOTICE, Refused, Shared, State, TurnEnd, View};
+pub use silence::Idle;
 
 use std::time::Instant;
 use stream::Line;
 use transcript::{Transcript, Voice};
-
-/// Why an agent was ended whose undelivered events are more than `limits.output`.
-pub const OUTPUT_LIMIT: &str = "its undelivered events are more than limits.output";
 
 /// A line of the agent: to its transcript, then to its session.
 pub fn deliver(

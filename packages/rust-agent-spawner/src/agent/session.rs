@@ -8,6 +8,7 @@ use super::clocks::{Clock, Clocks};
 use super::ladder::PRESS;
 use super::plan::Plan;
 use super::shared::{Ending, Failure, Shared, State, TurnEnd};
+use super::silence::Idle;
 use super::swept::{Swept, cause, describe, survivor};
 use super::turn::{Stop, Turn};
 use crate::diagnostics::{self, Level};
@@ -57,27 +58,6 @@ pub enum Action {
     Finish,
 }
 
-/// How long a turn may be silent while the CLI waits for the model, a tool, …
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Idle {
-    pub model: Option<Duration>,
-    pub tool: Option<Duration>,
-    pub mcp: Option<Duration>,
-    pub subagent: Option<Duration>,
-    pub permission: Option<Duration>,
-}
-
-impl Idle {
-    /// True when silence is never too long.
-    pub const fn is_none(&self) -> bool {
-        self.model.is_none()
-            && self.tool.is_none()
-            && self.mcp.is_none()
-            && self.subagent.is_none()
-            && self.permission.is_none()
-    }
-}
-
 /// The limits on time.
 #[derive(Clone, Copy, Debug)]
 pub struct Timeouts {
@@ -124,6 +104,7 @@ pub struct Session {
     pub(super) expired: Option<(&'static str, f64)>,
     pub(super) tasks: HashSet<String>,
     pub(super) had_tasks: bool,
+    /// Asks for tools that have no answer yet: a background task's outlive the turn.
     pub(super) asking: HashSet<String>,
     /// Calls of the host's functions that have no answer yet.
     pub(super) calling: HashSet<String>,

@@ -1,7 +1,7 @@
 //! What is remembered of a prompt until its `result` comes.
 
 use super::shared::Refused;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 /// A prompt on its way to a `result`.
@@ -9,9 +9,8 @@ use std::time::Duration;
 pub(super) struct Turn {
     /// Names the prompt.
     pub(super) uuid: String,
-    /// What is left of its limit of time while the host decides about a tool: a person's time is
-    /// not the agent's.
-    pub(super) left: Option<Duration>,
+    /// Its asks for tools that the host has not decided: a person's time is not the agent's.
+    pub(super) asking: HashSet<String>,
     pub(super) limit: Option<Duration>,
     /// Tools in flight, id and name.
     pub(super) tools: BTreeMap<String, String>,

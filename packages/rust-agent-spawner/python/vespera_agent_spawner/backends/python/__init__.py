@@ -18,6 +18,7 @@ from collections.abc import Callable, Collection, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from vespera_agent_spawner._counters import Counters
+from vespera_agent_spawner._patience import Limit
 from vespera_agent_spawner.adapters.launch import Launch, prepare
 from vespera_agent_spawner.backends import in_subinterpreter
 from vespera_agent_spawner.backends._protocol import Ownership, Session, Standby
@@ -27,7 +28,6 @@ from vespera_agent_spawner.backends.python.conversation import Conversation
 from vespera_agent_spawner.backends.python.limits import unenforced
 from vespera_agent_spawner.backends.python.live import LivePythonSession
 from vespera_agent_spawner.backends.python.owner_loop import OwnerLoop
-from vespera_agent_spawner.backends.python.patience import Limit
 from vespera_agent_spawner.backends.python.process import ChildProcess
 from vespera_agent_spawner.backends.python.reactor import Reactor
 from vespera_agent_spawner.backends.python.roll import Roll, forget_leaders

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import weakref
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from vespera_agent_spawner.backends.python.patience import Limit
+from vespera_agent_spawner._patience import Limit
 
 if TYPE_CHECKING:
     from vespera_agent_spawner.backends.python.conversation import Conversation
@@ -62,6 +63,7 @@ class IdleClock:
         self._tools: dict[str, str] = {}
         self._armed = False
         self._unheard = False
+        #: The turn's asks for tools that the host has not decided.
         self.asking: set[str] = set()
 
     def arm(self) -> None:
@@ -102,25 +104,33 @@ class IdleClock:
         if not self._armed or self._unheard:
             return
         state = self._state()
-        limits = self._conversation.idle_limits
-        if isinstance(limits, Mapping):
-            limit = limits.get(state)
-        else:
-            # The time of whoever decides about a tool counts only where it is asked for.
-            limit = None if state == "permission" else limits
+        limit = self._limit(state)
         if limit is not None:
             self._timer = Limit(limit, self._conversation.expire, f"idle.{state}", limit)
+
+    def _limit(self, state: str) -> float | None:
+        limits = self._conversation.idle_limits
+        if isinstance(limits, Mapping):
+            return limits.get(state)
+        # The time of whoever decides about a tool counts only where it is asked for.
+        return None if state == "permission" else limits
 
     def _state(self) -> str:
         if self.asking:
             return "permission"
-        state = "model"
-        for name in self._tools.values():
-            if name.startswith("mcp__"):
-                state = "mcp"
-            else:
-                state = "subagent" if name in ("Task", "Agent") else "tool"
-        return state
+        # What may be silent for longest explains the silence of all.
+        states = map(_state_of, self._tools.values())
+        return max(states, key=self._patience, default="model")
+
+    def _patience(self, state: str) -> tuple[float, str]:
+        limit = self._limit(state)
+        return (math.inf if limit is None else limit, state)
+
+
+def _state_of(tool: str) -> str:
+    if tool.startswith("mcp__"):
+        return "mcp"
+    return "subagent" if tool in ("Task", "Agent") else "tool"
 
 
 def _is_over(frame: Mapping[str, Any]) -> bool:

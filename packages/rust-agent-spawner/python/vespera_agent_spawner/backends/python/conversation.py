@@ -17,13 +17,13 @@ from typing import Any
 
 from vespera_agent_spawner._counters import Counters, kind_label
 from vespera_agent_spawner._ids import random_uuid
+from vespera_agent_spawner._patience import Deadline
 from vespera_agent_spawner.adapters import claude_frames as frames
 from vespera_agent_spawner.adapters.launch import Launch
 from vespera_agent_spawner.backends.python.background import BackgroundTasks, IdleClock
 from vespera_agent_spawner.backends.python.census import Census
 from vespera_agent_spawner.backends.python.framing import Oversize
 from vespera_agent_spawner.backends.python.life import Life
-from vespera_agent_spawner.backends.python.patience import Deadline
 from vespera_agent_spawner.backends.python.process import ChildProcess
 from vespera_agent_spawner.backends.python.stderr_tail import shown
 from vespera_agent_spawner.backends.python.turn import Turn
@@ -42,6 +42,9 @@ _BARE = ("output", "oversize")
 
 # That a function of the host is called: a hook, or a tool that it offers.
 _CALLS = ("hook_callback", "mcp_message")
+
+# What the CLI says on a clock of its own, whatever hangs.
+_NO_LIFE = "keep_alive"
 
 # What the model says: the service takes work again.
 _ANSWERS = ("assistant", "stream_event")
@@ -77,7 +80,9 @@ class Conversation(Life):
         self.refused: frames.Refused | None = None
         self._unanswered: Outcome | None = None
         self.idle_limits: float | Mapping[str, float] | None = None
-        # Calls of the host's functions that have no answer yet.
+        # Asks for tools that have no answer yet: a background task's outlive the turn.
+        self._asking: set[str] = set()
+        # Calls of the host's functions that have none.
         self._calling: set[str] = set()
         self._background_tasks = BackgroundTasks()
         self._idle = IdleClock(self)
@@ -244,8 +249,11 @@ class Conversation(Life):
         self._background(self._interrupt_or_end(turn))
 
     async def _interrupt_or_end(self, turn: Turn) -> None:
+        began = self._loop.time()
         await self.interrupt()
-        await asyncio.wait({turn.answer}, timeout=INTERRUPT_GRACE)
+        # One that acknowledges nothing has had its time by now.
+        left = began + INTERRUPT_GRACE - self._loop.time()
+        await asyncio.wait({turn.answer}, timeout=max(0.0, left))
         if not turn.answer.done():
             await self._end_for("no answer to an interrupt")
 
@@ -315,13 +323,14 @@ class Conversation(Life):
         """All lines of one reading; counters and clocks take them as one."""
         if not lines:
             return
-        self._background_tasks.noted()
         kinds: Counter[str] = Counter()
         for line in lines:
             if self._process.transcript is not None:
                 self._process.transcript.agent(line)
             if not self.buried:
                 kinds[self._on_line(line)] += 1
+        if kinds.keys() != {_NO_LIFE}:
+            self._background_tasks.noted()
         for kind, count in kinds.items():
             label = kind if kind in _BARE else kind_label(kind)
             self._counters.add("vespera_events_total", count, kind=label)
@@ -340,7 +349,7 @@ class Conversation(Life):
         told = frame.get("session_id")
         if isinstance(told, str) and told and kind != "conversation_reset":
             self.session_id = told
-        if self.idle_limits is not None:
+        if self.idle_limits is not None and kind != _NO_LIFE:
             self._idle.note(frame)
         if not isinstance(kind, str):
             self._publish("output", line, len(line))
@@ -376,8 +385,10 @@ class Conversation(Life):
         request = frame.get("request")
         asks = isinstance(request, Mapping) and request.get("subtype") == "can_use_tool"
         if asks and self.listener is not None and self.listener.ask(json.dumps(frame).encode()):
-            self._idle.asking.add(str(frame.get("request_id")))
+            ask = str(frame.get("request_id"))
+            self._asking.add(ask)
             if self._turn is not None:
+                self._idle.asking.add(ask)
                 self._turn.hold()
             self._move(State.WAITING_FOR_PERMISSION)
             self._idle.decided()
@@ -392,7 +403,7 @@ class Conversation(Life):
 
     def _on_withdrawn(self, frame: Mapping[str, Any]) -> None:
         ask = str(frame.get("request_id"))
-        asked, called = ask in self._idle.asking, ask in self._calling
+        asked, called = ask in self._asking, ask in self._calling
         self._calling.discard(ask)
         if (asked or called) and self.listener is not None:
             self.listener.withdrawn(json.dumps(frame).encode())
@@ -400,8 +411,11 @@ class Conversation(Life):
             self._decided(ask)
 
     def _decided(self, ask: str) -> None:
-        """An ask was answered or withdrawn; after the last one the turn's time goes on."""
+        """An ask was answered or withdrawn; after the turn's last one its time goes on."""
+        self._asking.discard(ask)
         self._idle.asking.discard(ask)
+        if not self._asking and self.listener is not None:
+            self.listener.decided()
         if self._idle.asking:
             return
         if self._turn is not None:
@@ -411,6 +425,8 @@ class Conversation(Life):
         self._idle.decided()
 
     async def _reply(self, frame: Mapping[str, Any]) -> None:
+        if self.state is State.DRAINING:
+            return  # its input has ended, and to try it would cost the agent its time to leave
         # A reply that cannot be written means that the agent is ending; its end is reported.
         with contextlib.suppress(AgentError):
             await self._send(frame)
@@ -496,7 +512,7 @@ class Conversation(Life):
 
     async def answer(self, ask: str, frame: Mapping[str, Any]) -> None:
         """The host's answer to what was asked; nothing happens when it was withdrawn."""
-        if ask in self._idle.asking:
+        if ask in self._asking:
             self._decided(ask)
             await self._reply(frame)
         elif ask in self._calling:

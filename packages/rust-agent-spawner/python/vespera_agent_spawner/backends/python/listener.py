@@ -27,6 +27,9 @@ class Listener(Protocol):
     def ask(self, frame: bytes) -> bool:
         """A permission ask; False when nobody decides and it is to be denied."""
 
+    def decided(self) -> None:
+        """No permission ask is open any more."""
+
     def call(self, frame: bytes) -> bool:
         """A hook or a tool of the host is called; False when it has none."""
 

@@ -14,8 +14,8 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any
 
-from vespera_agent_spawner._description import OUTPUT_LIMIT
 from vespera_agent_spawner._ids import random_uuid
+from vespera_agent_spawner._patience import Limit
 from vespera_agent_spawner.adapters import adapter_named
 from vespera_agent_spawner.adapters.claude_frames import is_final
 from vespera_agent_spawner.adapters.launch import Launch
@@ -24,7 +24,6 @@ from vespera_agent_spawner.backends.python.burial import bury
 from vespera_agent_spawner.backends.python.conversation import Conversation
 from vespera_agent_spawner.backends.python.event_queue import EventQueue
 from vespera_agent_spawner.backends.python.owner_loop import OwnerLoop, begin
-from vespera_agent_spawner.backends.python.patience import Limit
 from vespera_agent_spawner.backends.python.process import ChildProcess
 from vespera_agent_spawner.backends.python.program import Program
 from vespera_agent_spawner.backends.python.relayed import Relayed
@@ -294,8 +293,9 @@ class LivePythonSession:
         if not queue.listening:
             return
         spilled = queue.spilled
-        if not queue.put(kind, raw, length, frame):
-            self._talk.begin_kill(OUTPUT_LIMIT)
+        breach = queue.put(kind, raw, length, frame)
+        if breach is not None:
+            self._talk.begin_kill(breach)
         if not spilled and queue.spilled:
             self._talk.tell_spill()
         if not self._paused and queue.is_full:
@@ -319,7 +319,16 @@ class LivePythonSession:
 
     def ask(self, frame: bytes) -> bool:
         """A permission ask; False when nobody here decides."""
-        return self._config.on_permission is not None and self._to_handlers(frame)
+        if self._config.on_permission is None:
+            return False
+        if self._watch is not None:
+            self._watch.hold()
+        return self._to_handlers(frame)
+
+    def decided(self) -> None:
+        """What was left of the limit of the run runs on."""
+        if self._watch is not None:
+            self._watch.go_on()
 
     def call(self, frame: bytes) -> bool:
         """A call of the host's functions; False when it has none."""

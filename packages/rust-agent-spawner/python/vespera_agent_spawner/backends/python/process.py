@@ -20,9 +20,9 @@ import subprocess
 import threading
 from collections.abc import Callable, Mapping
 
+from vespera_agent_spawner._patience import Deadline
 from vespera_agent_spawner.adapters.launch import Launch
 from vespera_agent_spawner.backends.python.limits import apply
-from vespera_agent_spawner.backends.python.patience import Deadline
 from vespera_agent_spawner.backends.python.proc import start_clock, started
 from vespera_agent_spawner.backends.python.transcript import Transcript
 from vespera_agent_spawner.config import Limits

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import signal
 
+from vespera_agent_spawner._patience import Limit
 from vespera_agent_spawner.backends.python.conversation import INTERRUPT_GRACE, Conversation
 from vespera_agent_spawner.backends.python.framing import Oversize
-from vespera_agent_spawner.backends.python.patience import Limit
 from vespera_agent_spawner.errors import AgentTimeout
 from vespera_agent_spawner.results import State
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
+from vespera_agent_spawner._patience import Deadline
 from vespera_agent_spawner.adapters.claude_frames import Refused
-from vespera_agent_spawner.backends.python.patience import Deadline
 from vespera_agent_spawner.results import TurnResult
 
 __all__ = ["Turn"]

@@ -54,7 +54,7 @@ _kept: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Patience] = weakref
 
 
 class Limit:
-    """``loop.call_later`` of the running loop with such a clock."""
+    """``loop.call_later`` of the running loop with such a clock, which may be held in between."""
 
     def __init__(self, seconds: float, passed: Callable[..., object], *arguments: Any) -> None:
         loop = self._loop = asyncio.get_running_loop()
@@ -64,9 +64,11 @@ class Limit:
         self._patience = patience
         self._passed = passed
         self._arguments = arguments
-        self._lost = patience.lost(loop)
-        self._handle: asyncio.TimerHandle | None = loop.call_later(seconds, self._fire)
-        patience.running += 1
+        self._lost = 0.0
+        self._handle: asyncio.TimerHandle | None = None
+        # What is left while no time counts.
+        self._held: float | None = seconds
+        self.go_on()
 
     def _fire(self) -> None:
         lost = self._patience.lost(self._loop)
@@ -77,15 +79,25 @@ class Limit:
         self.cancel()
         self._passed(*self._arguments)
 
-    def left(self) -> float:
-        """Seconds; none once it has passed or was cancelled."""
-        if self._handle is None:
-            return 0.0
-        more = self._patience.lost(self._loop) - self._lost
-        return max(0.0, self._handle.when() + more - self._loop.time())
+    def hold(self) -> None:
+        """From now on no time counts."""
+        if self._handle is not None:
+            more = self._patience.lost(self._loop) - self._lost
+            left = max(0.0, self._handle.when() + more - self._loop.time())
+            self.cancel()
+            self._held = left
+
+    def go_on(self) -> None:
+        """What was left runs on."""
+        if self._held is not None:
+            self._lost = self._patience.lost(self._loop)
+            self._handle = self._loop.call_later(self._held, self._fire)
+            self._held = None
+            self._patience.running += 1
 
     def cancel(self) -> None:
         """Let it not pass; does nothing when it has."""
+        self._held = None
         handle, self._handle = self._handle, None
         if handle is not None:
             handle.cancel()
@@ -102,7 +114,8 @@ class Deadline:
 
     async def __aenter__(self) -> Self:
         await self._timeout.__aenter__()
-        self.go_on()
+        if self._seconds is not None:
+            self._limit = Limit(self._seconds, self._pass)
         return self
 
     async def __aexit__(
@@ -111,20 +124,20 @@ class Deadline:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.hold()
+        limit, self._limit = self._limit, None
+        if limit is not None:
+            limit.cancel()
         await self._timeout.__aexit__(kind, error, trace)
 
     def hold(self) -> None:
         """From now on no time counts."""
         if self._limit is not None:
-            self._seconds = self._limit.left()
-            self._limit.cancel()
-            self._limit = None
+            self._limit.hold()
 
     def go_on(self) -> None:
         """What was left runs on."""
-        if self._seconds is not None and self._limit is None:
-            self._limit = Limit(self._seconds, self._pass)
+        if self._limit is not None:
+            self._limit.go_on()
 
     def _pass(self) -> None:
         self._timeout.reschedule(asyncio.get_running_loop().time())
