@@ -46,6 +46,21 @@ def test_a_session_that_has_spoken_goes_on(fleet: Fleet) -> None:
     assert "Look at what is done already" in told["prompt"]
 
 
+@pytest.mark.parametrize("how", ["hesitant", "hesitant-turn"])
+@pytest.mark.parametrize("forks", [False, True])
+def test_an_attempt_without_a_word_does_not_begin_the_task_again(
+    fleet: Fleet, tmp_path: Path, how: str, forks: bool
+) -> None:
+    """What the model did before it is done: the session in which it spoke goes on."""
+    given = {"resume": str(uuid.uuid4()), "fork_session": True} if forks else {}
+    result = run(fleet, "speak-and-die", how, working_directory=tmp_path, **given)
+    assert (result.outcome, result.attempts) == (Outcome.COMPLETED, 3)
+    told = json.loads(result.result or "")
+    assert f"--resume={result.session_id}" in told["argv"]
+    assert "--fork-session" not in told["argv"]
+    assert "Look at what is done already" in told["prompt"]
+
+
 def test_one_that_never_spoke_begins_afresh(fleet: Fleet, tmp_path: Path) -> None:
     result = run(fleet, f"die-until {tmp_path / 'tries'}")
     assert (result.outcome, result.attempts) == (Outcome.COMPLETED, 3)
