@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 
 import fake_appetites  # noqa: F401 - its turns are known by name
+import fake_speech
 from fake_speech import (
     SESSION,
     SLEEPER,
@@ -476,6 +477,9 @@ def begin(how: str) -> None:
             if how == "hesitant":
                 sys.exit("a hiccup")
             TURNS["You"] = TURNS["die"]
+    if how.startswith("restores") and resumes:
+        # As the real one, which goes on with the session's bill unless it was killed.
+        fake_speech.cost = 1.0
     if how == "silent":
         sys.stderr.write("waiting for the MCP server\n")
         sys.stderr.flush()
@@ -513,6 +517,8 @@ def main() -> None:
                         },
                     }
                 )
+            elif frame["request"]["subtype"] == "get_usage" and how == "restores":
+                acknowledge(frame, session={"total_cost_usd": fake_speech.cost})
             else:
                 TOLD.append(frame["request"])
                 acknowledge(frame)
