@@ -167,3 +167,24 @@ def test_a_retry_goes_on_in_its_session_and_pays_once(
     asyncio.run(main())
     sessions = {record.request.session_id for record in model.requests if record.request}
     assert len(sessions) == 1
+
+
+def test_a_fork_and_who_resumes_it_do_not_write_into_one_session(
+    backend: str, configure: Configure, model: ScriptedModel
+) -> None:
+    model.add("counts", Script(then=lambda asked: Reply(Text(f"{len(asked.messages)} messages"))))
+    config = configure("fork", "[[script:counts]] go")
+    chat = dataclasses.replace(config, prompt=None)
+
+    async def main() -> None:
+        async with supervisor(backend) as sup:
+            (first,) = await sup.run([config])
+            again = {"resume": first.session_id, "fork_session": True}
+            fork = await sup.spawn(dataclasses.replace(chat, **again))
+            await fork.run("one")
+            other = await sup.spawn(dataclasses.replace(chat, resume=fork.session_id))
+            # Neither sees the other's turn.
+            assert (await other.run("two")).result == (await fork.run("three")).result
+            assert other.session_id != fork.session_id
+
+    asyncio.run(main())

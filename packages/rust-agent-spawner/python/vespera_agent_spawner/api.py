@@ -35,6 +35,7 @@ from vespera_agent_spawner.errors import (
     ConfigError,
 )
 from vespera_agent_spawner.results import AgentInfo, ExitStatus, Outcome, State, TurnResult
+from vespera_agent_spawner.session_hold import Hold, held, hold_reset
 from vespera_agent_spawner.supervisor import supervised_states, waiting_processes
 
 __all__ = [
@@ -91,9 +92,13 @@ def spawn_claude_agent(
         agent_id, settled, settled.program or DEFAULT_PROGRAM, chosen.name, chosen.containment()
     )
     log = logger_for("agent_spawner", agent_id)
+    hold: Hold | None = None
     try:
+        settled, hold = held(settled)
         session = chosen.spawn(settled)
     except BaseException as error:
+        if hold is not None:
+            hold.release()
         tail = error.stderr_tail if isinstance(error, AgentError) else ""
         _registry.failed(entry, error, tail)
         if isinstance(error, KeyboardInterrupt):
@@ -101,6 +106,7 @@ def spawn_claude_agent(
         log.warning("spawn failed: %s", error)
         raise
     _registry.started(entry, session)
+    _keep(entry, hold, session)
     log.info("ready: session %s, backend %s", session.session_id, chosen.name)
     return session.session_id
 
@@ -156,6 +162,9 @@ def execute_claude_json(agent_id: str, request: str | bytes | Mapping[str, Any])
         raise
     PROCESS.count_run(result["outcome"], time.monotonic() - began)
     PROCESS.count_spent(result)
+    if session.session_id != found.session_id:
+        found.session_id = session.session_id
+        _keep(found, hold_reset(agent_id, session.session_id), session)
     if parsed.metadata:
         result["metadata"] = parsed.metadata
     return result
@@ -298,6 +307,13 @@ def _contradiction(field: str, value: Any, other: Any, *, theirs: str | None = N
         value=value,
         remedy="give it in one place only",
     )
+
+
+def _keep(entry: Entry, hold: Hold | None, session: Session) -> None:
+    if hold is not None:
+        # No loop hears of its end.
+        hold.leave_to(session.pid)
+        entry.holds.append(hold)
 
 
 def _session_of(entry: Entry) -> Session | None:

@@ -419,8 +419,9 @@ class Supervisor:
         """Start the agent, which has a place, without waiting for what comes of it."""
         seat.entered = True
         try:
-            if agent.config.resume is not None and not agent.config.fork_session:
-                agent.config, agent._hold = held(agent.config)
+            if agent.config.resume is not None or agent.config.session_id is not None:
+                agent.config, hold = held(agent.config)
+                agent._holds += [] if hold is None else [hold]
             listening = listening or self._merged is not None
             counting, news = agent._meter is not None, _news_of(agent)
             session = None

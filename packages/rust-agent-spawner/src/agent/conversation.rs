@@ -55,6 +55,7 @@ impl Session {
             }
             Kind::System => self.task(&frame),
             Kind::RateLimit if refusal::limit_reached(&frame) => self.notice(line),
+            Kind::Reset => self.notice(line),
             Kind::Assistant => {
                 self.unanswered = refusal::unanswered(&frame);
                 self.note_tools(line);

@@ -467,7 +467,7 @@ class Conversation(Life):
             self._notice(frame)
 
     def _notice(self, frame: Mapping[str, Any]) -> None:
-        """The service takes no more work: the owner of the fleet is to know."""
+        """Something that the owner of the fleet is to know, and did not ask for."""
         if self.listener is not None:
             self.listener.notice(json.dumps(frame).encode())
 
@@ -475,6 +475,7 @@ class Conversation(Life):
         new = frame.get("new_conversation_id")
         if isinstance(new, str):
             self.session_id = new
+            self._notice(frame)
 
     _RECEIVERS: Mapping[str, Callable[[Conversation, Mapping[str, Any]], None]] = {
         "control_response": _on_response,
