@@ -72,6 +72,9 @@ def spawn_claude_agent(
     Returns when the CLI has answered ``initialize``. ``command`` is the program's name or path,
     ``timeout_seconds`` bounds each turn, ``config`` says everything else.
 
+    What needs a ``Supervisor`` is refused: ``hooks``, ``tools``, ``on_permission``, ``workspace``,
+    ``retry``, and of ``budget`` all but ``usd``, a ceiling that the CLI itself keeps.
+
     Raises ``ConfigError`` (also for an argument that contradicts ``config``), ``AgentExists``,
     ``SpawnError`` (``ProgramNotFound`` is a ``FileNotFoundError``) and ``AgentTimeout``, with the
     tail of the CLI's stderr. After a failure the id is known as ended.
@@ -274,6 +277,13 @@ def _settle_config(
                 value=name,
                 remedy="spawn the agent with a Supervisor",
             )
+    for name in ("workspace", "on_permission", "retry"):
+        if getattr(base, name) is not None:
+            raise _only_supervised(name, getattr(base, name))
+    for name in ("tokens", "usd_per_hour"):
+        # Dollars are a ceiling that the CLI itself keeps.
+        if base.budget is not None and getattr(base.budget, name) is not None:
+            raise _only_supervised(f"budget.{name}", getattr(base.budget, name))
     if base.agent_id not in (None, agent_id):
         raise _contradiction("agent_id", agent_id, base.agent_id)
     changes: dict[str, Any] = {"agent_id": agent_id}
@@ -298,6 +308,15 @@ def _settle_timeouts(timeout_seconds: float, base: AgentConfig) -> Timeouts:
     if timeout_seconds not in (DEFAULT_TIMEOUT, own.turn):
         raise _contradiction("timeout_seconds", timeout_seconds, own.turn, theirs="timeouts.turn")
     return own
+
+
+def _only_supervised(name: str, value: Any) -> ConfigError:
+    return ConfigError(
+        f"config.{name}: the module functions do not keep it; spawn the agent with a Supervisor",
+        field=f"config.{name}",
+        value=value,
+        remedy="spawn the agent with a Supervisor",
+    )
 
 
 def _contradiction(field: str, value: Any, other: Any, *, theirs: str | None = None) -> ConfigError:
