@@ -63,6 +63,32 @@ def test_a_session_takes_no_turn_that_nothing_is_left_for(fleet: Fleet) -> None:
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("budget", [{"usd": 0}, {"tokens": 0}])
+def test_where_nothing_may_be_spent_nothing_starts(fleet: Fleet, budget: dict[str, int]) -> None:
+    spent = f"budget.{next(iter(budget))}=0 "
+
+    async def main() -> None:
+        before = spawns()
+        async with fleet.supervisor() as sup:
+            config = fleet.config("echo a", budget=budget)
+            results = await sup.run([config, config])
+            with pytest.raises(BudgetExceeded, match=spent):
+                await sup.spawn(fleet.config(budget=budget))
+        async with fleet.supervisor(budget=budget) as sup:
+            results += await sup.run([fleet.config("echo a"), fleet.config("echo b")])
+            with pytest.raises(BudgetExceeded, match=spent):
+                await sup.spawn(fleet.config())
+        assert [result.outcome for result in results] == [Outcome.BUDGET_EXCEEDED] * 4
+        assert all(spent in str(result.error) for result in results)
+        assert spawns() == before
+
+    def spawns() -> float:
+        told = spawner.metrics()
+        return sum(told[name] for name in told if name.startswith("vespera_spawns_total"))
+
+    asyncio.run(main())
+
+
 def test_a_fleet_that_has_spent_its_budget_stops_and_starts_nothing(fleet: Fleet) -> None:
     configs = [fleet.config("spend 500") for _ in range(3)] + [fleet.config("echo a")]
     results = runs(fleet, configs, budget={"tokens": 2000}, max_agents=3)

@@ -207,6 +207,8 @@ class Agent:
             )
         if self._adapter.relayed:
             raise AgentFailed(f"agent '{self.agent_id}' is relayed: who speaks with it has turns")
+        if self._overspent is None and self._meter is not None:
+            self._overspent = self._meter.empty
         if self._overspent is not None:
             raise BudgetExceeded(f"agent '{self.agent_id}': {self._overspent}; raise the budget")
         if timeout is None and self.config.timeouts is not None:

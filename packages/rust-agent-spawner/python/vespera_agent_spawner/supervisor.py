@@ -102,6 +102,8 @@ class Supervisor:
             start_interval=self.config.start_interval,
             standby=self._standby,
         )
+        if self._purse is not None and self._purse.empty is not None:
+            self._broke(self._purse.empty)
         if self.config.warm:
             self._pool = Pool(self.config.warm, self._admission, self._backend, self._ownership)
             self._pool.next_ones = self._next_ones
@@ -224,7 +226,8 @@ class Supervisor:
 
         Waits for a place at most ``timeouts.queue`` seconds. A start that fails is tried again as
         ``retry`` says; what happens later is its owner's to judge. Raises ``ConfigError``,
-        ``AgentExists``, ``SpawnError``, ``AgentTimeout`` (queue, startup) or ``SupervisorClosed``.
+        ``AgentExists``, ``SpawnError``, ``AgentTimeout`` (queue, startup), ``BudgetExceeded`` or
+        ``SupervisorClosed``.
         """
         checked = checked_config(config)
         timeouts = checked.timeouts or self.config.timeouts
@@ -340,9 +343,13 @@ class Supervisor:
         return agent
 
     def _purse_of(self, config: AgentConfig) -> Purse | None:
+        """Raises ``BudgetExceeded`` for one that is empty from its start."""
         if config.budget is None:
             return None
-        return Purse(config.budget, "the agent's budget", self._log.warning)
+        purse = Purse(config.budget, "the agent's budget", self._log.warning)
+        if purse.empty is not None:
+            raise BudgetExceeded(f"{purse.empty}; raise the budget")
+        return purse
 
     def _broke(self, words: str) -> None:
         """The fleet's budget is spent: nothing starts any more, and what runs is stopped."""
