@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -96,5 +97,94 @@ def test_a_session_interrupted_in_a_tool_goes_on(
             await chat.interrupt()
             assert (await turn).outcome is Outcome.CANCELLED
             assert (await chat.run("and now?")).result == "still here"
+
+    asyncio.run(main())
+
+
+def test_a_session_that_goes_on_costs_what_it_does_now(
+    backend: str, configure: Configure, model: ScriptedModel
+) -> None:
+    """The CLI's total goes on with its session: resumed or forked, but not after a kill."""
+    model.add("answers", Script(then=Reply(Text("yes"), input_tokens=100_000, output_tokens=1000)))
+    config = configure("cost", "[[script:answers]] go")
+    chat = dataclasses.replace(config, prompt=None)
+
+    async def main() -> None:
+        async with supervisor(backend) as sup:
+            (first,) = await sup.run([config])
+            one = first.cost_usd
+            assert one is not None
+            again = {"resume": first.session_id}
+            forked = {**again, "fork_session": True}
+            for number, how in enumerate((again, again, forked), 2):
+                (result,) = await sup.run([dataclasses.replace(config, prompt="again", **how)])
+                assert result.cost_usd == pytest.approx(one)
+                total = one * (4 if how is forked else number)
+                assert result.total_cost_usd == pytest.approx(total)
+            agent = await sup.spawn(dataclasses.replace(chat, **again))
+            turns = [(await agent.run("again")).cost_usd for _ in range(2)]
+            assert turns == [pytest.approx(one)] * 2
+            assert agent.info().cost_usd == pytest.approx(2 * one)
+            agent.kill()
+            killed = await agent.result()
+            assert killed.cost_usd == pytest.approx(2 * one)
+            # What a killed process has cost is not in the next one's total.
+            (result,) = await sup.run([dataclasses.replace(config, prompt="again", **again)])
+            assert result.cost_usd == pytest.approx(one)
+
+    asyncio.run(main())
+
+
+def test_a_retry_goes_on_in_its_session_and_pays_once(
+    backend: str, configure: Configure, model: ScriptedModel
+) -> None:
+    sleep = {"command": "python3 -c 'import time; time.sleep(60)'", "description": "test"}
+    slow = Reply(Text("first"), ToolUse("Bash", sleep), input_tokens=100_000, output_tokens=1000)
+    model.add("late", Script(slow, then=Reply(Text("done"), input_tokens=100_000)))
+    config = configure(
+        "late",
+        "[[script:late]] go",
+        allowed_tools=["Bash"],
+        retry={"attempts": 2, "backoff": 0.1, "on": ["timed_out"]},
+    )
+    config = dataclasses.replace(config, timeouts={"turn": 6, "startup": 60})
+
+    async def main() -> None:
+        async with Supervisor(
+            SupervisorConfig(max_agents=2, memory_reserve=0, backend=backend, budget={"usd": 9})
+        ) as sup:
+            (result,) = await sup.run([config])
+            assert (result.outcome, result.attempts, result.result) == (
+                Outcome.COMPLETED,
+                2,
+                "done",
+            )
+            # Each request is paid once: the session's own total says so too.
+            assert result.cost_usd == pytest.approx(result.total_cost_usd)
+            assert sup._purse is not None
+            assert sup._purse.usd == pytest.approx(result.cost_usd)
+
+    asyncio.run(main())
+    sessions = {record.request.session_id for record in model.requests if record.request}
+    assert len(sessions) == 1
+
+
+def test_a_fork_and_who_resumes_it_do_not_write_into_one_session(
+    backend: str, configure: Configure, model: ScriptedModel
+) -> None:
+    model.add("counts", Script(then=lambda asked: Reply(Text(f"{len(asked.messages)} messages"))))
+    config = configure("fork", "[[script:counts]] go")
+    chat = dataclasses.replace(config, prompt=None)
+
+    async def main() -> None:
+        async with supervisor(backend) as sup:
+            (first,) = await sup.run([config])
+            again = {"resume": first.session_id, "fork_session": True}
+            fork = await sup.spawn(dataclasses.replace(chat, **again))
+            await fork.run("one")
+            other = await sup.spawn(dataclasses.replace(chat, resume=fork.session_id))
+            # Neither sees the other's turn.
+            assert (await other.run("two")).result == (await fork.run("three")).result
+            assert other.session_id != fork.session_id
 
     asyncio.run(main())

@@ -334,7 +334,8 @@ impl PySession {
         dict.set_item("pid", view.pid)?;
         dict.set_item("session_id", &view.session_id)?;
         dict.set_item("turns", view.turns)?;
-        dict.set_item("cost_usd", view.total_cost_usd)?;
+        dict.set_item("cost_usd", view.cost_usd())?;
+        dict.set_item("total_cost_usd", view.total_cost_usd)?;
         dict.set_item("outcome", view.outcome)?;
         let (events, output_bytes) = self.handle.shared().counts();
         dict.set_item("events", events)?;

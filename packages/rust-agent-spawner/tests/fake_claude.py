@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 
 import fake_appetites  # noqa: F401 - its turns are known by name
+import fake_speech
 from fake_speech import (
     SESSION,
     SLEEPER,
@@ -473,14 +474,26 @@ def _(text: str, prompt: Frame, inbox: Frames) -> None:
 
 
 def begin(how: str) -> None:
+    resumes = any(word.startswith("--resume=") for word in sys.argv)
     if how == "exit":
         sys.exit("error: Not logged in. Run claude login")
     if how == "exit-holding-pipes":
         # A grandchild holds stdout and stderr open: exit must not wait for the pipes' end.
         subprocess.Popen(SLEEPER, start_new_session=True)
         sys.exit("error: bad flag")
-    if how == "forgetful" and any(word.startswith("--resume=") for word in sys.argv):
+    if how == "forgetful" and resumes:
         sys.exit(f"No conversation found with session ID: {session_id()}")
+    if how.startswith("hesitant") and resumes and "--fork-session" not in sys.argv:
+        # Once it does not come so far as to say a word: it never starts, or ends in its turn.
+        tried = Path("tried")
+        if not tried.exists():
+            tried.touch()
+            if how == "hesitant":
+                sys.exit("a hiccup")
+            TURNS["You"] = TURNS["die"]
+    if how.startswith("restores") and resumes:
+        # As the real one, which goes on with the session's bill unless it was killed.
+        fake_speech.cost = 1.0
     if how == "silent":
         sys.stderr.write("waiting for the MCP server\n")
         sys.stderr.flush()
@@ -518,6 +531,8 @@ def main() -> None:
                         },
                     }
                 )
+            elif frame["request"]["subtype"] == "get_usage" and how == "restores":
+                acknowledge(frame, session={"total_cost_usd": fake_speech.cost})
             else:
                 TOLD.append(frame["request"])
                 acknowledge(frame)

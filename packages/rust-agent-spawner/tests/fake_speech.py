@@ -74,14 +74,14 @@ def turn(word: str) -> Callable[[Turn], Turn]:
     return register
 
 
-def acknowledge(frame: Frame) -> None:
+def acknowledge(frame: Frame, **more: object) -> None:
     say(
         {
             "type": "control_response",
             "response": {
                 "subtype": "success",
                 "request_id": frame["request_id"],
-                "response": {"commands": []},
+                "response": {"commands": [], **more},
             },
         }
     )

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import uuid
 from typing import Any
 
 import pytest
 
+import vespera_agent_spawner as spawner
 from fleets import Fleet
 from vespera_agent_spawner import AgentConfig, Budget, Outcome, RunResult
 from vespera_agent_spawner.errors import BudgetExceeded, ConfigError
@@ -61,6 +63,32 @@ def test_a_session_takes_no_turn_that_nothing_is_left_for(fleet: Fleet) -> None:
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("budget", [{"usd": 0}, {"tokens": 0}])
+def test_where_nothing_may_be_spent_nothing_starts(fleet: Fleet, budget: dict[str, int]) -> None:
+    spent = f"budget.{next(iter(budget))}=0 "
+
+    async def main() -> None:
+        before = spawns()
+        async with fleet.supervisor() as sup:
+            config = fleet.config("echo a", budget=budget)
+            results = await sup.run([config, config])
+            with pytest.raises(BudgetExceeded, match=spent):
+                await sup.spawn(fleet.config(budget=budget))
+        async with fleet.supervisor(budget=budget) as sup:
+            results += await sup.run([fleet.config("echo a"), fleet.config("echo b")])
+            with pytest.raises(BudgetExceeded, match=spent):
+                await sup.spawn(fleet.config())
+        assert [result.outcome for result in results] == [Outcome.BUDGET_EXCEEDED] * 4
+        assert all(spent in str(result.error) for result in results)
+        assert spawns() == before
+
+    def spawns() -> float:
+        told = spawner.metrics()
+        return sum(told[name] for name in told if name.startswith("vespera_spawns_total"))
+
+    asyncio.run(main())
+
+
 def test_a_fleet_that_has_spent_its_budget_stops_and_starts_nothing(fleet: Fleet) -> None:
     configs = [fleet.config("spend 500") for _ in range(3)] + [fleet.config("echo a")]
     results = runs(fleet, configs, budget={"tokens": 2000}, max_agents=3)
@@ -82,6 +110,39 @@ def test_retries_are_paid_from_one_budget(fleet: Fleet) -> None:
     config = fleet.config("speak-and-die", budget={"usd": 9, "tokens": 7}, retry=retry)
     (result,) = runs(fleet, [config])
     assert (result.attempts, result.outcome) == (2, Outcome.COMPLETED)
+
+
+@pytest.mark.parametrize(
+    ("how", "fork", "costs"),
+    [("restores", False, 0.25), ("restores", True, 0.25), ("restores-silently", False, 1.25)],
+)
+def test_what_a_session_has_cost_before_is_not_spent_again(
+    fleet: Fleet, how: str, fork: bool, costs: float
+) -> None:
+    """The CLI's total goes on with the session. One that does not say counts too much."""
+    resumed = {"resume": str(uuid.uuid4()), "fork_session": fork}
+    before = spawner.metrics().get("vespera_cost_usd_total", 0.0)
+
+    async def main() -> None:
+        async with fleet.supervisor(budget={"usd": 9}) as sup:
+            (result,) = await sup.run([fleet.config("echo a", how, **resumed)])
+            assert (result.cost_usd, result.total_cost_usd) == (costs, 1.25)
+            chat = await sup.spawn(fleet.config(None, how, **resumed))
+            turns = [(await chat.run("echo a")).cost_usd for _ in range(2)]
+            assert turns == [costs, 0.25]
+            assert (chat.info().cost_usd, chat.info().total_cost_usd) == (costs + 0.25, 1.5)
+            assert sup._purse is not None
+            assert sup._purse.usd == 2 * costs + 0.25
+            await chat.shutdown()
+
+    asyncio.run(main())
+    assert spawner.metrics()["vespera_cost_usd_total"] - before == 2 * costs + 0.25
+
+
+def test_a_retry_counts_what_it_has_cost_itself(fleet: Fleet) -> None:
+    retry = {"attempts": 2, "backoff": 0.01, "on": ["failed"]}
+    (result,) = runs(fleet, [fleet.config("speak-and-die", "restores", retry=retry)])
+    assert (result.attempts, result.cost_usd, result.total_cost_usd) == (2, 0.25, 1.25)
 
 
 def test_a_program_has_no_budget(fleet: Fleet) -> None:

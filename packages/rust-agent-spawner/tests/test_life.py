@@ -236,6 +236,11 @@ def test_long_and_secret_values_travel_in_private_files(agents: Agents) -> None:
         ({"timeout_seconds": 5, "config": {"timeouts": {"turn": 6}}}, "timeout_seconds"),
         ({"working_directory": "/", "config": {"working_directory": "/tmp"}}, "working_directory"),
         ({"config": {"prompt": "x"}}, "config.prompt"),
+        ({"config": {"on_permission": print}}, "config.on_permission"),
+        ({"config": {"workspace": Path}}, "config.workspace"),
+        ({"config": {"retry": {"attempts": 2}}}, "config.retry"),
+        ({"config": {"budget": {"tokens": 9}}}, "config.budget.tokens"),
+        ({"config": {"budget": {"usd_per_hour": 9}}}, "config.budget.usd_per_hour"),
         ({"config": {"adapter": "raw"}}, "adapter"),
         ({"config": {"extra_args": {"session-id": "x"}}}, "extra_args.session-id"),
         ({"backend": "cobol"}, "backend"),
@@ -252,6 +257,11 @@ def test_contradictions_are_refused(backend: str, arguments: dict[str, object], 
         spawner.spawn_claude_agent("contradiction", **given)  # type: ignore[arg-type]
     assert caught.value.field == field
     assert caught.value.remedy
+
+
+def test_the_cli_keeps_a_ceiling_in_dollars(agents: Agents) -> None:
+    name = agents.spawn(budget={"usd": 2})
+    assert "--max-budget-usd=2.0" in json.loads(agents.say(name, "argv")["result"] or "")
 
 
 def test_limits_of_the_kernel_hold(agents: Agents) -> None:

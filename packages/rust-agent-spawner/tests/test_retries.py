@@ -13,7 +13,7 @@ import pytest
 
 import vespera_agent_spawner as spawner
 from fleets import Fleet, until
-from vespera_agent_spawner import AgentConfig, Outcome, RetryPolicy, RunResult, State
+from vespera_agent_spawner import AgentConfig, Outcome, RetryPolicy, RunResult
 from vespera_agent_spawner.errors import SpawnError
 from vespera_agent_spawner.retries import Effort
 
@@ -43,6 +43,21 @@ def test_a_session_that_has_spoken_goes_on(fleet: Fleet) -> None:
     told = json.loads(result.result or "")
     assert f"--resume={result.session_id}" in told["argv"]
     assert not any(word.startswith("--session-id") for word in told["argv"])
+    assert "Look at what is done already" in told["prompt"]
+
+
+@pytest.mark.parametrize("how", ["hesitant", "hesitant-turn"])
+@pytest.mark.parametrize("forks", [False, True])
+def test_an_attempt_without_a_word_does_not_begin_the_task_again(
+    fleet: Fleet, tmp_path: Path, how: str, forks: bool
+) -> None:
+    """What the model did before it is done: the session in which it spoke goes on."""
+    given = {"resume": str(uuid.uuid4()), "fork_session": True} if forks else {}
+    result = run(fleet, "speak-and-die", how, working_directory=tmp_path, **given)
+    assert (result.outcome, result.attempts) == (Outcome.COMPLETED, 3)
+    told = json.loads(result.result or "")
+    assert f"--resume={result.session_id}" in told["argv"]
+    assert "--fork-session" not in told["argv"]
     assert "Look at what is done already" in told["prompt"]
 
 
@@ -192,21 +207,3 @@ def test_what_the_attempts_took_is_added_up() -> None:
     total = effort.settled(last)
     assert (total.cost_usd, total.turns, total.duration, total.attempts) == (0.75, 2, 2.0, 2)
     assert total.usage == {"input_tokens": 7, "output_tokens": 1}
-
-
-def test_a_session_that_another_process_has_is_forked(fleet: Fleet) -> None:
-    async def main() -> None:
-        async with fleet.supervisor() as sup:
-            first = await sup.spawn(fleet.config())
-            second = await sup.spawn(fleet.config(resume=first.session_id))
-            assert "--fork-session" in json.loads((await second.run("argv")).result or "")
-            assert second.session_id != first.session_id
-            await second.shutdown()
-            await first.shutdown()
-            third = await sup.spawn(fleet.config(resume=first.session_id))
-            assert "--fork-session" not in json.loads((await third.run("argv")).result or "")
-            fourth = await sup.spawn(fleet.config(resume=first.session_id))
-            assert "--fork-session" in json.loads((await fourth.run("argv")).result or "")
-            assert third.state is State.READY
-
-    asyncio.run(main())

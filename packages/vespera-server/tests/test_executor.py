@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import subprocess
 import sys
 import threading
@@ -27,6 +28,7 @@ from vespera_server.tasks import (
     TaskQueue,
     TaskSpec,
 )
+from vespera_server.tasks.executor import cost_of
 from vespera_server.tasks.fence import holders
 
 CLI = Path(__file__).with_name("session_cli.py")
@@ -170,6 +172,27 @@ def test_a_session_goes_on_where_a_dead_owner_left_it(
         assert (tmp_path / "log").read_text() == "once\n"
         assert "last: 1" in queue.task("a").result["result"]
         assert sessions(model) == {queue.task("a").session_id}
+
+
+def test_a_task_that_was_resumed_costs_what_its_session_has(queue: TaskQueue, spec: Spec) -> None:
+    queue.add([spec("a")])
+    claim = queue.claim()
+    assert claim is not None
+    fields: dict[str, Any] = {"session_id": "", "exit": None, "turns": 1, "usage": {}}
+    result = spawner.RunResult(
+        spawner.Outcome.COMPLETED,
+        None,
+        **fields,
+        cost_usd=0.25,
+        duration=1.0,
+        time_to_first_output=None,
+        total_cost_usd=1.25,
+    )
+    assert cost_of(claim, result) == 0.25
+    resumed = dataclasses.replace(claim, start=Start.RESUMED)
+    assert cost_of(resumed, result) == 1.25
+    untold = dataclasses.replace(result, cost_usd=None, total_cost_usd=None)
+    assert cost_of(resumed, untold) is None
 
 
 def test_a_session_that_the_cli_refuses_restarts_and_counts(

@@ -64,6 +64,7 @@ def describe(
         containment=info.containment,
         structured_output=turn["structured_output"] if turn else None,
         cpu_seconds=session.usage().cpu_seconds if ended else None,
+        total_cost_usd=info.total_cost_usd,
     )
 
 

@@ -15,6 +15,7 @@ from vespera_agent_spawner.backends._protocol import Session
 from vespera_agent_spawner.config import AgentConfig
 from vespera_agent_spawner.errors import AgentExists, AgentNotFound
 from vespera_agent_spawner.results import AgentInfo, ExitStatus, Outcome, State
+from vespera_agent_spawner.session_hold import Hold
 
 __all__ = ["KEPT_ENDED", "Ended", "Entry", "Registry"]
 
@@ -30,6 +31,9 @@ class Entry:
     placeholder: AgentInfo
     program: str
     session: Session | None = None
+    #: The session's id that is held last, and all that are.
+    session_id: str = ""
+    holds: list[Hold] = field(default_factory=list)
     settled: threading.Event = field(default_factory=threading.Event)
 
     def info(self) -> AgentInfo:
@@ -82,7 +86,7 @@ class Registry:
 
     def started(self, entry: Entry, session: Session) -> None:
         with self._lock:
-            entry.session = session
+            entry.session, entry.session_id = session, session.session_id
         entry.settled.set()
 
     def failed(self, entry: Entry, error: BaseException, stderr_tail: str) -> None:
@@ -126,6 +130,8 @@ class Registry:
             status = session.exit_status
             if status is None:
                 continue
+            for hold in entry.holds:
+                hold.release()
             del self._live[agent_id]
             self._keep(agent_id, Ended(session.info(), status, session.stderr_tail[-_KEPT_STDERR:]))
 

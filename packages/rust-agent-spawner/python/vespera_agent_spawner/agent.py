@@ -39,7 +39,7 @@ from vespera_agent_spawner.results import (
     TurnResult,
     Usage,
 )
-from vespera_agent_spawner.session_hold import Hold
+from vespera_agent_spawner.session_hold import Hold, hold_reset
 from vespera_agent_spawner.spending import Meter
 from vespera_agent_spawner.transcripts import end_transcript
 
@@ -87,7 +87,7 @@ class Agent:
         self._handlers: Handlers | None = None
         self._on_service: Callable[[Agent, Mapping[str, Any]], None] | None = None
         self._on_refused: Callable[[Agent, str | None], None] | None = None
-        self._hold: Hold | None = None
+        self._holds: list[Hold] = []
         self._meter: Meter | None = None
         #: Why it may spend nothing more.
         self._overspent: str | None = None
@@ -214,6 +214,8 @@ class Agent:
             )
         if self._adapter.relayed:
             raise AgentFailed(f"agent '{self.agent_id}' is relayed: who speaks with it has turns")
+        if self._overspent is None and self._meter is not None:
+            self._overspent = self._meter.empty
         if self._overspent is not None:
             raise BudgetExceeded(f"agent '{self.agent_id}': {self._overspent}; raise the budget")
         if timeout is None and self.config.timeouts is not None:
@@ -381,7 +383,13 @@ class Agent:
             self._end(session)
 
     def _noticed(self, frame: Mapping[str, Any]) -> None:
-        if frame.get("type") != "assistant":
+        kind = frame.get("type")
+        if kind == "conversation_reset":
+            # The command line, by which others see who has a session, still tells the old one.
+            new = frame.get("new_conversation_id")
+            if isinstance(new, str) and (hold := hold_reset(self.agent_id, new)) is not None:
+                self._holds.append(hold)
+        elif kind != "assistant":
             if self._on_service is not None:
                 self._on_service(self, frame)
         elif self._meter is not None and (words := self._meter.message(frame)) is not None:
@@ -488,8 +496,8 @@ class Agent:
             self._note_refusal(final.outcome, final.error)
         if self._handlers is not None:
             self._handlers.close()
-        if self._hold is not None:
-            self._hold.release()
+        for hold in self._holds:
+            hold.release()
         self._ended.set_result(status)
         if _LOGGER.isEnabledFor(logging.INFO):
             self._log.info("ended: %s", status.reason)

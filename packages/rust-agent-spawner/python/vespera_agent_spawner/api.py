@@ -35,6 +35,7 @@ from vespera_agent_spawner.errors import (
     ConfigError,
 )
 from vespera_agent_spawner.results import AgentInfo, ExitStatus, Outcome, State, TurnResult
+from vespera_agent_spawner.session_hold import Hold, held, hold_reset
 from vespera_agent_spawner.supervisor import supervised_states, waiting_processes
 
 __all__ = [
@@ -71,6 +72,9 @@ def spawn_claude_agent(
     Returns when the CLI has answered ``initialize``. ``command`` is the program's name or path,
     ``timeout_seconds`` bounds each turn, ``config`` says everything else.
 
+    What needs a ``Supervisor`` is refused: ``hooks``, ``tools``, ``on_permission``, ``workspace``,
+    ``retry``, and of ``budget`` all but ``usd``, a ceiling that the CLI itself keeps.
+
     Raises ``ConfigError`` (also for an argument that contradicts ``config``), ``AgentExists``,
     ``SpawnError`` (``ProgramNotFound`` is a ``FileNotFoundError``) and ``AgentTimeout``, with the
     tail of the CLI's stderr. After a failure the id is known as ended.
@@ -91,9 +95,13 @@ def spawn_claude_agent(
         agent_id, settled, settled.program or DEFAULT_PROGRAM, chosen.name, chosen.containment()
     )
     log = logger_for("agent_spawner", agent_id)
+    hold: Hold | None = None
     try:
+        settled, hold = held(settled)
         session = chosen.spawn(settled)
     except BaseException as error:
+        if hold is not None:
+            hold.release()
         tail = error.stderr_tail if isinstance(error, AgentError) else ""
         _registry.failed(entry, error, tail)
         if isinstance(error, KeyboardInterrupt):
@@ -101,6 +109,7 @@ def spawn_claude_agent(
         log.warning("spawn failed: %s", error)
         raise
     _registry.started(entry, session)
+    _keep(entry, hold, session)
     log.info("ready: session %s, backend %s", session.session_id, chosen.name)
     return session.session_id
 
@@ -156,6 +165,9 @@ def execute_claude_json(agent_id: str, request: str | bytes | Mapping[str, Any])
         raise
     PROCESS.count_run(result["outcome"], time.monotonic() - began)
     PROCESS.count_spent(result)
+    if session.session_id != found.session_id:
+        found.session_id = session.session_id
+        _keep(found, hold_reset(agent_id, session.session_id), session)
     if parsed.metadata:
         result["metadata"] = parsed.metadata
     return result
@@ -265,6 +277,13 @@ def _settle_config(
                 value=name,
                 remedy="spawn the agent with a Supervisor",
             )
+    for name in ("workspace", "on_permission", "retry"):
+        if getattr(base, name) is not None:
+            raise _only_supervised(name, getattr(base, name))
+    for name in ("tokens", "usd_per_hour"):
+        # Dollars are a ceiling that the CLI itself keeps.
+        if base.budget is not None and getattr(base.budget, name) is not None:
+            raise _only_supervised(f"budget.{name}", getattr(base.budget, name))
     if base.agent_id not in (None, agent_id):
         raise _contradiction("agent_id", agent_id, base.agent_id)
     changes: dict[str, Any] = {"agent_id": agent_id}
@@ -291,6 +310,15 @@ def _settle_timeouts(timeout_seconds: float, base: AgentConfig) -> Timeouts:
     return own
 
 
+def _only_supervised(name: str, value: Any) -> ConfigError:
+    return ConfigError(
+        f"config.{name}: the module functions do not keep it; spawn the agent with a Supervisor",
+        field=f"config.{name}",
+        value=value,
+        remedy="spawn the agent with a Supervisor",
+    )
+
+
 def _contradiction(field: str, value: Any, other: Any, *, theirs: str | None = None) -> ConfigError:
     return ConfigError(
         f"{field}: {value!r} contradicts config.{theirs or field} = {other!r}",
@@ -298,6 +326,13 @@ def _contradiction(field: str, value: Any, other: Any, *, theirs: str | None = N
         value=value,
         remedy="give it in one place only",
     )
+
+
+def _keep(entry: Entry, hold: Hold | None, session: Session) -> None:
+    if hold is not None:
+        # No loop hears of its end.
+        hold.leave_to(session.pid)
+        entry.holds.append(hold)
 
 
 def _session_of(entry: Entry) -> Session | None:

@@ -159,6 +159,7 @@ class Batch:
 
     def _enter(self, index: int, config: AgentConfig, given: Container[str]) -> None:
         try:
+            purse = self._supervisor._purse_of(config)
             seat = self._supervisor._enter(config, given)
         except (AgentError, OSError) as error:
             self._finish(index, self._never_started(error))
@@ -168,7 +169,7 @@ class Batch:
             index,
             effort,
             seat,
-            self._supervisor._purse_of(config),
+            purse,
             None if config.workspace is None else Workspace(config, seat.agent_id),
         )
         self._ask(run)

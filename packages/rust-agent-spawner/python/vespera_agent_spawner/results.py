@@ -99,7 +99,11 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class AgentInfo:
-    """One agent as it is at this moment. ``cost_usd`` is None until a turn told it."""
+    """One agent as it is at this moment.
+
+    ``cost_usd``: what this process has cost, None until a turn told it. ``total_cost_usd``: what
+    its session has, in all processes, as the CLI tells it.
+    """
 
     agent_id: str
     session_id: str
@@ -111,6 +115,7 @@ class AgentInfo:
     turns: int = 0
     cost_usd: float | None = None
     outcome: Outcome | None = None
+    total_cost_usd: float | None = None
 
 
 class TurnResult(TypedDict):
@@ -118,7 +123,8 @@ class TurnResult(TypedDict):
 
     ``is_error`` and ``outcome`` tell how the turn ended; ``error`` says why in words when it is
     not ``completed``. ``usage`` counts this turn's tokens, ``total_cost_usd`` is the session's
-    cost so far (as the CLI tells it, cumulative) and ``cost_usd`` this turn's share.
+    cost so far (as the CLI tells it: cumulative, with what it restored of the session's earlier
+    processes) and ``cost_usd`` this turn's share.
     """
 
     outcome: str
@@ -140,6 +146,8 @@ class TurnResult(TypedDict):
 class RunResult:
     """One run from start to the end of its process tree. ``duration`` in seconds.
 
+    ``cost_usd``: what this run, or turn, has cost, in all attempts. ``total_cost_usd``: what its
+    session has, with the runs before that it goes on from, as the CLI tells it.
     ``cpu_seconds``: what the whole tree used, as far as its owner could reap it; None for a turn
     of a session and for an agent that never started.
     """
@@ -161,3 +169,4 @@ class RunResult:
     containment: str = ""
     structured_output: Any = field(default=None)
     cpu_seconds: float | None = None
+    total_cost_usd: float | None = None

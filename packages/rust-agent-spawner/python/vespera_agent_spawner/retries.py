@@ -43,6 +43,8 @@ class Effort:
         self._attempts: list[RunResult] = []
         self._refused: list[RunResult] = []
         self._resumed: str | None = None
+        #: The last attempt in which the model spoke: what it did is in that session.
+        self._spoke: RunResult | None = None
 
     @property
     def attempts(self) -> int:
@@ -56,7 +58,7 @@ class Effort:
         """
         if self._resumed is not None and refuses_session(result, self._resumed):
             # No attempt at the task: it goes on in a fresh session at once.
-            self._resumed = None
+            self._resumed = self._spoke = None
             self._refused.append(result)
             self.config = self._afresh()
             return 0.0
@@ -85,20 +87,25 @@ class Effort:
         )
 
     def _next(self, result: RunResult) -> AgentConfig:
-        """Where the model has spoken, its session goes on; else there is nothing to go on with."""
-        can_resume = not adapter_named(self._given.adapter).runs_to_exit
-        if can_resume and result.session_id and result.time_to_first_output is not None:
-            self._resumed = result.session_id
-            return self._given._having(
-                {
-                    "resume": result.session_id,
-                    "session_id": None,
-                    "fork_session": False,
-                    "prompt": _GO_ON.format(outcome=result.outcome.value.replace("_", " ")),
-                }
-            )
-        self._resumed = None
-        return self._afresh()
+        """Where the model has spoken, its session goes on; else there is nothing to go on with.
+
+        An attempt without a word, or without a process, takes nothing back of what one before it
+        has done: to begin afresh would do that twice.
+        """
+        if result.session_id and result.time_to_first_output is not None:
+            self._spoke = result
+        spoke = self._spoke
+        if spoke is None or adapter_named(self._given.adapter).runs_to_exit:
+            return self._afresh()
+        self._resumed = spoke.session_id
+        return self._given._having(
+            {
+                "resume": spoke.session_id,
+                "session_id": None,
+                "fork_session": False,
+                "prompt": _GO_ON.format(outcome=spoke.outcome.value.replace("_", " ")),
+            }
+        )
 
     def _afresh(self) -> AgentConfig:
         if self._given.session_id is None:

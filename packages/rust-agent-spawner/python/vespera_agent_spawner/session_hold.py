@@ -1,9 +1,11 @@
 """Responsible for a CLI session that goes on in one process at a time.
 
-Two processes that append to one session destroy each other's conversation. Whoever resumes one
-holds it first: by a file that names the host (pid and start time, so that nobody is taken for a
-dead one), and by a look at the command lines of the CLIs that run. A fresh session has a uuid4
-that nobody else knows, and needs neither.
+Two processes that append to one session destroy each other's conversation. Whoever writes into
+one that others may know holds it first, by a file that names a process (pid and start time, so
+that nobody is taken for a dead one): one that is resumed, one whose id the caller chose, one that
+a conversation became by a reset. Whoever resumes one also looks at the command lines of the CLIs
+that run. A fresh session, or a fork, has a uuid4 that nobody else knows before its process runs,
+and needs no file.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from urllib.parse import quote
 
 from vespera_agent_spawner._logging import logger_for
 from vespera_agent_spawner.backends.python.proc import start_time
+from vespera_agent_spawner.errors import ConfigError
 
 if TYPE_CHECKING:
     from vespera_agent_spawner.config import AgentConfig
@@ -27,7 +30,7 @@ if TYPE_CHECKING:
 if os.name == "posix":
     import fcntl
 
-__all__ = ["Hold", "held", "holders", "take_hold"]
+__all__ = ["Hold", "held", "hold_reset", "holders", "take_hold"]
 
 _LOG = logger_for("agent_spawner.supervisor")
 
@@ -50,36 +53,62 @@ class Hold:
             with contextlib.suppress(OSError):
                 file.unlink()
 
+    def leave_to(self, pid: int | None) -> None:
+        """It is held as long as that process lives, whoever forgets to release it."""
+        if self._file is not None and pid is not None and start_time(pid) is not None:
+            with contextlib.suppress(OSError):
+                _write(self._file, pid)
+
     def __del__(self) -> None:
         self.release()
 
 
-def take_hold(session_id: str) -> Hold | None:
-    """Hold a session before it is resumed; None when a living process has it.
+def take_hold(session_id: str, *, look: bool = True) -> Hold | None:
+    """Hold a session before anybody writes into it; None when a living process has it.
 
-    Raises ``OSError`` where no private directory can be had.
+    ``look``: also at the command lines of all processes, for who holds it without a file. Raises
+    ``OSError`` where no private directory can be had.
     """
     if os.name != "posix":
         raise OSError("sessions are held on POSIX systems only")
     place = _place()
     file = place / quote(session_id, safe="")
     with _alone(place):
-        if _is_held(file) or holders(session_id):
+        if _is_held(file) or (look and holders(session_id)):
             return None
-        fresh = place / f".{file.name}.{os.getpid()}"
-        fresh.write_text(f"{os.getpid()} {start_time(os.getpid())}", encoding="ascii")
-        fresh.replace(file)
+        _write(file, os.getpid())
     return Hold(file)
 
 
+def _write(file: Path, pid: int) -> None:
+    fresh = file.with_name(f".{file.name}.{os.getpid()}")
+    fresh.write_text(f"{pid} {start_time(pid)}", encoding="ascii")
+    fresh.replace(file)
+
+
 def held(config: AgentConfig) -> tuple[AgentConfig, Hold | None]:
-    """How to resume a session: alone, or in a fork where another process has it."""
-    session_id = str(config.resume)
+    """How to start an agent: alone in its session, or in a fork where another process has it.
+
+    Raises ``ConfigError`` for a ``session_id`` that a living process has.
+    """
+    resumes = config.resume is not None and not config.fork_session
+    session_id = config.resume if resumes else config.session_id
+    if session_id is None:
+        return config, None
     try:
-        hold = take_hold(session_id)
+        # Nobody but us has files for ids that were never used: a look at all processes would cost
+        # each start of a task milliseconds.
+        hold = take_hold(session_id, look=resumes)
     except OSError as error:
         _LOG.warning("whether session %s is in use is not known: %s", session_id, error)
         return config, None
+    if hold is None and not resumes:
+        raise ConfigError(
+            f"session_id: {session_id} is in use by a living agent",
+            field="session_id",
+            value=session_id,
+            remedy="choose another, or end that agent first",
+        )
     if hold is None:
         _LOG.warning(
             "agent '%s': session %s is in use by another process, so it is forked",
@@ -88,6 +117,15 @@ def held(config: AgentConfig) -> tuple[AgentConfig, Hold | None]:
         )
         config = config._having({"fork_session": True, "session_id": None})
     return config, hold
+
+
+def hold_reset(agent_id: str, session_id: str) -> Hold | None:
+    """Hold what an agent's session has become: no command line tells of it."""
+    try:
+        return take_hold(session_id, look=False)
+    except OSError as error:
+        _LOG.warning("agent '%s': session %s cannot be held: %s", agent_id, session_id, error)
+        return None
 
 
 def holders(session_id: str) -> list[int]:
@@ -105,16 +143,17 @@ def _arguments(process: Path) -> set[bytes]:
         words = (process / "cmdline").read_bytes().split(b"\0")
     except OSError:
         return set()
-    # A fork reads the session and writes into one of its own.
-    if b"--fork-session" in words:
-        return set()
     # A person writes flag and id apart.
     pairs = {
         (b"--resume" if flag == b"-r" else flag) + b"=" + value
         for flag, value in itertools.pairwise(words)
         if flag in (b"-r", b"--resume", b"--session-id")
     }
-    return pairs.union(words)
+    said = pairs.union(words)
+    if b"--fork-session" in words:
+        # It reads the session that it resumes, and writes into one of its own.
+        said = {word for word in said if not word.startswith(b"--resume=")}
+    return said
 
 
 def _is_held(file: Path) -> bool:

@@ -107,6 +107,11 @@ class Meter:
         self._messages: dict[str, int] = {}
         self._usd = 0.0
 
+    @property
+    def empty(self) -> str | None:
+        """Why nothing more may be spent, in words; None while something may."""
+        return next((words for purse in self._purses if (words := purse.empty)), None)
+
     def message(self, frame: Mapping[str, Any]) -> str | None:
         """A frame of the model; returns why nothing more may be spent."""
         message = frame.get("message")
@@ -136,4 +141,4 @@ class Meter:
         self._usd += usd
         for purse in self._purses:
             purse.spend(usd, tokens)
-        return next((words for purse in self._purses if (words := purse.empty)), None)
+        return self.empty

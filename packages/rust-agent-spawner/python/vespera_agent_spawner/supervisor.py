@@ -104,6 +104,8 @@ class Supervisor:
             start_interval=self.config.start_interval,
             standby=self._standby,
         )
+        if self._purse is not None and self._purse.empty is not None:
+            self._broke(self._purse.empty)
         if self.config.warm:
             self._pool = Pool(self.config.warm, self._admission, self._backend, self._ownership)
             self._pool.next_ones = self._next_ones
@@ -226,7 +228,8 @@ class Supervisor:
 
         Waits for a place at most ``timeouts.queue`` seconds. A start that fails is tried again as
         ``retry`` says; what happens later is its owner's to judge. Raises ``ConfigError``,
-        ``AgentExists``, ``SpawnError``, ``AgentTimeout`` (queue, startup) or ``SupervisorClosed``.
+        ``AgentExists``, ``SpawnError``, ``AgentTimeout`` (queue, startup), ``BudgetExceeded`` or
+        ``SupervisorClosed``.
         """
         checked = checked_config(config)
         timeouts = checked.timeouts or self.config.timeouts
@@ -352,9 +355,13 @@ class Supervisor:
         return agent
 
     def _purse_of(self, config: AgentConfig) -> Purse | None:
+        """Raises ``BudgetExceeded`` for one that is empty from its start."""
         if config.budget is None:
             return None
-        return Purse(config.budget, "the agent's budget", self._log.warning)
+        purse = Purse(config.budget, "the agent's budget", self._log.warning)
+        if purse.empty is not None:
+            raise BudgetExceeded(f"{purse.empty}; raise the budget")
+        return purse
 
     def _broke(self, words: str) -> None:
         """The fleet's budget is spent: nothing starts any more, and what runs is stopped."""
@@ -430,8 +437,9 @@ class Supervisor:
         """Start the agent, which has a place, without waiting for what comes of it."""
         seat.entered = True
         try:
-            if agent.config.resume is not None and not agent.config.fork_session:
-                agent.config, agent._hold = held(agent.config)
+            if agent.config.resume is not None or agent.config.session_id is not None:
+                agent.config, hold = held(agent.config)
+                agent._holds += [] if hold is None else [hold]
             listening = listening or self._merged is not None
             counting, news = agent._meter is not None, _news_of(agent)
             session = None

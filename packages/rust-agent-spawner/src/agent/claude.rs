@@ -16,6 +16,9 @@ use std::collections::BTreeMap;
 /// Names our `initialize`.
 pub const INITIALIZE: &str = "vespera-initialize";
 
+/// Names our question for what a session has cost before.
+pub const COST_BEFORE: &str = "vespera-cost-before";
+
 /// Answer to a permission ask when the caller gave no handler.
 pub const NO_HANDLER: &str = "no permission handler; list the tool in allowed_tools";
 
@@ -180,7 +183,7 @@ pub struct Verdict {
     pub num_turns: u64,
     /// The prompts that it answers; empty when the CLI does not say.
     pub prompts: Vec<String>,
-    /// Cumulative for the process, as the CLI reports it.
+    /// Cumulative for the session, its earlier processes included, as the CLI reports it.
     pub total_cost_usd: Option<f64>,
 }
 
@@ -378,6 +381,23 @@ pub fn initialize(request_id: &str, told: &Told) -> Vec<u8> {
     )
 }
 
+/// Asks a session that goes on, before its first prompt, what it has cost so far. The CLI takes
+/// what follows after its answer; a look at other sessions' transcripts is not asked for.
+pub fn ask_cost_before() -> Vec<u8> {
+    control_request(
+        COST_BEFORE,
+        &json!({"subtype": "get_usage", "skip_behaviors": true}),
+    )
+}
+
+/// The answer to that, in dollars; `None` of a CLI that does not say.
+pub fn cost_before(line: &[u8]) -> Option<f64> {
+    let frame: Value = serde_json::from_slice(line).ok()?;
+    frame
+        .pointer("/response/response/session/total_cost_usd")?
+        .as_f64()
+}
+
 /// The request that stops a turn.
 pub fn interrupt(request_id: &str) -> Vec<u8> {
     control_request(request_id, &json!({"subtype": "interrupt"}))
@@ -473,6 +493,20 @@ mod tests {
             ("[]", "failed"),
         ] {
             assert_eq!(verdict(frame.as_bytes()).outcome, outcome, "{frame}");
+        }
+    }
+
+    #[test]
+    fn a_session_that_goes_on_says_what_it_has_cost() {
+        let line = br#"{"type":"control_response","response":{"subtype":"success","request_id":"r","response":{"session":{"total_cost_usd":0.5}}}}"#;
+        assert_eq!(cost_before(line), Some(0.5));
+        for other in [
+            &br#"{"response":{"subtype":"error","error":"unknown"}}"#[..],
+            br#"{"response":{"response":{"session":{"total_cost_usd":"much"}}}}"#,
+            b"[]",
+            b"",
+        ] {
+            assert_eq!(cost_before(other), None);
         }
     }
 

@@ -107,6 +107,12 @@ pub fn argv(config: &Map<String, Value>, program: &str, session_id: &str) -> Res
     Ok(argv)
 }
 
+/// Whether these words let a session go on that was in another process before.
+pub fn goes_on(argv: &[Vec<u8>]) -> bool {
+    argv.iter()
+        .any(|word| word.starts_with(b"--resume=") || word == b"--continue")
+}
+
 fn write(argv: &mut Vec<String>, flag: &str, style: Style, value: &Value) {
     match (style, value) {
         (Style::Switch, value) => {

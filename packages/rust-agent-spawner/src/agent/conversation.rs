@@ -55,6 +55,7 @@ impl Session {
             }
             Kind::System => self.task(&frame),
             Kind::RateLimit if refusal::limit_reached(&frame) => self.notice(line),
+            Kind::Reset => self.notice(line),
             Kind::Assistant => {
                 self.unanswered = refusal::unanswered(&frame);
                 self.note_tools(line);
@@ -176,6 +177,13 @@ impl Session {
         else {
             return;
         };
+        if response.request_id == claude::COST_BEFORE {
+            let mut view = self.shared.view();
+            if view.turns == 0 {
+                view.restored_usd = claude::cost_before(line).unwrap_or(0.0);
+            }
+            return;
+        }
         if response.request_id != claude::INITIALIZE {
             self.shared.change(|view| {
                 view.answers
@@ -204,6 +212,9 @@ impl Session {
         self.clocks.clear(Clock::Startup);
         self.greeted = true;
         crate::metrics::SPAWN_SECONDS.observe(self.age(now));
+        if self.plan.goes_on {
+            out.push(Action::Write(claude::ask_cost_before()));
+        }
         self.begin_run(now, out);
     }
 
@@ -388,9 +399,9 @@ impl Session {
         let unanswered = self.unanswered.take();
         let unanswered = unanswered.filter(|_| verdict.outcome == "failed");
         self.shared.change(|view| {
-            let cost_before = view.total_cost_usd;
+            let cost_before = Some(view.total_cost_usd.unwrap_or(view.restored_usd));
             view.turns += 1;
-            view.total_cost_usd = verdict.total_cost_usd.or(cost_before);
+            view.total_cost_usd = verdict.total_cost_usd.or(view.total_cost_usd);
             if view.state.is_in_turn() {
                 view.state.go(State::Ready);
             }

@@ -21,6 +21,8 @@ pub struct Plan {
     pub answers_calls: bool,
     /// Whether the host is told of each message of the model, to count what it costs.
     pub counts_usage: bool,
+    /// Whether the session has been in a process before, which has cost something.
+    pub goes_on: bool,
     /// Nobody owns it yet: `timeouts.total` does not run.
     pub spare: bool,
 }
@@ -34,6 +36,7 @@ impl Default for Plan {
             answers_asks: false,
             answers_calls: false,
             counts_usage: false,
+            goes_on: false,
             spare: false,
         }
     }

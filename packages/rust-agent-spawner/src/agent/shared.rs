@@ -211,7 +211,10 @@ pub struct View {
     pub abandoned: bool,
     pub outcome: Option<&'static str>,
     pub turns: u64,
+    /// Of the session, as the CLI told it last: what its earlier processes cost is in it.
     pub total_cost_usd: Option<f64>,
+    /// What the session had cost before this process.
+    pub restored_usd: f64,
     pub ending: Option<Ending>,
     /// The last rung of the ladder that was stepped on, in the contract's words.
     pub rung: Option<&'static str>,
@@ -230,6 +233,14 @@ pub struct View {
     /// Answers of the CLI to the host's own requests, id and frame; under the id [`NOTICE`] what
     /// it says of the service unasked.
     pub answers: Vec<(String, Vec<u8>)>,
+}
+
+impl View {
+    /// What this process has cost.
+    pub fn cost_usd(&self) -> Option<f64> {
+        self.total_cost_usd
+            .map(|total| (total - self.restored_usd).max(0.0))
+    }
 }
 
 /// News for the event loop: the view changed; events came.
@@ -294,6 +305,7 @@ impl Shared {
                 outcome: None,
                 turns: 0,
                 total_cost_usd: None,
+                restored_usd: 0.0,
                 ending: None,
                 rung: None,
                 reason: None,

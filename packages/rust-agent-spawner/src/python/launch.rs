@@ -4,7 +4,7 @@
 use super::seconds;
 use crate::agent::adapter::Told;
 use crate::agent::process::Moment;
-use crate::agent::{Plan, adapter};
+use crate::agent::{Plan, adapter, claude_argv};
 use crate::config::{self, AgentConfig};
 use crate::launch::Launch;
 use pyo3::prelude::*;
@@ -104,6 +104,8 @@ pub(super) fn launch_of(
     };
     let plan = Plan {
         adapter: adapter::named(config.adapter),
+        goes_on: config.adapter == vespera_config::Adapter::Claude
+            && claude_argv::goes_on(&launch.argv),
         told: Told {
             agents: config.agents.clone().map(Value::Object),
             hooks: None,

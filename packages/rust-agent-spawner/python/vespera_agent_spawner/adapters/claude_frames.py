@@ -14,13 +14,16 @@ from typing import Any
 from vespera_agent_spawner.results import Outcome, TurnResult
 
 __all__ = [
+    "COST_BEFORE",
     "NO_PERMISSION_HANDLER",
     "Refused",
     "Retry",
     "answer_to",
+    "ask_cost_before",
     "asked",
     "blamed",
     "control_request",
+    "cost_before",
     "encode",
     "is_final",
     "limit_ends",
@@ -31,6 +34,9 @@ __all__ = [
     "unanswered",
     "user_frame",
 ]
+
+#: Names our question for what a session has cost before.
+COST_BEFORE = "vespera-cost-before"
 
 NO_PERMISSION_HANDLER = "no permission handler; list the tool in allowed_tools"
 
@@ -183,6 +189,23 @@ def control_request(request_id: str, request: Mapping[str, Any]) -> dict[str, An
     return {"type": "control_request", "request_id": request_id, "request": dict(request)}
 
 
+def ask_cost_before() -> dict[str, Any]:
+    """Asks a session that goes on, before its first prompt, what it has cost so far.
+
+    The CLI takes what follows after its answer; a look at other sessions' transcripts is not
+    asked for.
+    """
+    return control_request(COST_BEFORE, {"subtype": "get_usage", "skip_behaviors": True})
+
+
+def cost_before(response: Mapping[str, Any]) -> float:
+    """The answer to that, in dollars; 0 of a CLI that does not say."""
+    told = response.get("response")
+    session = told.get("session") if isinstance(told, Mapping) else None
+    total = session.get("total_cost_usd") if isinstance(session, Mapping) else None
+    return _number(total) or 0.0
+
+
 def answer_to(frame: Mapping[str, Any]) -> dict[str, Any]:
     """Our answer to something the CLI asks; it never waits for a person.
 
@@ -265,8 +288,9 @@ def turn_result(
 ) -> TurnResult:
     """Describe a turn by its ``result`` frame, and by what we stopped it for (``refused``).
 
-    ``total_cost_usd`` is cumulative per process while ``usage`` counts the turn, so the turn's
-    own cost is a difference: ``cost_before`` is the total that the turn before it told.
+    ``total_cost_usd`` is cumulative for the session while ``usage`` counts the turn, so the turn's
+    own cost is a difference: ``cost_before`` is the total that the turn before it told. Before the
+    first turn of a process that is what the CLI restored of the session's earlier ones.
     """
     outcome = outcome_of(frame) if refused is None else refused.outcome
     text = frame.get("result")

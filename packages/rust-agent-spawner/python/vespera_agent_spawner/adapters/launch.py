@@ -56,6 +56,13 @@ class Launch:
     transcript: str | None = None
     private_directory: str | None = field(default=None)
 
+    @property
+    def goes_on(self) -> bool:
+        """Whether the session has been in a process before, which has cost something."""
+        return self.initialize is not None and any(
+            word.startswith("--resume=") or word == "--continue" for word in self.argv
+        )
+
     def discard(self) -> None:
         """Remove the private files; safe to call twice."""
         directory, self.private_directory = self.private_directory, None

@@ -345,6 +345,7 @@ class RustSession:
             turns=told["turns"],
             cost_usd=told["cost_usd"],
             outcome=Outcome(outcome) if outcome else None,
+            total_cost_usd=told["total_cost_usd"],
         )
 
     def usage(self) -> Usage:

@@ -21,7 +21,7 @@ from vespera_server.problems import Problem, Refused
 from vespera_server.selection import Selection, Tally, selection_at
 from vespera_server.serve.policy import Wish
 from vespera_server.tasks import Claim, TaskError, TaskRecord, TaskSpec
-from vespera_server.tasks.executor import _kept
+from vespera_server.tasks.executor import _kept, cost_of
 
 __all__ = ["KEEPER", "Kept", "TaskDatabase", "wish_of"]
 
@@ -130,7 +130,7 @@ class TaskDatabase:
     async def finish(self, claim: Claim, result: RunResult, problem: Problem | None) -> None:
         """It ended; ``problem`` is more than the result says."""
         kept = _kept(result) | ({"problem": problem.model_dump()} if problem else {})
-        await self._end(claim, result.outcome, kept, result.error, result.cost_usd)
+        await self._end(claim, result.outcome, kept, result.error, cost_of(claim, result))
 
     async def refuse(self, claim: Claim, problem: Problem) -> None:
         """It ends without having begun."""

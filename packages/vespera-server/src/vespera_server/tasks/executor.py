@@ -307,7 +307,7 @@ class DurableExecutor:
         error: str | None,
         result: RunResult | None = None,
     ) -> None:
-        cost = result.cost_usd if result else None
+        cost = cost_of(claim, result) if result else None
 
         def write() -> None:
             self.queue.finish(
@@ -354,6 +354,12 @@ class DurableExecutor:
                 known, task = self._running.get(claim.task_id, (None, None))
                 if known == claim and task is not None:
                     task.cancel()
+
+
+def cost_of(claim: Claim, result: RunResult) -> float | None:
+    """What a task has cost: of one that was resumed, also what its session had cost before."""
+    costs = [result.cost_usd, result.total_cost_usd if claim.start is Start.RESUMED else None]
+    return max((cost for cost in costs if cost is not None), default=None)
 
 
 def refuses_session(result: RunResult, session_id: str) -> bool:

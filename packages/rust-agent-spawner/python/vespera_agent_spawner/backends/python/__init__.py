@@ -351,6 +351,7 @@ class PythonSession:
             turns=talk.turns,
             cost_usd=talk.cost_usd,
             outcome=Outcome(talk.outcome) if talk.outcome else None,
+            total_cost_usd=talk.total_cost_usd,
         )
 
     def usage(self) -> Usage:

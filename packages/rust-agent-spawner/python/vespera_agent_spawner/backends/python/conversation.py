@@ -90,8 +90,16 @@ class Conversation(Life):
         # A run's background task may answer after its own result.
         self.is_run = False
         self.turns = 0
-        self.cost_usd: float | None = None
+        #: Of the session, as the CLI told it last: what its earlier processes cost is in it.
+        self.total_cost_usd: float | None = None
+        self._restored_usd = 0.0
         self.outcome: str | None = None
+
+    @property
+    def cost_usd(self) -> float | None:
+        """What this process has cost."""
+        total = self.total_cost_usd
+        return None if total is None else max(0.0, total - self._restored_usd)
 
     async def initialize(self) -> None:
         """Greet the CLI; raises with its stderr when it ends or stays silent."""
@@ -99,6 +107,8 @@ class Conversation(Life):
         try:
             async with Deadline(self._startup):
                 await self._ask(self._launch.initialize or {})
+                if self._launch.goes_on:
+                    await self._send(frames.ask_cost_before())
         except AgentTimeout:
             raise
         except TimeoutError:
@@ -231,13 +241,13 @@ class Conversation(Life):
             frame,
             session_id=self.session_id,
             backend=self._backend,
-            cost_before=self.cost_usd,
+            cost_before=self._restored_usd if self.total_cost_usd is None else self.total_cost_usd,
             refused=refused,
         )
         self.turns += 1
         self.outcome = result["outcome"]
         if result["total_cost_usd"] is not None:
-            self.cost_usd = result["total_cost_usd"]
+            self.total_cost_usd = result["total_cost_usd"]
         return result
 
     def abandon_turn(self) -> None:
@@ -377,6 +387,8 @@ class Conversation(Life):
         response = frame.get("response")
         if not isinstance(response, Mapping):
             return
+        if response.get("request_id") == frames.COST_BEFORE and self.turns == 0:
+            self._restored_usd = frames.cost_before(response)
         answer = self._asked.get(str(response.get("request_id")))
         if answer is not None and not answer.done():
             answer.set_result(response)
@@ -471,7 +483,7 @@ class Conversation(Life):
             self._notice(frame)
 
     def _notice(self, frame: Mapping[str, Any]) -> None:
-        """The service takes no more work: the owner of the fleet is to know."""
+        """Something that the owner of the fleet is to know, and did not ask for."""
         if self.listener is not None:
             self.listener.notice(json.dumps(frame).encode())
 
@@ -479,6 +491,7 @@ class Conversation(Life):
         new = frame.get("new_conversation_id")
         if isinstance(new, str):
             self.session_id = new
+            self._notice(frame)
 
     _RECEIVERS: Mapping[str, Callable[[Conversation, Mapping[str, Any]], None]] = {
         "control_response": _on_response,

@@ -427,6 +427,7 @@ class LivePythonSession:
             turns=0 if talk is None else talk.turns,
             cost_usd=None if talk is None else talk.cost_usd,
             outcome=Outcome(talk.outcome) if talk is not None and talk.outcome else None,
+            total_cost_usd=None if talk is None else talk.total_cost_usd,
         )
 
     def usage(self) -> Usage:

@@ -44,7 +44,7 @@ class Relayed(Conversation):
         self.outcome = frames.outcome_of(frame).value
         cost = frame.get("total_cost_usd")
         if isinstance(cost, int | float) and not isinstance(cost, bool):
-            self.cost_usd = float(cost)
+            self.total_cost_usd = float(cost)
 
     async def interrupt_quietly(self) -> None:
         """Whoever speaks with it does that."""
