@@ -269,6 +269,8 @@ class Batch:
             agent._is_attempt, agent._on_start = True, self._started
             self._supervisor._launch(agent, run.seat, listening=False, lookups=self._lookups)
         except BaseException as failure:
+            # Whoever stops the batch finds no agent that has nothing to end.
+            run.agent = None
             self._failed(run, failure)
 
     def _failed(self, run: _Run, failure: BaseException) -> None:

@@ -460,7 +460,7 @@ class Supervisor:
             raise
 
     def _never_started(self, error: BaseException) -> RunResult:
-        return never_started(error, self._backend.name, self._backend.containment())
+        return never_started(error, self._backend.name, self._backend.tier())
 
     def _noted_refusal(self, agent: Agent, error: str | None) -> None:
         """Its credentials were refused: the next one in the queue would fail the same way."""
