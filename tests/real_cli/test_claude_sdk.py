@@ -37,7 +37,15 @@ import vespera_agent_spawner as spawner
 from vespera_agent_spawner import ConfigError, Outcome, State, Supervisor, SupervisorConfig
 from vespera_agent_spawner.claude_sdk import SupervisedTransport
 from vespera_server.demo.surroundings import Surroundings
-from vespera_server.scripted_model import ModelRequest, Reply, Script, ScriptedModel, Text, ToolUse
+from vespera_server.scripted_model import (
+    Failure,
+    ModelRequest,
+    Reply,
+    Script,
+    ScriptedModel,
+    Text,
+    ToolUse,
+)
 
 pytestmark = pytest.mark.claude
 
@@ -104,7 +112,9 @@ def test_a_query_runs_on_the_engine(options: Options, model: ScriptedModel, work
         assert (info.agent_id, info.state, info.turns) == ("sdk", State.ENDED, 1)
         assert info.session_id == init.data["session_id"] == result.session_id
         assert info.cost_usd == pytest.approx(result.total_cost_usd)
-        assert (await transport.agent.result()).outcome is Outcome.COMPLETED
+        whole = await transport.agent.result()
+        assert (whole.outcome, whole.result) == (Outcome.COMPLETED, "it said 42")
+        assert whole.usage == result.usage
 
     work(main)
 
@@ -259,6 +269,26 @@ def test_the_fleets_budget_ends_a_query(
             assert result.outcome is Outcome.BUDGET_EXCEEDED
 
     asyncio.run(main())
+
+
+def test_refused_credentials_are_the_agents_result_and_stop_the_fleet(
+    options: Options, model: ScriptedModel, work: Work
+) -> None:
+    model.add("refused", Script(then=Failure(401)))
+
+    async def main(sup: Supervisor) -> None:
+        opts = options(env={"CLAUDE_CODE_MAX_RETRIES": "0"})
+        transport = SupervisedTransport(opts, supervisor=sup)
+        with contextlib.suppress(Exception):
+            await told(query(prompt="[[script:refused]] go", options=opts, transport=transport))
+        result = await transport.agent.result()
+        assert result.outcome is transport.agent.info().outcome is Outcome.AUTH_FAILED
+        assert "401" in str(result.error)
+        transport = SupervisedTransport(opts, supervisor=sup)
+        with pytest.raises(CLIConnectionError, match="could not authenticate"):
+            await told(query(prompt="go", options=opts, transport=transport))
+
+    work(main)
 
 
 def test_a_cli_that_fails_tells_its_stderr(

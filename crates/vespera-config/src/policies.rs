@@ -16,7 +16,8 @@ use crate::schema::{DurationInput, IdleInput, SizeInput};
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 #[schemars(default, deny_unknown_fields)]
 pub struct Timeouts {
-    /// From the start of the process to its answer to `initialize`.
+    /// From the start of the process to its answer to `initialize`, and as long before that for
+    /// making its workspace.
     #[schemars(with = "DurationInput")]
     pub startup: f64,
     /// One turn; after it the turn is interrupted.

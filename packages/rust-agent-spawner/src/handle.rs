@@ -143,7 +143,8 @@ impl Handle {
         shared.listen(listening);
         shared.view().leash = ends.leash_pid.unwrap_or(0);
         let now = Instant::now();
-        let is_run = plan.prompt.is_some() || plan.adapter.runs_to_exit();
+        let adapter = &plan.adapter;
+        let is_run = plan.prompt.is_some() || adapter.runs_to_exit() || adapter.is_relayed();
         let session = Box::new(Session::new(
             Arc::clone(&shared),
             launch.timeouts,

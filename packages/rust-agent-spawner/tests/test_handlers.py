@@ -21,16 +21,11 @@ import pytest
 from fleets import Fleet
 from vespera_agent_spawner import (
     AgentConfig,
-    AgentError,
-    AgentFailed,
-    AgentTimeout,
     ConfigError,
     Hook,
     Outcome,
     State,
-    Supervisor,
     Tool,
-    metrics,
     spawn_claude_agent,
 )
 from vespera_agent_spawner.handlers import check_handlers, offering
@@ -490,84 +485,3 @@ def test_equal_configurations_tell_the_cli_the_same() -> None:
     matchers = told()["hooks"]["PreToolUse"]
     assert [one["hookCallbackIds"] for one in matchers] == [["PreToolUse-0"], ["PreToolUse-1"]]
     assert told()["allowed_tools"] == ["mcp__host__add"]
-
-
-# -- a CLI that somebody else speaks with --------------------------------------------------
-
-
-def test_lines_of_a_relayed_cli_pass_as_they_are(fleet: Fleet) -> None:
-    async def main(sup: Supervisor) -> None:
-        runs = 'vespera_runs_total{outcome="completed"}'
-        before = metrics()
-        agent = await sup.spawn(fleet.config()._with(adapter="relay"))
-        assert agent.state is State.READY
-        hello = {"type": "control_request", "request_id": "mine", "request": {}}
-        hello["request"] = {"subtype": "initialize"}
-        user = {"type": "user", "uuid": "u1", "message": {"role": "user", "content": "permission"}}
-        agent.write(f"{json.dumps(hello)}\n{json.dumps(user)}\n".encode())
-        seen = []
-        async for event in agent:
-            seen.append((event.kind, event.data.get("request_id")))
-            if event.kind == "control_request":
-                inside = {"subtype": "success", "response": {}}
-                inside["request_id"] = event.data["request_id"]
-                frame = {"type": "control_response", "response": inside}
-                agent.write(json.dumps(frame).encode() + b"\n")
-            if event.kind == "result":
-                agent.end_input()
-        kinds = [kind for kind, _ in seen]
-        assert kinds[0] == "control_response"
-        assert kinds.count("control_request") == 2
-        result = await agent.result()
-        assert (result.outcome, result.turns) == (Outcome.COMPLETED, 1)
-        assert metrics()[runs] == before.get(runs, 0.0) + 1
-
-    async def outer() -> None:
-        async with fleet.supervisor() as sup:
-            await main(sup)
-
-    asyncio.run(outer())
-
-
-def test_a_relayed_cli_has_no_turns_of_ours(fleet: Fleet) -> None:
-    async def main() -> None:
-        async with fleet.supervisor() as sup:
-            agent = await sup.spawn(fleet.config()._with(adapter="relay"))
-            with pytest.raises(AgentFailed, match="relayed"):
-                await agent.run("hello")
-            with pytest.raises(AgentFailed, match="answers no requests"):
-                await agent.set_model("m")
-            with pytest.raises(ConfigError, match="prompt"):
-                await sup.spawn(fleet.config("hello")._with(adapter="relay", agent_id="other"))
-            chat = await sup.spawn(fleet.config())
-            with pytest.raises(AgentFailed, match="adapter 'relay'"):
-                chat.write(b"{}\n")
-
-    asyncio.run(main())
-
-
-def test_a_relayed_cli_pays_from_the_fleets_budget(fleet: Fleet) -> None:
-    async def main() -> None:
-        async with fleet.supervisor(budget={"usd": 0.2}) as sup:
-            agent = await sup.spawn(fleet.config()._with(adapter="relay"))
-            user = {"type": "user", "message": {"role": "user", "content": "echo hello"}}
-            agent.write(json.dumps(user).encode() + b"\n")
-            agent.end_input()
-            assert (await agent.result()).cost_usd == 0.25
-            with pytest.raises(AgentError, match=r"budget\.usd"):
-                await sup.spawn(fleet.config())
-
-    asyncio.run(main())
-
-
-def test_limits_of_time_hold_for_a_relayed_cli(fleet: Fleet) -> None:
-    async def main() -> None:
-        async with fleet.supervisor() as sup:
-            config = fleet.config()._with(adapter="relay", timeouts={"total": 0.3})
-            agent = await sup.spawn(config)
-            status = (await agent.result()).exit
-            assert status is not None
-            assert "total time-out" in status.reason
-
-    asyncio.run(main())
-    assert AgentTimeout.__doc__

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import itertools
 import json
 import os
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ import vespera_agent_spawner as spawner
 from fake_agents import eventually, has_ended
 from fleets import Fleet, until
 from vespera_agent_spawner import AgentConfig, Outcome, State, Supervisor, pool
-from vespera_agent_spawner.errors import AgentTimeout
+from vespera_agent_spawner.errors import AgentTimeout, SpawnError
 from vespera_agent_spawner.pool import key_of
 
 
@@ -31,6 +33,10 @@ async def filled(sup: Supervisor, count: int) -> None:
 
 def pids(sup: Supervisor) -> set[int]:
     return {spare.session.pid for spare in spares(sup)}
+
+
+def directories(*pids: int | None) -> set[str]:
+    return {str(Path(f"/proc/{pid}/cwd").readlink()) for pid in pids}
 
 
 def test_the_next_runs_have_their_process_before_their_place(fleet: Fleet, tmp_path: Path) -> None:
@@ -171,6 +177,44 @@ def test_a_changed_environment_of_the_host_is_another_key(
     before = key_of(AgentConfig(), counting=False)
     monkeypatch.setenv("A_NEW_ONE", "1")
     assert key_of(AgentConfig(), counting=False) != before
+
+
+def test_none_waits_in_a_directory_that_another_has_replaced(fleet: Fleet, tmp_path: Path) -> None:
+    async def main() -> None:
+        place = tmp_path / "place"
+        place.mkdir()
+        async with fleet.supervisor(warm=2) as sup:
+            await (await sup.spawn(fleet.config(working_directory=place))).shutdown()
+            await filled(sup, 2)
+            waiting = pids(sup)
+            place.rmdir()
+            place.mkdir()
+            chat = await sup.spawn(fleet.config(working_directory=place))
+            assert directories(chat.pid) == {str(place)}
+            # Those that wait now are of the new one too.
+            await until(lambda: not pids(sup) & waiting)
+            await filled(sup, 2)
+            assert directories(*pids(sup)) == {str(place)}
+            place.rmdir()
+            with pytest.raises(SpawnError, match="does not exist"):
+                await sup.spawn(fleet.config(working_directory=place))
+
+    asyncio.run(main())
+    assert fleet.gone()
+
+
+def test_they_start_at_intervals_like_all_others(fleet: Fleet) -> None:
+    async def main() -> None:
+        async with fleet.supervisor(warm=3, start_interval=0.4) as sup:
+            began = time.monotonic()
+            chat = await sup.spawn(fleet.config())
+            await filled(sup, 3)
+            await chat.shutdown()
+            starts = [began, *(spare.since for spare in spares(sup))]
+            gaps = [after - before for before, after in itertools.pairwise(starts)]
+            assert min(gaps) > 0.39
+
+    asyncio.run(main())
 
 
 def test_a_spare_that_died_is_not_handed_out_and_its_kind_rests(fleet: Fleet) -> None:

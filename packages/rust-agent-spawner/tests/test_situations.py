@@ -399,18 +399,29 @@ def test_no_place_to_run_the_guardian_from_is_a_clear_error(agents: Agents, tmp_
         "mount -t tmpfs -o noexec none /var/tmp && mount -t tmpfs -o noexec none /dev/shm && "
         "export TMPDIR=/var/tmp HOME=/var/tmp && unset XDG_RUNTIME_DIR &&",
         f"""
+import asyncio
 sys.path.insert(0, {HERE!r})
 from situations import forbid
 forbid("memfd_create")
 try:
     spawn("a")
 except spawner.SpawnError as error:
-    tell(text=str(error))
+    spawner.shutdown_claude_agent("a")
+    text = str(error)
+
+async def runs():
+    configs = [spawner.AgentConfig(adapter="raw", program="/bin/true")] * 2
+    async with spawner.Supervisor(spawner.SupervisorConfig(backend=BACKEND)) as sup:
+        return await sup.run(configs) + [one async for one in sup.as_completed(configs)]
+
+tell(text=text, outcomes=[[one.outcome, one.containment] for one in asyncio.run(runs())])
 """,
         "--mount",
     )
     assert "the guardian could not be run" in told
     assert "TMPDIR" in told
+    # What it means for a list of runs is each one's result.
+    assert told.count('["spawn_failed", ""]') == 4
 
 
 @x86

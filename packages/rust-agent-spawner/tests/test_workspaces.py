@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
@@ -14,8 +15,8 @@ import pytest
 
 from fake_agents import traced
 from fleets import Fleet, until
-from vespera_agent_spawner import AgentConfig, Outcome, RunResult, State
-from vespera_agent_spawner.errors import ConfigError, SpawnError
+from vespera_agent_spawner import AgentConfig, Outcome, RunResult, State, workspaces
+from vespera_agent_spawner.errors import AgentTimeout, ConfigError, SpawnError
 
 Make = Callable[[], AbstractAsyncContextManager[Path]]
 
@@ -169,4 +170,118 @@ def test_one_that_cannot_be_left_is_a_warning(
 
     (result,) = run(fleet, [fleet.config("echo a", workspace=sticky)])
     assert result.outcome is Outcome.COMPLETED
-    assert "its workspace could not be left: OSError('it is busy')" in caplog.text
+    assert f"its workspace '{tmp_path}' could not be left: OSError('it is busy')" in caplog.text
+
+
+class Room(contextlib.AbstractAsyncContextManager[Path]):
+    """A workspace that is no generator, which would be closed when nobody holds it."""
+
+    def __init__(self, place: Path, entering: float = 0, leaving: float = 0) -> None:
+        self.place = place
+        self.entering = entering
+        self.leaving = leaving
+        self.trace = ""
+        self.told: list[str] = []
+
+    async def __aenter__(self) -> Path:
+        self.told.append("entering")
+        await asyncio.sleep(self.entering)
+        return self.place
+
+    async def __aexit__(self, *_: object) -> None:
+        self.told.append("leaving" if not self.trace or not traced(self.trace) else "too early")
+        await asyncio.sleep(self.leaving)
+        self.told.append("left")
+
+
+@pytest.mark.filterwarnings("ignore:agent .* was dropped:ResourceWarning")
+@pytest.mark.parametrize("prompt", [None, "hang"])
+def test_one_that_is_dropped_leaves_it_when_its_tree_has_ended(
+    fleet: Fleet, tmp_path: Path, prompt: str | None
+) -> None:
+    async def main() -> None:
+        first, second = Room(tmp_path), Room(tmp_path, leaving=0.2)
+        first.trace = fleet.trace
+        async with fleet.supervisor() as sup:
+            agent = await sup.spawn(fleet.config(prompt, workspace=lambda: first))
+            del agent
+            gc.collect()
+            await until(lambda: first.told == ["entering", "leaving", "left"])
+            agent = await sup.spawn(fleet.config(prompt, workspace=lambda: second))
+            del agent
+            gc.collect()
+        assert second.told == ["entering", "leaving", "left"]
+
+    asyncio.run(main())
+    assert fleet.gone()
+
+
+@pytest.mark.filterwarnings("ignore:agent .* was dropped:ResourceWarning")
+def test_runs_that_were_thrown_away_leave_theirs(fleet: Fleet, tmp_path: Path) -> None:
+    async def main() -> None:
+        room = Room(tmp_path)
+        async with fleet.supervisor() as sup:
+            runs = sup.run([fleet.config("hang", workspace=lambda: room)])
+            runs.send(None)
+            await until(lambda: any(agent.state == "in_turn" for agent in sup.agents()))
+            runs.close()
+            del runs
+            gc.collect()
+        assert room.told == ["entering", "leaving", "left"]
+
+    asyncio.run(main())
+    assert fleet.gone()
+
+
+def test_one_that_is_never_left_is_given_up_with_a_warning(
+    fleet: Fleet,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(workspaces, "_LEAVE_LIMIT", 0.5)
+
+    async def main() -> None:
+        rooms = [Room(tmp_path, leaving=1000) for _ in range(2)]
+        async with fleet.supervisor() as sup:
+            work = asyncio.ensure_future(
+                sup.run([fleet.config("echo a", workspace=lambda: rooms[0])])
+            )
+            await until(lambda: rooms[0].told == ["entering", "leaving"])
+            work.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await work
+            held = await sup.spawn(fleet.config(workspace=lambda: rooms[1]))
+        assert held.state is State.ENDED
+
+    asyncio.run(asyncio.wait_for(main(), 20))
+    warning = f"its workspace '{tmp_path}' could not be left: given up after 0.5 s"
+    assert caplog.text.count(warning) == 2
+
+
+@pytest.mark.parametrize(
+    ("timeouts", "which", "outcome"),
+    [
+        ({"startup": 0.5}, "startup", Outcome.SPAWN_FAILED),
+        ({"total": 0.5}, "total", Outcome.TIMED_OUT),
+    ],
+)
+def test_one_that_is_never_there_is_a_start_that_takes_too_long(
+    fleet: Fleet, tmp_path: Path, timeouts: dict[str, float], which: str, outcome: Outcome
+) -> None:
+    async def main() -> None:
+        config = fleet.config(
+            "echo a", workspace=lambda: Room(tmp_path, entering=1000), timeouts=timeouts
+        )
+        async with fleet.supervisor(max_starting=1) as sup:
+            (result,) = await sup.run([config])
+            assert result.outcome is outcome
+            assert f"not there within 0.5 s (timeouts.{which})" in str(result.error)
+            with pytest.raises(AgentTimeout) as caught:
+                await sup.spawn(config._with(prompt=None))
+            assert (caught.value.which, caught.value.after) == (which, 0.5)
+            # The place that it held is free.
+            (result,) = await sup.run([fleet.config("echo a")])
+            assert result.outcome is Outcome.COMPLETED
+
+    asyncio.run(asyncio.wait_for(main(), 20))

@@ -322,6 +322,7 @@ class Admission:
         """Such a process starts; ``prepared`` ends that."""
         self._preparing += 1
         self._claimed += reserve
+        self._next_start = time.monotonic() + self._interval
 
     def prepared(self, reserve: int) -> None:
         """It is ready, or never will be."""

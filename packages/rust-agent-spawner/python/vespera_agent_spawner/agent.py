@@ -19,6 +19,7 @@ from vespera_agent_spawner._counters import PROCESS
 from vespera_agent_spawner._description import describe
 from vespera_agent_spawner._logging import AgentLogger, logger_for
 from vespera_agent_spawner.adapters import adapter_named
+from vespera_agent_spawner.adapters.claude_frames import has_prompt
 from vespera_agent_spawner.backends._protocol import NOTICE, LiveSession
 from vespera_agent_spawner.config import AgentConfig
 from vespera_agent_spawner.errors import (
@@ -294,6 +295,9 @@ class Agent:
     def write(self, data: bytes) -> None:
         """Whole lines to a CLI that somebody else speaks with (adapter ``relay``); never waits."""
         self._relayed.write(data)
+        if self._last_turn is not None and has_prompt(data):
+            # What is there is the answer to an earlier one.
+            self._last_turn = None
 
     def end_input(self) -> None:
         """End the input of a CLI that somebody else speaks with, behind what was written."""
@@ -408,23 +412,29 @@ class Agent:
     def _take_turns(self, session: LiveSession) -> list[TurnResult | AgentError]:
         """The turn's end; a run may have several, of which the last one counts."""
         ends: list[TurnResult | AgentError] = []
-        waits = self.is_run or self._turn is not None
-        if not waits or (self._last_error is not None and self.is_run):
+        many = self.is_run or self._adapter.relayed
+        if not (many or self._turn is not None) or (self._last_error is not None and many):
             return ends
         try:
             while (result := session.take_turn()) is not None:
                 ends.append(result)
-                if not self.is_run:
+                if not many:
                     break
         except AgentError as error:
             ends.append(error)
         return ends
 
+    @property
+    def _turn_meter(self) -> Meter | None:
+        """None where turns are somebody else's: their money is counted at the end, so that no
+        answer that is paid for is taken from whom it was given to."""
+        return None if self._adapter.relayed else self._meter
+
     def _turn_failed(self, session: LiveSession, error: AgentError) -> None:
         self._last_error = error
-        if self._meter is not None:
+        if self._turn_meter is not None:
             # A turn that was stopped for its time may have told its cost all the same.
-            self._meter.lost(session.info().cost_usd)
+            self._turn_meter.lost(session.info().cost_usd)
         if self._turn is not None:
             self._judge_failed_turn(session, error)
             if not self._turn.done():
@@ -434,7 +444,8 @@ class Agent:
     def _turn_ended(self, result: TurnResult) -> None:
         self._last_turn = result
         PROCESS.count_spent(result)
-        if self._meter is not None and (words := self._meter.turn(result)) is not None:
+        meter = self._turn_meter
+        if meter is not None and (words := meter.turn(result)) is not None:
             # What is there is paid for; a session says so when it is asked for more.
             self._overspent = self._overspent or (None if self.is_run else words)
         self._note_refusal(result["outcome"], result.get("error"))
@@ -489,10 +500,8 @@ class Agent:
             final = self._result()
             if not self._is_attempt:
                 PROCESS.count_run(final.outcome, final.duration)
-            if relayed:
-                PROCESS.add("vespera_cost_usd_total", final.cost_usd or 0.0)
-                if self._meter is not None:
-                    self._meter.whole(final.cost_usd or 0.0)
+            if relayed and self._meter is not None:
+                self._meter.whole(final.cost_usd or 0.0)
             self._note_refusal(final.outcome, final.error)
         if self._handlers is not None:
             self._handlers.close()

@@ -92,7 +92,7 @@ def spawn_claude_agent(
         )
     chosen = backends.choose(backend)
     entry = _registry.reserve(
-        agent_id, settled, settled.program or DEFAULT_PROGRAM, chosen.name, chosen.containment()
+        agent_id, settled, settled.program or DEFAULT_PROGRAM, chosen.name, chosen.tier()
     )
     log = logger_for("agent_spawner", agent_id)
     hold: Hold | None = None

@@ -23,7 +23,6 @@ from vespera_agent_spawner.adapters.lookups import Lookups
 from vespera_agent_spawner.errors import AgentError
 from vespera_agent_spawner.results import Outcome, RunResult
 from vespera_agent_spawner.retries import Effort, is_settled
-from vespera_agent_spawner.workspaces import Workspace
 
 if TYPE_CHECKING:
     from vespera_agent_spawner.admission import Ticket
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
     from vespera_agent_spawner.config import AgentConfig
     from vespera_agent_spawner.spending import Purse
     from vespera_agent_spawner.supervisor import Supervisor
+    from vespera_agent_spawner.workspaces import Workspace
 
 __all__ = ["Batch", "Seat"]
 
@@ -142,10 +142,22 @@ class Batch:
         for run in list(self._runs.values()):
             self._stop(run)
 
+    def throw_away(self) -> None:
+        """End what is left, for who can await nothing: its coroutine is closed."""
+        self.stop()
+        if self._loop.is_running():
+            # Else nobody held the runs until their end, which gives back what they have.
+            ending = self._loop.create_task(self._ended())
+            self._supervisor._leaving.add(ending)
+            ending.add_done_callback(self._supervisor._leaving.discard)
+
     async def end(self) -> None:
         """End what is left."""
         # All are begun before anything is waited for: whoever is in a hurry leaves nothing either.
         self.stop()
+        await self._ended()
+
+    async def _ended(self) -> None:
         runs = list(self._runs.values())
         waiting: list[asyncio.Future[Any]] = []
         waiting += [run.agent._ended for run in runs if run.agent is not None]
@@ -170,7 +182,7 @@ class Batch:
             effort,
             seat,
             purse,
-            None if config.workspace is None else Workspace(config, seat.agent_id),
+            self._supervisor._workspace(config, seat),
         )
         self._ask(run)
 
@@ -269,8 +281,16 @@ class Batch:
         try:
             run.agent = agent = self._supervisor._agent(config, run.seat, self._over, run.purse)
             agent._is_attempt, agent._on_start = True, self._started
-            self._supervisor._launch(agent, run.seat, listening=False, lookups=self._lookups)
+            self._supervisor._launch(
+                agent,
+                run.seat,
+                listening=False,
+                lookups=self._lookups,
+                workspace=run.workspace,
+            )
         except BaseException as failure:
+            # Whoever stops the batch finds no agent that has nothing to end.
+            run.agent = None
             self._failed(run, failure)
 
     def _failed(self, run: _Run, failure: BaseException) -> None:

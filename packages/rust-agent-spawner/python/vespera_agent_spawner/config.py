@@ -255,15 +255,15 @@ def _idle(path: str, value: object) -> float | dict[str, float]:
 class Timeouts(_Settings):
     """How long each phase may last, in seconds; None is no limit.
 
-    ``startup``: from the start of the process to its answer to ``initialize``. ``turn``: one turn,
-    after which it is interrupted. ``idle``: silence, one duration or one per state (``model``,
-    ``tool``, ``mcp``, ``subagent``, ``permission``; one duration for all leaves ``permission`` out:
-    while somebody decides about a tool, ``turn``, ``idle`` and ``total`` wait); of several tools in
-    flight the most patient state counts. ``total``: the whole run.
-    ``queue``: waiting for a place in the supervisor; 0 does not wait. ``after_result``: from the
-    last result to the end of the process. ``write``: how long the agent may take none of its input
-    while some waits; then it is ended, as half a frame may have arrived. Time during which the
-    host itself was stopped counts nowhere.
+    ``startup``: from the start of the process to its answer to ``initialize``, and as long before
+    that for making its workspace. ``turn``: one turn, after which it is interrupted. ``idle``:
+    silence, one duration or one per state (``model``, ``tool``, ``mcp``, ``subagent``,
+    ``permission``; one duration for all leaves ``permission`` out: while somebody decides about a
+    tool, ``turn``, ``idle`` and ``total`` wait); of several tools in flight the most patient state
+    counts. ``total``: the whole run. ``queue``: waiting for a place in the supervisor; 0 does not
+    wait. ``after_result``: from the last result to the end of the process. ``write``: how long the
+    agent may take none of its input while some waits; then it is ended, as half a frame may have
+    arrived. Time during which the host itself was stopped counts nowhere.
     """
 
     startup: Setting[Duration, float] = Setting(rules.positive_duration, 60.0)

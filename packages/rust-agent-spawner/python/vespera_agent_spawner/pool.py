@@ -55,12 +55,16 @@ def key_of(config: AgentConfig, *, counting: bool) -> str | None:
     adapter = adapter_named(config.adapter)
     if adapter.runs_to_exit or adapter.relayed or any(getattr(config, name) for name in _COLD):
         return None
-    told = {name: value for name, value in config._given().items() if name not in _OWNERS}
     # A trace goes on in the processes that were started for it.
     if trace_context(config.environment):
         return None
+    return _key_now(config, counting=counting)
+
+
+def _key_now(config: AgentConfig, *, counting: bool) -> str:
+    told = {name: value for name, value in config._given().items() if name not in _OWNERS}
     told["on_permission"] = config.on_permission is not None
-    host = [host_number(), *_rights()]
+    host = [host_number(), *_rights(), _directory(config.working_directory)]
     return json.dumps([told, host, counting], sort_keys=True, default=str)
 
 
@@ -70,6 +74,15 @@ def in_place(config: AgentConfig, here: str) -> AgentConfig:
     if chosen.startswith(("/", "~")):
         return config
     return config._having({"working_directory": str(Path(here, chosen))})
+
+
+def _directory(path: str | None) -> tuple[int, int] | None:
+    """Which one it is: a process stays in its own when another one takes the name."""
+    try:
+        found = Path(path or "").expanduser().stat()
+    except (OSError, RuntimeError):
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _rights() -> list[str]:
@@ -189,14 +202,27 @@ class Pool:
             if key is not None:
                 self._configs[key] = (config, reserve, counting)
                 wanted[key] += 1
-        recent = [key for key in reversed(self._recent) if key in self._configs]
-        for key in itertools.islice(itertools.cycle(recent), max(0, self._size - wanted.total())):
-            wanted[key] += 1
+        room = self._size - wanted.total()
+        if room > 0:
+            for key in itertools.islice(itertools.cycle(self._recent_ones()), room):
+                wanted[key] += 1
         now = time.monotonic()
         self._broken = {key: until for key, until in self._broken.items() if until > now}
         for key in self._broken:
             wanted.pop(key, None)
         return wanted
+
+    def _recent_ones(self) -> list[str]:
+        """Those that were used last, newest first, which somebody may still ask for."""
+        # The host or the directory may have changed since: then the same configuration has another
+        # key, and what is started now is no longer what this one names.
+        current = {
+            key
+            for key in set(self._recent)
+            if (known := self._configs.get(key)) is not None
+            and _key_now(known[0], counting=known[2]) == key
+        }
+        return [key for key in reversed(self._recent) if key in current]
 
     def _start(self, key: str, config: AgentConfig, reserve: int, counting: bool) -> None:
         unnamed = config._having({"agent_id": f"spare-{random_uuid()[:8]}", "prompt": None})

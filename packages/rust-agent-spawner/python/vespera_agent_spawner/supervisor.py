@@ -47,7 +47,7 @@ from vespera_agent_spawner.results import AgentInfo, RunResult, State, Usage
 from vespera_agent_spawner.retries import Effort, is_settled
 from vespera_agent_spawner.session_hold import held
 from vespera_agent_spawner.spending import Meter, Purse
-from vespera_agent_spawner.workspaces import Workspace
+from vespera_agent_spawner.workspaces import Tenancy, Workspace
 
 __all__ = ["Supervisor", "supervised_states", "waiting_processes"]
 
@@ -81,6 +81,7 @@ class Supervisor:
         self._log = logger_for("agent_spawner.supervisor")
         self._pool: Pool | None = None
         self._leaving: set[asyncio.Future[None]] = set()
+        self._tenancies: set[Tenancy] = set()
         self._purse: Purse | None = None
         # What is spent, and what is warm, is looked at before each start.
         self._standby: Standby | None = None
@@ -158,7 +159,7 @@ class Supervisor:
         await self._leave_all()
 
     async def _empty(self) -> None:
-        while self._ids:
+        while self._ids or self._tenancies:
             self._idle.clear()
             await self._idle.wait()
 
@@ -257,8 +258,7 @@ class Supervisor:
             batch.begin()
             return await batch.all()
         except GeneratorExit:
-            # Nothing can be awaited in a coroutine that is thrown away.
-            batch.stop()
+            batch.throw_away()
             raise
         except BaseException:
             await batch.end()
@@ -330,13 +330,13 @@ class Supervisor:
             self._release(seat)
             raise
         seat.entered = True
-        workspace = None if config.workspace is None else Workspace(config, seat.agent_id)
+        workspace = self._workspace(config, seat)
         try:
             if workspace is not None:
                 agent.config = await workspace.furnish(agent.config)
                 if places.closed is not None:
                     raise places.closed
-            self._launch(agent, seat, listening=True)
+            self._launch(agent, seat, listening=True, workspace=workspace)
             weakref.finalize(agent, self._release, seat).atexit = False
             await self._ready(agent)
         except BaseException as error:
@@ -350,8 +350,6 @@ class Supervisor:
             places.note_start(None)
         finally:
             places.left_start(seat.reserve)
-            if workspace is not None and agent._session is not None:
-                agent._ended.add_done_callback(lambda _: self._move_out(workspace))
         return agent
 
     def _purse_of(self, config: AgentConfig) -> Purse | None:
@@ -423,6 +421,23 @@ class Supervisor:
             self._merged.add(agent)
         agent._news()
 
+    def _workspace(self, config: AgentConfig, seat: Seat) -> Workspace | None:
+        if config.workspace is None:
+            return None
+        return Workspace(config, seat.agent_id, config.timeouts or self.config.timeouts)
+
+    def _tenancy(self, agent: Agent, workspace: Workspace) -> Tenancy:
+        is_attempt = agent._is_attempt
+
+        def over(tenancy: Tenancy, dropped: bool) -> None:
+            self._tenancies.discard(tenancy)
+            self._idle.set()
+            # A run leaves it after its last attempt.
+            if dropped or not is_attempt:
+                self._move_out(workspace)
+
+        return Tenancy(agent, over)
+
     def _move_out(self, workspace: Workspace) -> None:
         if self._loop is None or self._loop.is_closed():
             return
@@ -432,7 +447,13 @@ class Supervisor:
         leaving.add_done_callback(self._leaving.discard)
 
     def _launch(
-        self, agent: Agent, seat: Seat, *, listening: bool, lookups: Lookups | None = None
+        self,
+        agent: Agent,
+        seat: Seat,
+        *,
+        listening: bool,
+        lookups: Lookups | None = None,
+        workspace: Workspace | None = None,
     ) -> None:
         """Start the agent, which has a place, without waiting for what comes of it."""
         seat.entered = True
@@ -441,7 +462,9 @@ class Supervisor:
                 agent.config, hold = held(agent.config)
                 agent._holds += [] if hold is None else [hold]
             listening = listening or self._merged is not None
-            counting, news = agent._meter is not None, _news_of(agent)
+            counting = agent._meter is not None
+            tenancy = None if workspace is None else self._tenancy(agent, workspace)
+            news = _news_of(agent) if tenancy is None else tenancy.news
             session = None
             if self._pool is not None:
                 here = Lookups().here if lookups is None else lookups.here
@@ -460,12 +483,15 @@ class Supervisor:
                     standby=self._standby,
                 )
             agent._attach(session)
+            if tenancy is not None:
+                tenancy.session = session
+                self._tenancies.add(tenancy)
         except BaseException:
             self._release(seat)
             raise
         if self._merged is not None:
             self._merged.add(agent)
-        agent._news()
+        news()
 
     async def _ready(self, agent: Agent) -> None:
         try:
@@ -479,7 +505,7 @@ class Supervisor:
             raise
 
     def _never_started(self, error: BaseException) -> RunResult:
-        return never_started(error, self._backend.name, self._backend.containment())
+        return never_started(error, self._backend.name, self._backend.tier())
 
     def _noted_refusal(self, agent: Agent, error: str | None) -> None:
         """Its credentials were refused: the next one in the queue would fail the same way."""

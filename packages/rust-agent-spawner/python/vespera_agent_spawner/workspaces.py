@@ -2,39 +2,50 @@
 
 ``AgentConfig.workspace`` is called once there is a place for the run and gives an asynchronous
 context manager: what it yields is the working directory, and it is left when nothing of the
-agent's tree is there any more, after the last attempt.
+agent's tree is there any more, after the last attempt. Both have a limit of time: whoever enters
+holds a start's place, and whoever ends or cancels the work waits for the leaving.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
+import weakref
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any
 
 from vespera_agent_spawner._logging import logger_for
-from vespera_agent_spawner.errors import AgentError, ConfigError, SpawnError
+from vespera_agent_spawner.errors import AgentError, AgentTimeout, ConfigError, SpawnError
 
 if TYPE_CHECKING:
-    from vespera_agent_spawner.config import AgentConfig
+    from vespera_agent_spawner.agent import Agent
+    from vespera_agent_spawner.backends._protocol import LiveSession
+    from vespera_agent_spawner.config import AgentConfig, Timeouts
 
-__all__ = ["Workspace"]
+__all__ = ["Tenancy", "Workspace"]
+
+_LEAVE_LIMIT = 60.0  # seconds
 
 
 class Workspace:
     """One agent's place, from before its start to after its end."""
 
-    def __init__(self, config: AgentConfig, agent_id: str) -> None:
+    def __init__(self, config: AgentConfig, agent_id: str, timeouts: Timeouts) -> None:
         self._make = config.workspace
         self._agent_id = agent_id
+        self._limit = (timeouts.startup, "startup")
+        if timeouts.total is not None:
+            self._limit = min(self._limit, (timeouts.total, "total"))
         self._entered: AbstractAsyncContextManager[Any] | None = None
         self._directory = ""
 
     async def furnish(self, config: AgentConfig) -> AgentConfig:
         """Enter it, if that was not done; the configuration with its directory.
 
-        Raises ``ConfigError`` for what is no asynchronous context manager, and ``SpawnError``
-        (stage workspace) for whatever it raises itself.
+        Raises ``ConfigError`` for what is no asynchronous context manager, ``AgentTimeout``
+        (startup, total) for one that takes too long, and ``SpawnError`` (stage workspace) for
+        whatever it raises itself.
         """
         if self._entered is None:
             await self._enter()
@@ -52,7 +63,7 @@ class Workspace:
                     value=type(manager).__name__,
                     remedy="decorate an async generator with contextlib.asynccontextmanager",
                 )
-            directory = await manager.__aenter__()
+            directory = await self._within_limit(manager)
             self._entered = manager
             if not isinstance(directory, str | os.PathLike):
                 raise ConfigError(
@@ -71,17 +82,66 @@ class Workspace:
             ) from error
         self._directory = os.fsdecode(os.fspath(directory))
 
+    async def _within_limit(self, manager: AbstractAsyncContextManager[Any]) -> Any:
+        limit, which = self._limit
+        clock = asyncio.timeout(limit)
+        try:
+            async with clock:
+                return await manager.__aenter__()
+        except TimeoutError:
+            if not clock.expired():
+                raise
+            raise AgentTimeout(
+                f"agent '{self._agent_id}': its workspace was not there within {limit:g} s "
+                f"(timeouts.{which}); see what it waits for, or raise timeouts.{which}",
+                which=which,
+                after=limit,
+                context={"agent_id": self._agent_id},
+            ) from None
+
     async def leave(self) -> None:
         """The tree is empty; a failure is a warning, since the work is done."""
         manager, self._entered = self._entered, None
         if manager is None:
             return
+        clock = asyncio.timeout(_LEAVE_LIMIT)
         try:
-            await manager.__aexit__(None, None, None)
+            async with clock:
+                await manager.__aexit__(None, None, None)
         except (Exception, asyncio.CancelledError) as error:
             task = asyncio.current_task()
             if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
                 raise
+            why = f"given up after {_LEAVE_LIMIT:g} s" if clock.expired() else repr(error)
             logger_for("agent_spawner.supervisor", self._agent_id).warning(
-                "its workspace could not be left: %r", error
+                "its workspace '%s' could not be left: %s", self._directory, why
             )
+
+
+class Tenancy:
+    """What the backend calls for an agent that has a workspace.
+
+    The agent's owner may drop it, but the workspace is there until the tree has ended: this hears
+    of it then. ``on_over`` is told whether it was dropped.
+    """
+
+    def __init__(self, agent: Agent, on_over: Callable[[Tenancy, bool], None]) -> None:
+        self._agent = weakref.ref(agent)
+        self._on_over = on_over
+        self._over = False
+        self.session: LiveSession | None = None
+
+    def news(self) -> bool:
+        agent = self._agent()
+        if agent is not None:
+            agent._news()
+            self._end_if(agent._ended.done(), dropped=False)
+        elif self.session is not None:
+            self.session.heard()
+            self._end_if(self.session.state.is_over, dropped=True)
+        return self.session is not None
+
+    def _end_if(self, over: bool, *, dropped: bool) -> None:
+        if over and not self._over:
+            self._over = True
+            self._on_over(self, dropped)

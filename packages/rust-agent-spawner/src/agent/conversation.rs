@@ -354,11 +354,23 @@ impl Session {
     /// The `result` of a turn that somebody else began: it counts, and decides nothing.
     fn account(&mut self, line: &[u8]) {
         let verdict = claude::verdict(line);
-        self.shared.change_silently(|view| {
+        let refused = self.blamed(line, verdict.outcome);
+        self.shared.change(|view| {
+            let cost_before = view.total_cost_usd;
             view.turns += 1;
-            view.total_cost_usd = verdict.total_cost_usd.or(view.total_cost_usd);
-            view.outcome = Some(verdict.outcome);
+            view.total_cost_usd = verdict.total_cost_usd.or(cost_before);
+            view.outcome = Some(refused.as_ref().map_or(verdict.outcome, |it| it.outcome));
+            view.turn_ends.push_back(ended(line, cost_before, refused));
         });
+    }
+
+    /// Who is to blame for a failure, where the CLI said it in the model's place.
+    fn blamed(&mut self, line: &[u8], outcome: &str) -> Option<Refused> {
+        let unanswered = self.unanswered.take().filter(|_| outcome == "failed");
+        unanswered.map(|outcome| Refused {
+            outcome,
+            words: refusal::last_words(line),
+        })
     }
 
     /// The host has said everything: the input ends, and the agent is to leave by itself.
@@ -396,8 +408,7 @@ impl Session {
         }
         let stopped = self.turn.take().and_then(|turn| turn.stopped);
         let was_stopped = stopped.is_some();
-        let unanswered = self.unanswered.take();
-        let unanswered = unanswered.filter(|_| verdict.outcome == "failed");
+        let blamed = self.blamed(line, verdict.outcome);
         self.shared.change(|view| {
             let cost_before = Some(view.total_cost_usd.unwrap_or(view.restored_usd));
             view.turns += 1;
@@ -418,12 +429,8 @@ impl Session {
                     (refused.outcome, ended(line, cost_before, Some(refused)))
                 }
                 None => {
-                    let refused = unanswered.map(|outcome| Refused {
-                        outcome,
-                        words: refusal::last_words(line),
-                    });
-                    let outcome = unanswered.unwrap_or(verdict.outcome);
-                    (outcome, ended(line, cost_before, refused))
+                    let outcome = blamed.as_ref().map_or(verdict.outcome, |it| it.outcome);
+                    (outcome, ended(line, cost_before, blamed))
                 }
             };
             view.outcome = Some(outcome);

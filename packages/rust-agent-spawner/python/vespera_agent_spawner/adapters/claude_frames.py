@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from vespera_agent_spawner.events import frame_of
 from vespera_agent_spawner.results import Outcome, TurnResult
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "control_request",
     "cost_before",
     "encode",
+    "has_prompt",
     "is_final",
     "limit_ends",
     "limit_reached",
@@ -182,6 +184,13 @@ def user_frame(prompt: str, uuid: str) -> dict[str, Any]:
         "message": {"role": "user", "content": prompt},
         "parent_tool_use_id": None,
     }
+
+
+def has_prompt(lines: bytes) -> bool:
+    """Whether one of these lines to the CLI is a prompt, whoever wrote them."""
+    return b'"user"' in lines and any(
+        (frame_of(line) or {}).get("type") == "user" for line in lines.splitlines()
+    )
 
 
 def control_request(request_id: str, request: Mapping[str, Any]) -> dict[str, Any]:

@@ -191,7 +191,13 @@ class Backend(Protocol):
         """``"rust"`` or ``"python"``."""
 
     def containment(self) -> str:
-        """The tier this backend guarantees here: cgroup, subreaper, job_object or pgroup."""
+        """The tier this backend guarantees here: cgroup, subreaper, job_object or pgroup.
+
+        Raises ``SpawnError`` where what guarantees it cannot be started.
+        """
+
+    def tier(self) -> str:
+        """``containment()`` for a report, which may be that of its failure: empty then."""
 
     def containment_reason(self) -> str:
         """Why the tier is not a better one; empty for the best."""

@@ -30,6 +30,7 @@ from vespera_agent_spawner.backends._diagnostics import Diagnostics
 from vespera_agent_spawner.backends._ending import exit_status, exit_status_of
 from vespera_agent_spawner.backends._loop_bridge import LoopBridge
 from vespera_agent_spawner.backends._protocol import Ownership, Session, Standby
+from vespera_agent_spawner.errors import SpawnError
 from vespera_agent_spawner.events import Event
 from vespera_agent_spawner.results import (
     AgentInfo,
@@ -74,6 +75,12 @@ class RustBackend:
 
     def containment_reason(self) -> str:
         return _native.containment()[1]
+
+    def tier(self) -> str:
+        try:
+            return _tier()
+        except SpawnError:
+            return ""
 
     def metrics(self) -> dict[str, float]:
         merged = self._counters.snapshot()

@@ -77,6 +77,9 @@ class PythonBackend:
     def containment(self) -> str:
         return _TIER
 
+    def tier(self) -> str:
+        return _TIER
+
     def containment_reason(self) -> str:
         return (
             "the Python backend starts agents as children of the host: it ends their trees while "

@@ -136,7 +136,7 @@ class LivePythonSession:
             self._ready = True
         elif isinstance(talk, Relayed):
             talk.open()
-            talk.when_ended(self._close)
+            talk.when_ended(lambda: self._program_over(talk))
             self._ready = True
         else:
             self._begin(self._live(talk))
@@ -173,7 +173,7 @@ class LivePythonSession:
             self._in_claimed_run = False
             talk.when_ended(self._close)
 
-    def _program_over(self, talk: Program) -> None:
+    def _program_over(self, talk: Conversation) -> None:
         late = talk.timed_out()
         if late is not None:
             self._turn_ends.append(late)

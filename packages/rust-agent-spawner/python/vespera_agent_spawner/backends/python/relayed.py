@@ -40,11 +40,9 @@ class Relayed(Conversation):
 
     def _on_result(self, frame: Mapping[str, Any]) -> None:
         """Somebody else's turn: it counts, and decides nothing."""
-        self.turns += 1
-        self.outcome = frames.outcome_of(frame).value
-        cost = frame.get("total_cost_usd")
-        if isinstance(cost, int | float) and not isinstance(cost, bool):
-            self.total_cost_usd = float(cost)
+        result = self._accounted(frame, frames.blamed(frame, self._unanswered))
+        if self.listener is not None:
+            self.listener.late_result(result)
 
     async def interrupt_quietly(self) -> None:
         """Whoever speaks with it does that."""
