@@ -46,9 +46,9 @@ class Event(ABC):
     """One line of an agent's output.
 
     ``kind`` is the frame's ``type`` (an unknown one passes through), ``"oversize"`` for a line
-    over the cap (``length`` bytes, ``raw`` holds its head) or ``"output"`` for a line that is no
-    frame. ``text`` is the text of a message, delta or result; ``tool_name`` the first tool used
-    or asked for. ``received_at`` is Unix seconds.
+    over the cap (``length`` bytes, ``raw`` holds the first 1,024) or ``"output"`` for a line that
+    is no frame. ``text`` is the text of a message, delta or result; ``tool_name`` the first tool
+    used or asked for. ``received_at`` is Unix seconds.
     """
 
     __slots__ = ()

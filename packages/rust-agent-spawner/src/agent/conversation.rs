@@ -18,9 +18,6 @@ const QUIET: Duration = Duration::from_secs(2);
 /// How much of a program's last line its result keeps.
 const LAST_LINE: usize = 64 * 1024;
 
-/// How much of an oversize line an event keeps.
-const NOT_KEPT: usize = 256;
-
 impl Session {
     /// One whole line of output.
     pub fn line(&mut self, line: &Bytes, now: Instant, out: &mut Vec<Action>) {
@@ -121,7 +118,7 @@ impl Session {
         diagnostics::agent(Level::Warning, &self.shared, || {
             format!("a line of {length} bytes is over the cap and was skipped")
         });
-        let head = Bytes::copy_from_slice(&head[..head.len().min(NOT_KEPT)]);
+        let head = Bytes::copy_from_slice(head);
         self.publish(Kind::Oversize, &head, length, Spans::default(), out);
     }
 

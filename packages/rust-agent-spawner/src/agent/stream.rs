@@ -10,7 +10,7 @@ use memchr::memchr;
 pub const LINE_CAP: usize = 64 * 1024 * 1024;
 
 /// How much of an oversize line is kept to show what it was.
-const HEAD: usize = 256;
+const HEAD: usize = 1024;
 
 /// An unfinished line of this size is read on in place: it was copied once, and that is enough.
 const LONG: usize = 16 * 1024;
@@ -185,13 +185,13 @@ mod tests {
 
     #[test]
     fn a_line_over_the_cap_is_told_and_the_stream_lives_on() {
-        let long = vec![b'x'; 1000];
-        for size in [1, 7, 300, 1000] {
+        let long = vec![b'x'; 10_000];
+        for size in [1, 7, 3_000, 10_000] {
             let mut chunks: Vec<&[u8]> = long.chunks(size).collect();
             chunks.push(b"\nnext\n");
             assert_eq!(
-                lines(&mut Framer::with_cap(500), &chunks),
-                ["oversize 1000 256", "next"],
+                lines(&mut Framer::with_cap(5_000), &chunks),
+                ["oversize 10000 1024", "next"],
                 "chunks of {size}"
             );
         }
