@@ -346,8 +346,7 @@ impl Session {
     fn account(&mut self, line: &[u8]) {
         let verdict = claude::verdict(line);
         self.shared.change_silently(|view| {
-            view.turns += 1;
-            view.total_cost_usd = verdict.total_cost_usd.or(view.total_cost_usd);
+            view.account(&verdict);
             view.outcome = Some(verdict.outcome);
         });
     }
@@ -439,8 +438,7 @@ impl Session {
         let unanswered = unanswered.filter(|_| verdict.outcome == "failed");
         self.shared.change(|view| {
             let cost_before = Some(view.total_cost_usd.unwrap_or(view.restored_usd));
-            view.turns += 1;
-            view.total_cost_usd = verdict.total_cost_usd.or(view.total_cost_usd);
+            view.account(&verdict);
             if view.state.is_in_turn() {
                 view.state.go(State::Ready);
             }

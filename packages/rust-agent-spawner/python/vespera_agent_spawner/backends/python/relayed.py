@@ -40,11 +40,10 @@ class Relayed(Conversation):
 
     def _on_result(self, frame: Mapping[str, Any]) -> None:
         """Somebody else's turn: it counts, and decides nothing."""
-        self.turns += 1
         self.outcome = frames.outcome_of(frame).value
         cost = frame.get("total_cost_usd")
-        if isinstance(cost, int | float) and not isinstance(cost, bool):
-            self.total_cost_usd = float(cost)
+        told = float(cost) if isinstance(cost, int | float) and not isinstance(cost, bool) else None
+        self._count(told, frame.get("usage"))
 
     async def interrupt_quietly(self) -> None:
         """Whoever speaks with it does that."""
