@@ -343,6 +343,11 @@ impl PySession {
         Ok(dict)
     }
 
+    /// Dollars, and tokens in and out, so far.
+    fn spent(&self) -> (f64, u64, u64) {
+        self.handle.shared().view().spent()
+    }
+
     /// One turn; see [`Told`].
     fn execute<'py>(
         &self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,11 @@ from typing import Any
 import pytest
 
 import vespera_agent_spawner as spawner
-from fake_agents import Agents
+from fake_agents import FAKE, Agents
 from fleets import Fleet, until
 from hosts import Host
+from vespera_agent_spawner import AgentConfig
+from vespera_agent_spawner.adapters.claude_frames import encode, user_frame
 
 # The names that exist so far; those of the pool, of retries and of budgets come with them.
 CONTRACT = {
@@ -91,10 +94,59 @@ def test_every_end_of_a_run_is_counted_once_by_its_outcome(agents: Agents, tmp_p
     assert counted['vespera_spawns_total{outcome="spawn_failed"}'] == 1
     assert counted["vespera_spawn_seconds_count"] == 12
     assert counted["vespera_orphans_reaped_total"] == 1
-    # echo, task twice, fail, leave, hang and, in the session, echo; its hang has a result too,
-    # whose cost nobody was told of.
-    assert counted["vespera_cost_usd_total"] == 0.25 * 6
-    assert counted['vespera_tokens_total{direction="output"}'] == 5 * 6
+    # echo, task twice, fail, leave, hang and, in the session, echo and hang: a turn that is
+    # stopped for its time tells its cost all the same.
+    assert counted["vespera_cost_usd_total"] == 0.25 * 8
+    assert counted['vespera_tokens_total{direction="output"}'] == 5 * 8
+
+
+def spent() -> tuple[float, ...]:
+    told = spawner.metrics()
+    tokens = [f'vespera_tokens_total{{direction="{way}"}}' for way in ("input", "output")]
+    return tuple(told.get(name, 0.0) for name in ("vespera_cost_usd_total", *tokens))
+
+
+def test_what_is_spent_is_what_a_budget_counts(fleet: Fleet) -> None:
+    usage = {
+        "input_tokens": 3,
+        "cache_creation_input_tokens": 20,
+        "cache_read_input_tokens": 900,
+        "output_tokens": 5,
+    }
+    frame = {"type": "result", "subtype": "success", "total_cost_usd": 0.5, "usage": usage}
+    lines = json.dumps([json.dumps(frame)])
+
+    async def main() -> None:
+        before = spent()
+        async with fleet.supervisor(budget={"usd": 9}) as sup:
+            await sup.run([fleet.config(f"say {lines}")])
+            agent = await sup.spawn(
+                AgentConfig(
+                    adapter="relay",
+                    program=sys.executable,
+                    args=(str(FAKE),),
+                    environment={"FAKE_TRACE": fleet.trace},
+                )
+            )
+            agent.write(encode(user_frame(f"say {lines}", "u")))
+            agent.end_input()
+            await agent.result()
+            assert sup._purse is not None
+            assert (sup._purse.usd, spent()[0] - before[0]) == (1.0, 1.0)
+        now = spent()
+        assert [now[at] - before[at] for at in range(3)] == [1.0, 46, 10]
+
+    asyncio.run(main())
+
+
+def test_the_module_functions_count_a_turn_that_is_late(agents: Agents) -> None:
+    before = spent()
+    name = agents.spawn()
+    with pytest.raises(spawner.AgentTimeout):
+        agents.say(name, "hang", timeout=0.2)
+    agents.say(name, "echo a")
+    now = spent()
+    assert [now[at] - before[at] for at in range(3)] == [0.5, 6, 10]
 
 
 def test_all_names_of_the_contract_are_there_and_no_others(agents: Agents, tmp_path: Path) -> None:

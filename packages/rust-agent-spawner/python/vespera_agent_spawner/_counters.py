@@ -10,15 +10,19 @@ import functools
 import threading
 from collections import Counter
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
-if TYPE_CHECKING:
-    from vespera_agent_spawner.results import TurnResult
-
-__all__ = ["PROCESS", "Counters", "kind_label", "merge", "series"]
+__all__ = ["PROCESS", "Bill", "Counters", "kind_label", "merge", "series"]
 
 # Upper bounds of a histogram's buckets, in seconds; the Rust twin is src/metrics.rs.
 _BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0)
+
+
+@dataclass(slots=True, eq=False)
+class Bill:
+    """What of one agent's spending is counted already: dollars, tokens in and out."""
+
+    counted: tuple[float, int, int] = (0.0, 0, 0)
 
 
 class Counters:
@@ -53,13 +57,16 @@ class Counters:
         values[f"{name}_count"] += 1
         values[f"{name}_sum"] += seconds  # type: ignore[assignment]
 
-    def count_spent(self, result: TurnResult) -> None:
-        """What one turn has cost."""
-        self.add("vespera_cost_usd_total", result.get("cost_usd") or 0.0)
-        for direction in ("input", "output"):
-            count = result["usage"].get(f"{direction}_tokens")
-            if isinstance(count, int):
-                self.add("vespera_tokens_total", count, direction=direction)
+    def count_spent(self, bill: Bill, spent: tuple[float, int, int]) -> None:
+        """What an agent has spent since it was counted last; also for turns without a result of
+        their own, whose cost the CLI has told all the same."""
+        with self._lock:
+            for one, before, now in zip(_SPENT, bill.counted, spent, strict=True):
+                # Counter is typed for ints; sums of money are floats.
+                self._values[one] += max(0.0, now - before)  # type: ignore[assignment]
+            # Another thread may have told more in the meantime.
+            dollars, taken, given = map(max, bill.counted, spent)
+            bill.counted = (dollars, int(taken), int(given))
 
     def snapshot(self) -> dict[str, float]:
         with self._lock:
@@ -132,6 +139,12 @@ _KINDS = frozenset(
         "tool_progress",
         "user",
     }
+)
+
+_SPENT = (
+    "vespera_cost_usd_total",
+    series("vespera_tokens_total", direction="input"),
+    series("vespera_tokens_total", direction="output"),
 )
 
 #: What does not depend on a backend: runs, their cost and their time.

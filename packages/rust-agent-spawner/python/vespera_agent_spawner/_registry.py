@@ -11,6 +11,7 @@ import time
 from collections import OrderedDict
 from dataclasses import dataclass, field, replace
 
+from vespera_agent_spawner._counters import PROCESS, Bill
 from vespera_agent_spawner.backends._protocol import Session
 from vespera_agent_spawner.config import AgentConfig
 from vespera_agent_spawner.errors import AgentExists, AgentNotFound
@@ -34,6 +35,7 @@ class Entry:
     #: The session's id that is held last, and all that are.
     session_id: str = ""
     holds: list[Hold] = field(default_factory=list)
+    bill: Bill = field(default_factory=Bill)
     settled: threading.Event = field(default_factory=threading.Event)
 
     def info(self) -> AgentInfo:
@@ -132,6 +134,8 @@ class Registry:
                 continue
             for hold in entry.holds:
                 hold.release()
+            # A turn whose caller was interrupted may have told its cost since.
+            PROCESS.count_spent(entry.bill, session.spent())
             del self._live[agent_id]
             self._keep(agent_id, Ended(session.info(), status, session.stderr_tail[-_KEPT_STDERR:]))
 

@@ -15,7 +15,7 @@ import weakref
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
-from vespera_agent_spawner._counters import PROCESS
+from vespera_agent_spawner._counters import PROCESS, Bill
 from vespera_agent_spawner._description import describe
 from vespera_agent_spawner._logging import AgentLogger, logger_for
 from vespera_agent_spawner.adapters import adapter_named
@@ -89,6 +89,7 @@ class Agent:
         self._on_service: Callable[[Agent, Mapping[str, Any]], None] | None = None
         self._on_refused: Callable[[Agent, str | None], None] | None = None
         self._holds: list[Hold] = []
+        self._bill = Bill()
         self._meter: Meter | None = None
         #: Why it may spend nothing more.
         self._overspent: str | None = None
@@ -379,7 +380,7 @@ class Agent:
             if isinstance(end, AgentError):
                 self._turn_failed(session, end)
             else:
-                self._turn_ended(end)
+                self._turn_ended(session, end)
         # One that is being ended was ready before, or never is.
         if not self._ready.done() and state not in _NOT_READY:
             self._settle_start(session)
@@ -432,6 +433,7 @@ class Agent:
 
     def _turn_failed(self, session: LiveSession, error: AgentError) -> None:
         self._last_error = error
+        PROCESS.count_spent(self._bill, session.spent())
         if self._turn_meter is not None:
             # A turn that was stopped for its time may have told its cost all the same.
             self._turn_meter.lost(session.info().cost_usd)
@@ -441,9 +443,9 @@ class Agent:
                 self._turn.set_exception(error)
         self._turn = None
 
-    def _turn_ended(self, result: TurnResult) -> None:
+    def _turn_ended(self, session: LiveSession, result: TurnResult) -> None:
         self._last_turn = result
-        PROCESS.count_spent(result)
+        PROCESS.count_spent(self._bill, session.spent())
         meter = self._turn_meter
         if meter is not None and (words := meter.turn(result)) is not None:
             # What is there is paid for; a session says so when it is asked for more.
@@ -494,6 +496,7 @@ class Agent:
                 answer.exception()
         if self.config.transcript is not None:
             self._end_transcript(session, self.config.transcript)
+        PROCESS.count_spent(self._bill, session.spent())
         relayed = self._adapter.relayed
         counts = self.is_run or relayed
         if counts and self._ready.done() and self._ready.exception() is None:

@@ -163,8 +163,9 @@ def execute_claude_json(agent_id: str, request: str | bytes | Mapping[str, Any])
             f"agent '{agent_id}': the turn was interrupted; its state is {session.state.value}"
         )
         raise
+    finally:
+        PROCESS.count_spent(found.bill, session.spent())
     PROCESS.count_run(result["outcome"], time.monotonic() - began)
-    PROCESS.count_spent(result)
     if session.session_id != found.session_id:
         found.session_id = session.session_id
         _keep(found, hold_reset(agent_id, session.session_id), session)

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from vespera_agent_spawner.config import Budget
     from vespera_agent_spawner.results import TurnResult
 
-__all__ = ["Meter", "Purse", "tokens_of"]
+__all__ = ["Meter", "Purse", "tokens_in_and_out", "tokens_of"]
 
-_COUNTED = ("input_tokens", "cache_creation_input_tokens", "output_tokens")
+_TAKEN = ("input_tokens", "cache_creation_input_tokens")
 
 # Spending is judged over so many seconds, and an alarm is said once in them.
 _WINDOW = 600.0
@@ -28,11 +28,20 @@ _SHORTEST = 60.0
 
 
 def tokens_of(usage: Any) -> int:
-    """Tokens in and out of a ``usage`` of the API."""
+    """All tokens of a ``usage`` of the API that count."""
+    return sum(tokens_in_and_out(usage))
+
+
+def tokens_in_and_out(usage: Any) -> tuple[int, int]:
+    """Tokens in and out of a ``usage`` of the API; the Rust twin is in src/agent/claude.rs."""
     if not isinstance(usage, Mapping):
-        return 0
-    counts = [usage.get(name) for name in _COUNTED]
-    return sum(count for count in counts if type(count) is int and count > 0)
+        return 0, 0
+    return sum(_count(usage, name) for name in _TAKEN), _count(usage, "output_tokens")
+
+
+def _count(usage: Mapping[str, Any], name: str) -> int:
+    count = usage.get(name)
+    return count if type(count) is int and count > 0 else 0
 
 
 class Purse:

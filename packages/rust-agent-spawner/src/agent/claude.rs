@@ -185,6 +185,8 @@ pub struct Verdict {
     pub prompts: Vec<String>,
     /// Cumulative for the session, its earlier processes included, as the CLI reports it.
     pub total_cost_usd: Option<f64>,
+    /// The turn's tokens in (cached input that is only read left out) and out.
+    pub tokens: [u64; 2],
 }
 
 impl Verdict {
@@ -331,7 +333,8 @@ pub fn verdict(line: &[u8]) -> Verdict {
         mut turns,
         mut cost,
         mut uuids,
-    ] = [Span::default(); 7];
+        mut usage,
+    ] = [Span::default(); 8];
     let walked = json::members(line, |key, value| match key {
         b"subtype" => subtype = value,
         b"is_error" => is_error = value,
@@ -340,6 +343,7 @@ pub fn verdict(line: &[u8]) -> Verdict {
         b"num_turns" => turns = value,
         b"total_cost_usd" => cost = value,
         b"user_message_uuids" => uuids = value,
+        b"usage" => usage = value,
         _ => {}
     });
     let word = |span: Span| span.of(line).and_then(json::string).unwrap_or_default();
@@ -370,7 +374,26 @@ pub fn verdict(line: &[u8]) -> Verdict {
         num_turns: number(turns).and_then(|value| value.as_u64()).unwrap_or(0),
         prompts,
         total_cost_usd: number(cost).and_then(|value| value.as_f64()),
+        tokens: usage.of(line).map(tokens).unwrap_or_default(),
     }
+}
+
+/// Tokens in and out of a `usage`; the Python twin is `spending.tokens_in_and_out`.
+fn tokens(usage: &[u8]) -> [u64; 2] {
+    let [mut taken, mut given] = [0; 2];
+    // Anything but an object tells nothing.
+    let _ = json::members(usage, |key, value| {
+        let count = || {
+            let text = value.of(usage)?;
+            serde_json::from_slice::<u64>(text).ok()
+        };
+        match key {
+            b"input_tokens" | b"cache_creation_input_tokens" => taken += count().unwrap_or(0),
+            b"output_tokens" => given = count().unwrap_or(0),
+            _ => {}
+        }
+    });
+    [taken, given]
 }
 
 /// The `initialize` request that a session begins with.
@@ -493,6 +516,22 @@ mod tests {
             ("[]", "failed"),
         ] {
             assert_eq!(verdict(frame.as_bytes()).outcome, outcome, "{frame}");
+        }
+    }
+
+    #[test]
+    fn tokens_are_counted_in_and_out() {
+        for (usage, counted) in [
+            (
+                r#"{"input_tokens":3,"cache_creation_input_tokens":20,"cache_read_input_tokens":9,"output_tokens":5}"#,
+                [23, 5],
+            ),
+            (r#"{"input_tokens":-3,"output_tokens":"5"}"#, [0, 0]),
+            ("[1]", [0, 0]),
+            ("null", [0, 0]),
+        ] {
+            let line = format!(r#"{{"subtype":"success","usage":{usage}}}"#);
+            assert_eq!(verdict(line.as_bytes()).tokens, counted, "{usage}");
         }
     }
 

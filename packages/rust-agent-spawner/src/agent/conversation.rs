@@ -353,9 +353,8 @@ impl Session {
         let verdict = claude::verdict(line);
         let refused = self.blamed(line, verdict.outcome);
         self.shared.change(|view| {
-            let cost_before = view.total_cost_usd;
-            view.turns += 1;
-            view.total_cost_usd = verdict.total_cost_usd.or(cost_before);
+            let cost_before = Some(view.total_cost_usd.unwrap_or(view.restored_usd));
+            view.account(&verdict);
             view.outcome = Some(refused.as_ref().map_or(verdict.outcome, |it| it.outcome));
             view.turn_ends.push_back(ended(line, cost_before, refused));
         });
@@ -408,8 +407,7 @@ impl Session {
         let blamed = self.blamed(line, verdict.outcome);
         self.shared.change(|view| {
             let cost_before = Some(view.total_cost_usd.unwrap_or(view.restored_usd));
-            view.turns += 1;
-            view.total_cost_usd = verdict.total_cost_usd.or(view.total_cost_usd);
+            view.account(&verdict);
             if view.state.is_in_turn() {
                 view.state.go(State::Ready);
             }

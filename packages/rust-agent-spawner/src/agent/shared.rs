@@ -1,5 +1,6 @@
 //! What other threads see of an agent, and how they wait for it.
 
+use super::claude::Verdict;
 use super::queue::{Overflow, Queue};
 use crate::bridge::Bridge;
 use crate::standby::Standby;
@@ -213,6 +214,8 @@ pub struct View {
     pub turns: u64,
     /// Of the session, as the CLI told it last: what its earlier processes cost is in it.
     pub total_cost_usd: Option<f64>,
+    /// Tokens in and out, as results tell.
+    pub tokens: [u64; 2],
     /// What the session had cost before this process.
     pub restored_usd: f64,
     pub ending: Option<Ending>,
@@ -240,6 +243,21 @@ impl View {
     pub fn cost_usd(&self) -> Option<f64> {
         self.total_cost_usd
             .map(|total| (total - self.restored_usd).max(0.0))
+    }
+
+    /// The same, and tokens in and out.
+    pub fn spent(&self) -> (f64, u64, u64) {
+        let [taken, given] = self.tokens;
+        (self.cost_usd().unwrap_or(0.0), taken, given)
+    }
+
+    /// A `result` counts, whoever began its turn and however that is called.
+    pub fn account(&mut self, verdict: &Verdict) {
+        self.turns += 1;
+        self.total_cost_usd = verdict.total_cost_usd.or(self.total_cost_usd);
+        for (sum, more) in self.tokens.iter_mut().zip(verdict.tokens) {
+            *sum = sum.saturating_add(more);
+        }
     }
 }
 
@@ -305,6 +323,7 @@ impl Shared {
                 outcome: None,
                 turns: 0,
                 total_cost_usd: None,
+                tokens: [0; 2],
                 restored_usd: 0.0,
                 ending: None,
                 rung: None,

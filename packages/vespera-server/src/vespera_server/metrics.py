@@ -39,8 +39,8 @@ DESCRIPTIONS = {
     "vespera_orphans_reaped_total": "Processes that agents had left behind.",
     "vespera_kills_total": "Kills by rung of the ladder.",
     "vespera_retries_total": "Runs that were tried again.",
-    "vespera_cost_usd_total": "US dollars, as the CLI tells.",
-    "vespera_tokens_total": "Tokens by direction.",
+    "vespera_cost_usd_total": "US dollars of all turns, as the CLI tells at their ends.",
+    "vespera_tokens_total": "Tokens of all turns by direction, without those read from a cache.",
     "vespera_pool_warm": "Initialised processes that wait.",
     "vespera_guardian_restarts_total": "Guardians that had to be started again.",
 }

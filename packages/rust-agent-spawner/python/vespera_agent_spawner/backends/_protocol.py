@@ -75,6 +75,9 @@ class Session(Protocol):
 
     def info(self) -> AgentInfo: ...
 
+    def spent(self) -> tuple[float, int, int]:
+        """Dollars, and tokens in and out, that its results have told so far."""
+
     def usage(self) -> Usage:
         """What the whole tree uses now; zeros after its end."""
 

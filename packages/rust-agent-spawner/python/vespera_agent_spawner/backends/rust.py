@@ -355,6 +355,9 @@ class RustSession:
             total_cost_usd=told["total_cost_usd"],
         )
 
+    def spent(self) -> tuple[float, int, int]:
+        return self._native.spent()
+
     def usage(self) -> Usage:
         return Usage(*self._native.usage())
 

@@ -357,6 +357,9 @@ class PythonSession:
             total_cost_usd=talk.total_cost_usd,
         )
 
+    def spent(self) -> tuple[float, int, int]:
+        return self._conversation.spent
+
     def usage(self) -> Usage:
         return self.usage_in(None)
 

@@ -31,6 +31,7 @@ from vespera_agent_spawner.config import Limits
 from vespera_agent_spawner.errors import AgentBusy, AgentError, AgentFailed, AgentTimeout
 from vespera_agent_spawner.events import frame_of
 from vespera_agent_spawner.results import Outcome, State, TurnResult
+from vespera_agent_spawner.spending import tokens_in_and_out
 
 __all__ = ["Conversation"]
 
@@ -93,6 +94,7 @@ class Conversation(Life):
         #: Of the session, as the CLI told it last: what its earlier processes cost is in it.
         self.total_cost_usd: float | None = None
         self._restored_usd = 0.0
+        self._tokens = (0, 0)
         self.outcome: str | None = None
 
     @property
@@ -244,11 +246,22 @@ class Conversation(Life):
             cost_before=self._restored_usd if self.total_cost_usd is None else self.total_cost_usd,
             refused=refused,
         )
-        self.turns += 1
         self.outcome = result["outcome"]
-        if result["total_cost_usd"] is not None:
-            self.total_cost_usd = result["total_cost_usd"]
+        self._count(result["total_cost_usd"], result["usage"])
         return result
+
+    def _count(self, total_usd: float | None, usage: Any) -> None:
+        """A ``result`` counts, whoever began its turn and however that is called."""
+        self.turns += 1
+        if total_usd is not None:
+            self.total_cost_usd = total_usd
+        taken, given = tokens_in_and_out(usage)
+        self._tokens = (self._tokens[0] + taken, self._tokens[1] + given)
+
+    @property
+    def spent(self) -> tuple[float, int, int]:
+        """Dollars, and tokens in and out, so far."""
+        return self.cost_usd or 0.0, *self._tokens
 
     def abandon_turn(self) -> None:
         """Interrupt the turn in flight; if it does not answer in time, end the agent."""

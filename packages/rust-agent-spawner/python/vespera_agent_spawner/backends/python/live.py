@@ -430,6 +430,10 @@ class LivePythonSession:
             total_cost_usd=None if talk is None else talk.total_cost_usd,
         )
 
+    def spent(self) -> tuple[float, int, int]:
+        talk = self._conversation
+        return (0.0, 0, 0) if talk is None else talk.spent
+
     def usage(self) -> Usage:
         return self.usage_in(None)
 
