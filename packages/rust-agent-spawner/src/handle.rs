@@ -325,9 +325,12 @@ impl Handle {
         limit: Option<Duration>,
     ) -> Result<u64, Stopped> {
         let begun = self.shared.change(|view| match *view.state {
+            // Its caller is about to take its end.
+            State::Ready if !view.turn_ends.is_empty() && !view.abandoned => Err(true),
             State::Ready => {
                 view.state.go(State::InTurn);
                 view.turn += 1;
+                // Nobody waits for that of an abandoned turn.
                 view.turn_ends.clear();
                 view.abandoned = false;
                 Ok(view.turn)

@@ -130,6 +130,32 @@ def test_a_turn_on_a_busy_agent_is_refused(agents: Agents) -> None:
     assert not thread.is_alive()
 
 
+def test_threads_that_try_again_until_an_agent_is_free_have_their_own_results(
+    agents: Agents,
+) -> None:
+    name = agents.spawn()
+    answers: dict[str, str | None] = {}
+
+    def work(number: int) -> None:
+        for turn in range(20):
+            while True:
+                try:
+                    said = agents.say(name, f"echo {number}.{turn}")["result"]
+                except spawner.AgentBusy:
+                    continue
+                except spawner.AgentError as error:
+                    said = repr(error)
+                answers[f"{number}.{turn}"] = said
+                break
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert answers == {f"{n}.{t}": f"echo {n}.{t}" for n in range(4) for t in range(20)}
+
+
 def test_a_turn_that_takes_too_long_is_interrupted_and_the_session_lives(agents: Agents) -> None:
     name = agents.spawn()
     with pytest.raises(spawner.AgentTimeout, match="turn") as caught:

@@ -13,6 +13,8 @@ import pytest
 import vespera_agent_spawner as spawner
 from fleets import Fleet, until
 from vespera_agent_spawner import (
+    Agent,
+    AgentBusy,
     AgentConfig,
     ConfigError,
     Outcome,
@@ -57,6 +59,55 @@ def test_a_session_takes_turns_until_its_shutdown(fleet: Fleet) -> None:
                 await chat.run("echo 3")
 
     asyncio.run(main())
+
+
+def test_whoever_tries_again_until_a_session_is_free_has_a_turn(fleet: Fleet) -> None:
+    async def ask(chat: Agent, number: int) -> str | None:
+        while True:
+            try:
+                return (await chat.run(f"echo {number}")).result
+            except AgentBusy:
+                await asyncio.sleep(0.001)
+
+    async def main() -> list[str | None]:
+        async with fleet.supervisor() as sup:
+            chat = await sup.spawn(fleet.config())
+            asked = asyncio.gather(*(ask(chat, number) for number in range(30)))
+            return await asyncio.wait_for(asked, 30)
+
+    assert asyncio.run(main()) == [f"echo {number}" for number in range(30)]
+
+
+def test_the_next_turn_may_begin_at_the_result_of_the_last(fleet: Fleet) -> None:
+    def completed() -> float:
+        return spawner.metrics().get('vespera_runs_total{outcome="completed"}', 0.0)
+
+    async def main() -> tuple[float, int]:
+        before, turns, refused = completed(), 0, 0
+        async with fleet.supervisor() as sup:
+            chat = await sup.spawn(fleet.config())
+            await chat.send("echo 0")
+            async for event in chat:
+                if event.kind != "result":
+                    continue
+                turns += 1
+                if turns == 50:
+                    break
+                while True:
+                    try:
+                        await chat.send(f"echo {turns}")
+                        break
+                    except AgentBusy:
+                        refused += 1
+                        await asyncio.sleep(0)
+            # What the last turn was is known when another begins.
+            await chat.run("echo last")
+        return completed() - before, refused
+
+    counted, refused = asyncio.run(asyncio.wait_for(main(), 40))
+    assert counted == 51
+    if fleet.backend == "python":
+        assert refused == 0
 
 
 def test_results_come_in_the_order_of_the_configurations(fleet: Fleet) -> None:

@@ -208,6 +208,14 @@ class Agent:
         if self._adapter.relayed:
             raise AgentFailed(f"agent '{self.agent_id}' is relayed: who speaks with it has turns")
         if self._overspent is not None:
+        if self._turn is not None:
+            # The CLI may be ready for another before the loop has heard how the last one ended.
+            self._news()
+        if self._turn is not None:
+            raise AgentBusy(
+                f"agent '{self.agent_id}' is in a turn: wait for its answer or interrupt it",
+                context={"agent_id": self.agent_id},
+            )
             raise BudgetExceeded(f"agent '{self.agent_id}': {self._overspent}; raise the budget")
         if timeout is None and self.config.timeouts is not None:
             timeout = self.config.timeouts.turn

@@ -388,7 +388,9 @@ class RustSession:
         return self._native.refused()
 
     def heard(self) -> bool:
-        changed, self.was_over = self._native.heard()
+        changed, over = self._native.heard()
+        # Its owner may ask before the ring that tells of its end.
+        self.was_over = self.was_over or over
         return changed
 
     def listen(self, listening: bool) -> None:
