@@ -27,6 +27,7 @@ from vespera_agent_spawner.errors import (
     AgentFailed,
     AgentTimeout,
     BudgetExceeded,
+    ProtocolError,
 )
 from vespera_agent_spawner.events import Event
 from vespera_agent_spawner.handlers import Handlers
@@ -207,7 +208,6 @@ class Agent:
             )
         if self._adapter.relayed:
             raise AgentFailed(f"agent '{self.agent_id}' is relayed: who speaks with it has turns")
-        if self._overspent is not None:
         if self._turn is not None:
             # The CLI may be ready for another before the loop has heard how the last one ended.
             self._news()
@@ -216,6 +216,7 @@ class Agent:
                 f"agent '{self.agent_id}' is in a turn: wait for its answer or interrupt it",
                 context={"agent_id": self.agent_id},
             )
+        if self._overspent is not None:
             raise BudgetExceeded(f"agent '{self.agent_id}': {self._overspent}; raise the budget")
         if timeout is None and self.config.timeouts is not None:
             timeout = self.config.timeouts.turn
@@ -346,12 +347,14 @@ class Agent:
         session = self._session
         if session is None:
             return
-        if session.heard():
-            self._changed(session)
-        if self._bell is not None:
-            self._bell.set()
-        if self._merged is not None:
-            self._merged(self)
+        try:
+            if session.heard():
+                self._changed(session)
+        finally:
+            if self._bell is not None:
+                self._bell.set()
+            if self._merged is not None:
+                self._merged(self)
 
     def _changed(self, session: LiveSession) -> None:
         """More than events came."""
@@ -359,27 +362,57 @@ class Agent:
         # Taken before the answers are, so that those hold all messages of a turn that has ended,
         # and accounted after them.
         ends = self._take_turns(session)
-        if self._handlers is not None:
-            for ask in session.take_asks():
-                self._handlers.hear(ask)
-        for request_id, frame in session.take_answers():
-            if request_id == NOTICE:
+        # Whatever is raised on the way: nobody else tells of an end that was taken.
+        try:
+            if self._handlers is not None:
+                for ask in session.take_asks():
+                    self._guarded(self._handlers.hear, ask)
+            for request_id, frame in session.take_answers():
+                self._guarded(self._answered, session, request_id, frame)
+        finally:
+            try:
+                for end in ends:
+                    self._guarded(self._turn_over, session, end)
+            finally:
+                # One that is being ended was ready before, or never is.
+                if not self._ready.done() and state not in _NOT_READY:
+                    self._guarded(self._settle_start, session)
+                if state.is_over and not self._ended.done():
+                    self._end(session)
+
+    def _guarded(self, act: Callable[..., object], *what: Any) -> None:
+        """What cannot be handled is reported, and the rest goes on."""
+        try:
+            act(*what)
+        except Exception as error:
+            words = f"agent '{self.agent_id}': what it said could not be handled"
+            self._loop.call_exception_handler({"message": words, "exception": error})
+
+    def _answered(self, session: LiveSession, request_id: str, frame: bytes) -> None:
+        if request_id == NOTICE:
+            try:
                 self._noticed(json.loads(frame))
+            finally:
                 session.noted()
-                continue
-            answer = self._answers.get(request_id)
-            if answer is not None and not answer.done():
-                answer.set_result(json.loads(frame).get("response") or {})
-        for end in ends:
+            return
+        answer = self._answers.get(request_id)
+        if answer is not None and not answer.done():
+            answer.set_result(json.loads(frame).get("response") or {})
+
+    def _turn_over(self, session: LiveSession, end: TurnResult | AgentError) -> None:
+        turn, self._turn = self._turn, None
+        try:
             if isinstance(end, AgentError):
-                self._turn_failed(session, end)
+                self._turn_failed(session, end, counts=turn is not None)
             else:
-                self._turn_ended(end)
-        # One that is being ended was ready before, or never is.
-        if not self._ready.done() and state not in _NOT_READY:
-            self._settle_start(session)
-        if state.is_over and not self._ended.done():
-            self._end(session)
+                self._turn_ended(end, counts=turn is not None)
+        finally:
+            if turn is None or turn.done():
+                pass
+            elif isinstance(end, AgentError):
+                turn.set_exception(end)
+            else:
+                turn.set_result(end)
 
     def _noticed(self, frame: Mapping[str, Any]) -> None:
         if frame.get("type") != "assistant":
@@ -411,20 +444,21 @@ class Agent:
                     break
         except AgentError as error:
             ends.append(error)
+        except Exception as error:
+            # It is taken: whoever waits for it hears why it is none.
+            words = f"agent '{self.agent_id}': the end of a turn cannot be read: {error!r}"
+            ends.append(ProtocolError(words, context={"agent_id": self.agent_id}))
         return ends
 
-    def _turn_failed(self, session: LiveSession, error: AgentError) -> None:
+    def _turn_failed(self, session: LiveSession, error: AgentError, *, counts: bool) -> None:
         self._last_error = error
         if self._meter is not None:
             # A turn that was stopped for its time may have told its cost all the same.
             self._meter.lost(session.info().cost_usd)
-        if self._turn is not None:
+        if counts:
             self._count_failed_turn(session, error)
-            if not self._turn.done():
-                self._turn.set_exception(error)
-        self._turn = None
 
-    def _turn_ended(self, result: TurnResult) -> None:
+    def _turn_ended(self, result: TurnResult, *, counts: bool) -> None:
         self._last_turn = result
         PROCESS.count_spent(result)
         if self._meter is not None and (words := self._meter.turn(result)) is not None:
@@ -432,11 +466,8 @@ class Agent:
             self._overspent = self._overspent or (None if self.is_run else words)
         if result["outcome"] == Outcome.AUTH_FAILED and self._on_refused is not None:
             self._on_refused(self, result.get("error"))
-        if self._turn is not None:
+        if counts:
             PROCESS.count_run(result["outcome"], time.monotonic() - self._turn_began)
-            if not self._turn.done():
-                self._turn.set_result(result)
-        self._turn = None
 
     def _count_failed_turn(self, session: LiveSession, error: AgentError) -> None:
         took = time.monotonic() - self._turn_began
@@ -466,6 +497,18 @@ class Agent:
     def _end(self, session: LiveSession) -> None:
         self._duration = time.monotonic() - self._started
         status = session.exit_status or ExitStatus(None, None, "unknown", "gone")
+        try:
+            self._conclude(session, status)
+        finally:
+            if self._handlers is not None:
+                self._handlers.close()
+            if self._hold is not None:
+                self._hold.release()
+            self._ended.set_result(status)
+            self._on_end(self)
+
+    def _conclude(self, session: LiveSession, status: ExitStatus) -> None:
+        """What is to be told of the end before whoever waits for it goes on."""
         for answer in self._answers.values():
             if not answer.done():
                 answer.set_exception(AgentFailed(f"agent '{self.agent_id}' ended: {status.reason}"))
@@ -484,14 +527,8 @@ class Agent:
                     self._meter.whole(final.cost_usd or 0.0)
             if final.outcome is Outcome.AUTH_FAILED and self._on_refused is not None:
                 self._on_refused(self, final.error)
-        if self._handlers is not None:
-            self._handlers.close()
-        if self._hold is not None:
-            self._hold.release()
-        self._ended.set_result(status)
         if _LOGGER.isEnabledFor(logging.INFO):
             self._log.info("ended: %s", status.reason)
-        self._on_end(self)
 
     def _end_transcript(self, session: LiveSession, path: str) -> None:
         lost = session.transcript_lost

@@ -70,19 +70,32 @@ class LoopBridge:
             if last is not None:
                 last.end_moment()
             self.native.rest()
-        self.close_if_idle()
+            self.close_if_idle()
 
     def _tell(self) -> None:
-        for number in self.native.take():
-            watched = self._watched.get(number)
-            if watched is None:
-                continue
-            session, news = watched
-            try:
-                if not news():
-                    # Its owner dropped it, and nobody hears of its end but us.
-                    session.heard()
-            finally:
-                # An end that comes while its owner reads is told by the next ring.
-                if session.was_over:
-                    self._watched.pop(number, None)
+        numbers = iter(self.native.take())
+        try:
+            for number in numbers:
+                self._tell_one(number)
+        finally:
+            # Ctrl-C in one agent's news: those of the others are told by the next ring.
+            for number in numbers:
+                self.native.note(number)
+
+    def _tell_one(self, number: int) -> None:
+        watched = self._watched.get(number)
+        if watched is None:
+            return
+        session, news = watched
+        try:
+            if not news():
+                # Its owner dropped it, and nobody hears of its end but us.
+                session.heard()
+        except Exception as error:
+            # As of any other callback of the loop: it is no reason not to tell the next agent.
+            what = f"agent '{session.agent_id}': its news could not be handled"
+            self._loop.call_exception_handler({"message": what, "exception": error})
+        finally:
+            # An end that comes while its owner reads is told by the next ring.
+            if session.was_over:
+                self._watched.pop(number, None)
