@@ -6,7 +6,7 @@ import asyncio
 import gc
 import json
 from collections.abc import Callable, Coroutine, Mapping
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -108,6 +108,66 @@ def test_the_next_turn_may_begin_at_the_result_of_the_last(fleet: Fleet) -> None
     assert counted == 51
     if fleet.backend == "python":
         assert refused == 0
+
+
+WRONG: dict[str, tuple[str, Callable[[Agent], Coroutine[Any, Any, object]]]] = {
+    "no prompt": ("prompt", lambda chat: chat.run(cast("Any", None))),
+    "a prompt of bytes": ("prompt", lambda chat: chat.run(cast("Any", b"echo a"))),
+    "an empty prompt": ("prompt", lambda chat: chat.send("")),
+    "half a character": ("prompt", lambda chat: chat.run("echo \ud800")),
+    "no time at all": ("timeout", lambda chat: chat.run("echo a", timeout=0)),
+    "less than no time": ("timeout", lambda chat: chat.run("echo a", timeout=-1)),
+    "no duration": ("timeout", lambda chat: chat.run("echo a", timeout="soon")),
+    "no model": ("model", lambda chat: chat.set_model(cast("Any", 5))),
+    "no mode": ("mode", lambda chat: chat.set_permission_mode(cast("Any", object()))),
+    "another mode": ("mode", lambda chat: chat.set_permission_mode("planned")),
+    "no number": ("grace", lambda chat: chat.shutdown(float("nan"))),
+    "for ever": ("grace", lambda chat: chat.shutdown(float("inf"))),
+    "less than none": ("grace", lambda chat: chat.cancel(-1)),
+}
+
+
+def test_what_cannot_be_is_refused_by_name_and_harms_nothing(fleet: Fleet) -> None:
+    async def main() -> None:
+        async with fleet.supervisor() as sup:
+            chat = await sup.spawn(fleet.config())
+            for what, (field, call) in WRONG.items():
+                with pytest.raises(ConfigError) as caught:
+                    await asyncio.wait_for(call(chat), 5)
+                assert (what, caught.value.field) == (what, field)
+                assert caught.value.remedy
+            assert (await chat.run("echo on", timeout="5m")).result == "echo on"
+            for ending in (sup.shutdown(cast("Any", None)), sup.drain(-1)):
+                with pytest.raises(ConfigError):
+                    await ending
+            another = await sup.spawn(fleet.config())
+            assert another.state is State.READY
+
+    asyncio.run(main())
+
+
+def test_a_turn_that_the_host_fails_has_an_end(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if fleet.backend == "rust":
+        pytest.skip("its turns are the engine's")
+
+    def fails(*_: object) -> None:
+        raise ValueError("no such frame")
+
+    async def main() -> None:
+        frames = "vespera_agent_spawner.adapters.claude_frames"
+        async with fleet.supervisor() as sup:
+            chat = await sup.spawn(fleet.config())
+            with monkeypatch.context() as patch:
+                patch.setattr(f"{frames}.control_request", fails)
+                with pytest.raises(spawner.AgentFailed, match="no such frame"):
+                    await asyncio.wait_for(chat.set_model("opus"), 5)
+                patch.setattr(f"{frames}.user_frame", fails)
+                result = await asyncio.wait_for(chat.run("echo a"), 5)
+            assert "no such frame" in str(result.error)
+
+    asyncio.run(asyncio.wait_for(main(), 20))
 
 
 def test_results_come_in_the_order_of_the_configurations(fleet: Fleet) -> None:

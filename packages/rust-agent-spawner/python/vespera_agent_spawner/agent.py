@@ -15,12 +15,14 @@ import weakref
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
+from vespera_agent_spawner import _validation as rules
 from vespera_agent_spawner._counters import PROCESS
 from vespera_agent_spawner._description import describe
 from vespera_agent_spawner._logging import AgentLogger, logger_for
+from vespera_agent_spawner._request import checked_turn
 from vespera_agent_spawner.adapters import adapter_named
 from vespera_agent_spawner.backends._protocol import NOTICE, LiveSession
-from vespera_agent_spawner.config import AgentConfig
+from vespera_agent_spawner.config import PERMISSION_MODE, AgentConfig, Duration
 from vespera_agent_spawner.errors import (
     AgentBusy,
     AgentError,
@@ -169,11 +171,12 @@ class Agent:
 
     # -- turns -----------------------------------------------------------------------------
 
-    async def run(self, prompt: str, *, timeout: float | None = None) -> RunResult:
+    async def run(self, prompt: str, *, timeout: Duration | None = None) -> RunResult:
         """One turn of a session; the result's ``exit`` is None.
 
-        ``timeout`` in seconds, else ``timeouts.turn``. A failure is in the result; ``AgentBusy``
-        and ``AgentFailed`` (the agent has ended) are raised. Cancelling interrupts the turn.
+        ``timeout`` in seconds or as ``"5m"``, else ``timeouts.turn``. A failure is in the result;
+        ``AgentBusy`` and ``AgentFailed`` (the agent has ended) are raised. Cancelling interrupts
+        the turn.
         """
         started = time.monotonic()
         self._stop_collecting()
@@ -200,7 +203,7 @@ class Agent:
         """Begin a turn without waiting for its end; iterate to see it."""
         self._begin(prompt, None)
 
-    def _begin(self, prompt: str, timeout: float | None) -> asyncio.Future[TurnResult]:
+    def _begin(self, prompt: str, timeout: Duration | None) -> asyncio.Future[TurnResult]:
         if self.is_run:
             raise AgentFailed(
                 f"agent '{self.agent_id}' is a run: its prompt is in its configuration; spawn "
@@ -216,6 +219,7 @@ class Agent:
                 f"agent '{self.agent_id}' is in a turn: wait for its answer or interrupt it",
                 context={"agent_id": self.agent_id},
             )
+        prompt, timeout = checked_turn(prompt, timeout)
         if self._overspent is not None:
             raise BudgetExceeded(f"agent '{self.agent_id}': {self._overspent}; raise the budget")
         if timeout is None and self.config.timeouts is not None:
@@ -259,10 +263,12 @@ class Agent:
 
     async def set_model(self, model: str | None) -> None:
         """Use another model from the next request on; None is the CLI's default."""
+        model = rules.optional(rules.text)("model", model)
         await self._request({"subtype": "set_model", "model": model})
 
     async def set_permission_mode(self, mode: str) -> None:
         """Change the permission mode of the session."""
+        mode = PERMISSION_MODE("mode", mode)
         await self._request({"subtype": "set_permission_mode", "mode": mode})
 
     async def _request(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -307,8 +313,9 @@ class Agent:
             )
         return self._live
 
-    async def shutdown(self, grace: float = 5.0) -> ExitStatus:
+    async def shutdown(self, grace: Duration = 5.0) -> ExitStatus:
         """End the tree: stdin ends, SIGTERM after half of ``grace`` seconds, then force."""
+        grace = rules.duration("grace", grace)
         if not self._ended.done():
             self._live.begin_shutdown(grace)
         return await asyncio.shield(self._ended)
@@ -317,9 +324,9 @@ class Agent:
         """End the tree by force; ``result()`` tells when it is gone."""
         self._live.kill()
 
-    async def cancel(self, grace: float = 5.0) -> None:
+    async def cancel(self, grace: Duration = 5.0) -> None:
         """End the work: the turn is interrupted, then the ladder within ``grace`` seconds."""
-        if self._begin_cancel(grace):
+        if self._begin_cancel(rules.duration("grace", grace)):
             await asyncio.shield(self._ended)
 
     def _begin_cancel(self, grace: float) -> bool:

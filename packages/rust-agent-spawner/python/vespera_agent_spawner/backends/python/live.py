@@ -194,6 +194,9 @@ class LivePythonSession:
         except AgentError as error:
             self._fail(error)
             return
+        except Exception as error:
+            self._fail(self._start_error(AgentFailed(f"the host failed: {error!r}")))
+            return
         self._ready = True
         self.changed()
         try:
@@ -256,10 +259,15 @@ class LivePythonSession:
             await self._cancelled(conversation)
             raise
         except AgentError as error:
-            # One that was answered is over already, and the next may have begun.
-            if self._open_turn is turn:
-                self.answered(error)
-            return error
+            end = error
+        except Exception as error:
+            # Where the conversation stands is not known.
+            conversation.begin_kill(f"the host failed: {error!r}")
+            end = AgentError(f"agent '{self.agent_id}': {error!r}", code="internal")
+        # One that was answered is over already, and the next may have begun.
+        if self._open_turn is turn:
+            self.answered(end)
+        return end
 
     def answered(self, end: TurnResult | AgentError) -> None:
         """The turn in flight has its end."""
@@ -477,7 +485,7 @@ class LivePythonSession:
     async def _request(self, request_id: str, request: Mapping[str, Any]) -> None:
         try:
             response = dict(await self._talk.ask(request))
-        except AgentError as error:
+        except Exception as error:
             response = {"subtype": "error", "error": str(error)}
         frame = {"type": "control_response", "response": response}
         self._answers.append((request_id, json.dumps(frame).encode()))
