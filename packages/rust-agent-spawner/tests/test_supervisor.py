@@ -170,6 +170,19 @@ def test_a_turn_that_the_host_fails_has_an_end(
     asyncio.run(asyncio.wait_for(main(), 20))
 
 
+def test_who_has_ended_answers_no_request(fleet: Fleet) -> None:
+    async def main() -> None:
+        async with fleet.supervisor() as sup:
+            chat = await sup.spawn(fleet.config())
+            await chat.shutdown(0)
+            with pytest.raises(spawner.AgentFailed, match="has ended: killed"):
+                await asyncio.wait_for(chat.set_model("opus"), 5)
+            with pytest.raises(spawner.AgentFailed):
+                await asyncio.wait_for(chat.set_permission_mode("plan"), 5)
+
+    asyncio.run(main())
+
+
 def test_results_come_in_the_order_of_the_configurations(fleet: Fleet) -> None:
     async def main() -> None:
         prompts = [f"echo {n}" for n in range(12)]

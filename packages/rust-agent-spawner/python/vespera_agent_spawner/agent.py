@@ -276,6 +276,9 @@ class Agent:
             raise AgentFailed(
                 f"agent '{self.agent_id}': adapter '{self._adapter.name}' answers no requests"
             )
+        if self._ended.done():
+            reason = self._ended.result().reason
+            raise AgentFailed(f"agent '{self.agent_id}' has ended: {reason}")
         answer: asyncio.Future[Mapping[str, Any]] = self._loop.create_future()
         request_id = self._live.request(request)
         self._answers[request_id] = answer
