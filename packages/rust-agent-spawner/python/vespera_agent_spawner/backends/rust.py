@@ -179,6 +179,8 @@ class RustBackend:
         # The extension has closed its descriptors (pthread_atfork).
         for session in tuple(self._sessions):
             session.forget_in_fork()
+        for bridge in tuple(self._bridges.values()):
+            bridge.forget_in_fork()
         self._sessions = weakref.WeakSet()
         self._diagnostics.forget_in_fork()
 
