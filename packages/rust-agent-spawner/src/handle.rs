@@ -3,7 +3,6 @@
 //! A call waits in short slices so that its caller can stop it (Ctrl-C); it decides nothing itself.
 
 use crate::agent::process::{self, Ends, Request};
-use crate::agent::queue::{Event, Stretch};
 use crate::agent::transcript::Transcript;
 use crate::agent::{Ending, NOTICE, Plan, Refused, Session, Shared, State, TurnEnd};
 use crate::bridge::Bridge;
@@ -12,11 +11,12 @@ use crate::error::{Subject, not_asked_for, not_ended};
 use crate::launch::Launch;
 use crate::reactor::{Command, Newcomer, Reactor};
 use crate::rights::Asker;
-use bytes::Bytes;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use vespera_error::Error;
+
+mod events;
 
 /// Between two looks at whether the caller wants to stop; Ctrl-C is promised within 100 ms.
 const SLICE: Duration = Duration::from_millis(50);
@@ -316,9 +316,12 @@ impl Handle {
         limit: Option<Duration>,
     ) -> Result<u64, Stopped> {
         let begun = self.shared.change(|view| match *view.state {
+            // Its caller is about to take its end.
+            State::Ready if !view.turn_ends.is_empty() && !view.abandoned => Err(true),
             State::Ready => {
                 view.state.go(State::InTurn);
                 view.turn += 1;
+                // Nobody waits for that of an abandoned turn.
                 view.turn_ends.clear();
                 view.abandoned = false;
                 Ok(view.turn)
@@ -385,38 +388,6 @@ impl Handle {
                 .into()),
             TurnEnd::Ended => Err(self.ended_error("during a turn").into()),
         }
-    }
-
-    /// Reads what was spilled to disk, as far as the oldest undelivered event is on it, by `read`,
-    /// which may wait.
-    ///
-    /// # Errors
-    /// A disk that does not give back what was spilled to it.
-    pub fn bring_events(
-        &self,
-        read: impl FnOnce(&Stretch) -> std::io::Result<Bytes>,
-    ) -> std::io::Result<()> {
-        let stretch = self.shared.queue().stretch();
-        if let Some(stretch) = stretch {
-            let bytes = read(&stretch)?;
-            self.shared.queue().restore(&stretch, bytes);
-        }
-        Ok(())
-    }
-
-    /// Up to `limit` undelivered events, oldest first, of those in memory.
-    pub fn take_events(&self, limit: usize) -> Vec<Event> {
-        let (events, was_full, is_full) = {
-            let mut queue = self.shared.queue();
-            let was_full = queue.is_full();
-            let events = queue.take(limit);
-            (events, was_full, queue.is_full())
-        };
-        if was_full && !is_full {
-            self.reactor.post(Command::Resume { id: self.id });
-        }
-        crate::metrics::count_lag(&events);
-        events
     }
 
     /// Answers of the CLI to the host's own requests, and what it said of the service.

@@ -211,7 +211,7 @@ impl PySession {
 
     /// Begins or ends to keep events.
     fn listen(&self, listening: bool) {
-        self.handle.shared().listen(listening);
+        self.handle.listen(listening);
     }
 
     /// Up to `limit` undelivered events, oldest first.

@@ -12,8 +12,8 @@ import pytest
 
 import vespera_agent_spawner as spawner
 from fleets import Fleet
-from vespera_agent_spawner import AgentConfig, Budget, Outcome, RunResult
-from vespera_agent_spawner.errors import BudgetExceeded, ConfigError
+from vespera_agent_spawner import Agent, AgentConfig, Budget, Outcome, RunResult
+from vespera_agent_spawner.errors import AgentBusy, BudgetExceeded, ConfigError
 from vespera_agent_spawner.results import TurnResult
 from vespera_agent_spawner.spending import Meter, Purse, tokens_of
 
@@ -87,6 +87,34 @@ def test_where_nothing_may_be_spent_nothing_starts(fleet: Fleet, budget: dict[st
         return sum(told[name] for name in told if name.startswith("vespera_spawns_total"))
 
     asyncio.run(main())
+
+
+def test_a_session_that_goes_on_at_each_result_stays_within_its_budget(fleet: Fleet) -> None:
+    async def main() -> tuple[int, float | None]:
+        turns = 0
+        async with fleet.supervisor(budget={"usd": 1}) as sup:
+            chat = await sup.spawn(fleet.config())
+            await chat.send("echo a")
+            async for event in chat:
+                if event.kind != "result":
+                    continue
+                turns += 1
+                if turns == 9:
+                    break
+                try:
+                    await sent(chat)
+                except BudgetExceeded:
+                    break
+            return turns, chat.info().cost_usd
+
+    async def sent(chat: Agent) -> None:
+        while True:
+            try:
+                return await chat.send("echo b")
+            except AgentBusy:
+                await asyncio.sleep(0)
+
+    assert asyncio.run(asyncio.wait_for(main(), 30)) == (4, 1.0)
 
 
 def test_a_fleet_that_has_spent_its_budget_stops_and_starts_nothing(fleet: Fleet) -> None:

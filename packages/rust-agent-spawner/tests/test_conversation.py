@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import uuid
+from typing import Any
 
 import pytest
 
@@ -130,6 +131,32 @@ def test_a_turn_on_a_busy_agent_is_refused(agents: Agents) -> None:
     assert not thread.is_alive()
 
 
+def test_threads_that_try_again_until_an_agent_is_free_have_their_own_results(
+    agents: Agents,
+) -> None:
+    name = agents.spawn()
+    answers: dict[str, str | None] = {}
+
+    def work(number: int) -> None:
+        for turn in range(20):
+            while True:
+                try:
+                    said = agents.say(name, f"echo {number}.{turn}")["result"]
+                except spawner.AgentBusy:
+                    continue
+                except spawner.AgentError as error:
+                    said = repr(error)
+                answers[f"{number}.{turn}"] = said
+                break
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert answers == {f"{n}.{t}": f"echo {n}.{t}" for n in range(4) for t in range(20)}
+
+
 def test_a_turn_that_takes_too_long_is_interrupted_and_the_session_lives(agents: Agents) -> None:
     name = agents.spawn()
     with pytest.raises(spawner.AgentTimeout, match="turn") as caught:
@@ -186,6 +213,8 @@ def test_an_agent_that_closes_its_output_is_ended(agents: Agents) -> None:
         ({"prompt": ""}, "request.prompt"),
         ({"prompt": "a", "timeout": -1}, "request.timeout"),
         ({"prompt": "a", "timeout": "soon"}, "request.timeout"),
+        ({"prompt": "a", "timeout": float("inf")}, "request.timeout"),
+        ({"prompt": "a\ud800"}, "request.prompt"),
         ({"prompt": "a", "command": "other"}, "request.command"),
         ({"prompt": "a", "environment": {"X": "1"}}, "request.environment.X"),
         ("{", "request"),
@@ -200,6 +229,23 @@ def test_a_wrong_request_names_field_and_remedy(
         spawner.execute_claude_json(name, request_)
     assert caught.value.field == field
     assert caught.value.remedy
+
+
+@pytest.mark.parametrize("seconds", [-1, 0, float("nan"), "soon"])
+def test_a_wrong_limit_of_turns_is_named_as_it_is_given(agents: Agents, seconds: Any) -> None:
+    with pytest.raises(spawner.ConfigError) as caught:
+        agents.spawn(timeout_seconds=seconds)
+    assert caught.value.field == "timeout_seconds"
+
+
+@pytest.mark.parametrize("grace", [-1, float("inf"), float("nan"), "x", None])
+def test_a_wrong_grace_is_named_and_ends_nobody(agents: Agents, grace: Any) -> None:
+    name = agents.spawn()
+    with pytest.raises(spawner.ConfigError) as caught:
+        spawner.shutdown_claude_agent(name, grace)
+    assert caught.value.field == "grace_seconds"
+    assert agents.say(name, "echo on", timeout="5m")["result"] == "echo on"
+    assert spawner.shutdown_claude_agent(name, "5s").code == 0
 
 
 def test_eight_agents_at_once(agents: Agents) -> None:

@@ -195,6 +195,25 @@ def test_block_makes_the_agent_wait_and_loses_nothing(fleet: Fleet) -> None:
     assert asyncio.run(main()) == list(range(192))
 
 
+@pytest.mark.parametrize("read", [0, 1])
+def test_block_ends_with_its_reader(fleet: Fleet, read: int) -> None:
+    async def main() -> None:
+        async with fleet.supervisor() as sup:
+            agent = await sup.spawn(fleet.config("burst 400 65536", overflow="block"))
+            # Longer than it would take to say all of it.
+            if read:
+                async for _ in agent:
+                    await asyncio.sleep(0.5)
+                    break
+            else:
+                await asyncio.sleep(0.5)
+                assert agent.state is State.IN_TURN
+            result = await asyncio.wait_for(agent.result(), 20)
+            assert result.outcome is Outcome.COMPLETED
+
+    asyncio.run(main())
+
+
 def test_more_output_than_the_limit_ends_the_agent_and_says_so(fleet: Fleet) -> None:
     async def main() -> None:
         async with fleet.supervisor() as sup:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import importlib
 from types import SimpleNamespace
 from typing import Any
@@ -42,6 +43,42 @@ def test_an_end_that_comes_while_the_owner_reads_is_told() -> None:
 
     assert asyncio.run(main())
     assert seen == [State.DRAINING, State.ENDED]
+
+
+@pytest.mark.parametrize("failure", [ValueError, KeyboardInterrupt])
+def test_what_one_agents_news_raise_keeps_no_other_from_its_own(
+    failure: type[BaseException],
+) -> None:
+    if backends.rust_problem() is not None:
+        pytest.skip("the bridge belongs to the Rust backend")
+    module = importlib.import_module("vespera_agent_spawner.backends._loop_bridge")
+    told: list[int] = []
+    reported: list[str] = []
+
+    def news(number: int) -> bool:
+        told.append(number)
+        if number == 1:
+            raise failure("no")
+        return True
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: reported.append(repr(context["exception"])))
+        bridge = module.LoopBridge(loop)
+        for number in (1, 2, 3):
+            session: Any = SimpleNamespace(agent_id=str(number), was_over=False)
+            bridge.add(number, session, functools.partial(news, number))
+            bridge.native.note(number)
+        if failure is KeyboardInterrupt:
+            with pytest.raises(KeyboardInterrupt):
+                bridge._ring()
+        bridge._ring()
+        bridge._watched.clear()
+        bridge.close_if_idle()
+
+    asyncio.run(main())
+    assert told == [1, 2, 3]
+    assert reported == ([] if failure is KeyboardInterrupt else ["ValueError('no')"])
 
 
 def test_the_end_of_an_agent_that_its_owner_dropped_lets_go_of_the_loop() -> None:

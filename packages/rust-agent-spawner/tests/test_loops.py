@@ -96,8 +96,6 @@ def test_nothing_is_left_and_nothing_is_said(agents: Agents, tmp_path: Path, end
 
 @pytest.mark.parametrize("end", ["asyncio.run is left", "the loop is closed"])
 def test_agents_end_with_their_loop(agents: Agents, tmp_path: Path, end: str) -> None:
-    if agents.backend == "rust":
-        pytest.skip("its engine serves agents without a loop until somebody drops them")
     code = f"{PREAMBLE}{ENDS[end]}\ntell(states=[str(a.state) for a in held[-2:]])\n{WAITS}"
     with Host(agents.backend, agents.trace, code, tmp_path, stdin=-1) as host:
         assert host.news() == {"states": ["ended", "ended"]}

@@ -150,14 +150,61 @@ def test_a_limit_of_the_service_pauses_the_fleet_until_it_ends(
         {"status": "rejected", "resetsAt": 1000},
         {"status": "rejected"},
         {"status": ["odd"], "resetsAt": "soon"},
+        {"status": "rejected", "resetsAt": 1e20},
     ],
-    ids=["warning", "paid for beyond it", "over already", "no end told", "odd"],
+    ids=["warning", "paid for beyond it", "over already", "no end told", "odd", "no time"],
 )
 def test_a_limit_that_hinders_nobody_pauses_nobody(fleet: Fleet, info: Any) -> None:
     async def main() -> None:
         async with fleet.supervisor() as sup:
             await told(sup, fleet, **info)
             assert sup.obstacle is None
+
+    asyncio.run(main())
+
+
+def test_a_failure_over_one_agents_words_silences_nobody(fleet: Fleet) -> None:
+    def fails(agent: object, frame: object) -> None:
+        raise ValueError("no such time")
+
+    async def main() -> list[str]:
+        reported: list[str] = []
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: reported.append(repr(context["exception"])))
+        async with fleet.supervisor() as sup:
+            chats = [await sup.spawn(fleet.config()) for _ in range(3)]
+            chats[0]._on_service = fails
+            limit = json.dumps({"status": "rejected", "resetsAt": time.time() + 9})
+            asked = [chat.run(f"limit {limit}" if chat is chats[0] else "echo a") for chat in chats]
+            turns = asyncio.gather(*asked)
+            await asyncio.sleep(0)
+            time.sleep(0.5)  # noqa: ASYNC251 - the news of all are told at once
+            results = await asyncio.wait_for(turns, 10)
+            assert [result.result for result in results] == ["told", "echo a", "echo a"]
+        return reported
+
+    assert asyncio.run(main()) == ["ValueError('no such time')"]
+
+
+def test_an_end_of_a_turn_that_cannot_be_read_is_its_end(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        async with fleet.supervisor() as sup:
+            chat = await sup.spawn(fleet.config())
+            session = type(chat._live)
+            take_turn = session.take_turn
+
+            def too_deep(self: Any) -> Any:
+                if take_turn(self) is not None:
+                    raise RecursionError("too deep")
+
+            with monkeypatch.context() as patch:
+                patch.setattr(session, "take_turn", too_deep)
+                result = await asyncio.wait_for(chat.run("echo a"), 10)
+            assert result.outcome is Outcome.INCOMPLETE
+            assert "too deep" in str(result.error)
+            assert (await chat.run("echo b")).result == "echo b"
 
     asyncio.run(main())
 

@@ -6,13 +6,15 @@ import asyncio
 import gc
 import json
 from collections.abc import Callable, Coroutine, Mapping
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 import vespera_agent_spawner as spawner
 from fleets import Fleet, until
 from vespera_agent_spawner import (
+    Agent,
+    AgentBusy,
     AgentConfig,
     ConfigError,
     Outcome,
@@ -55,6 +57,128 @@ def test_a_session_takes_turns_until_its_shutdown(fleet: Fleet) -> None:
             assert (await chat.result()).cost_usd == 0.5
             with pytest.raises(spawner.AgentFailed):
                 await chat.run("echo 3")
+
+    asyncio.run(main())
+
+
+def test_whoever_tries_again_until_a_session_is_free_has_a_turn(fleet: Fleet) -> None:
+    async def ask(chat: Agent, number: int) -> str | None:
+        while True:
+            try:
+                return (await chat.run(f"echo {number}")).result
+            except AgentBusy:
+                await asyncio.sleep(0.001)
+
+    async def main() -> list[str | None]:
+        async with fleet.supervisor() as sup:
+            chat = await sup.spawn(fleet.config())
+            asked = asyncio.gather(*(ask(chat, number) for number in range(30)))
+            return await asyncio.wait_for(asked, 30)
+
+    assert asyncio.run(main()) == [f"echo {number}" for number in range(30)]
+
+
+def test_the_next_turn_may_begin_at_the_result_of_the_last(fleet: Fleet) -> None:
+    def completed() -> float:
+        return spawner.metrics().get('vespera_runs_total{outcome="completed"}', 0.0)
+
+    async def main() -> tuple[float, int]:
+        before, turns, refused = completed(), 0, 0
+        async with fleet.supervisor() as sup:
+            chat = await sup.spawn(fleet.config())
+            await chat.send("echo 0")
+            async for event in chat:
+                if event.kind != "result":
+                    continue
+                turns += 1
+                if turns == 50:
+                    break
+                while True:
+                    try:
+                        await chat.send(f"echo {turns}")
+                        break
+                    except AgentBusy:
+                        refused += 1
+                        await asyncio.sleep(0)
+            # What the last turn was is known when another begins.
+            await chat.run("echo last")
+        return completed() - before, refused
+
+    counted, refused = asyncio.run(asyncio.wait_for(main(), 40))
+    assert counted == 51
+    if fleet.backend == "python":
+        assert refused == 0
+
+
+WRONG: dict[str, tuple[str, Callable[[Agent], Coroutine[Any, Any, object]]]] = {
+    "no prompt": ("prompt", lambda chat: chat.run(cast("Any", None))),
+    "a prompt of bytes": ("prompt", lambda chat: chat.run(cast("Any", b"echo a"))),
+    "an empty prompt": ("prompt", lambda chat: chat.send("")),
+    "half a character": ("prompt", lambda chat: chat.run("echo \ud800")),
+    "no time at all": ("timeout", lambda chat: chat.run("echo a", timeout=0)),
+    "less than no time": ("timeout", lambda chat: chat.run("echo a", timeout=-1)),
+    "no duration": ("timeout", lambda chat: chat.run("echo a", timeout="soon")),
+    "no model": ("model", lambda chat: chat.set_model(cast("Any", 5))),
+    "no mode": ("mode", lambda chat: chat.set_permission_mode(cast("Any", object()))),
+    "another mode": ("mode", lambda chat: chat.set_permission_mode("planned")),
+    "no number": ("grace", lambda chat: chat.shutdown(float("nan"))),
+    "for ever": ("grace", lambda chat: chat.shutdown(float("inf"))),
+    "less than none": ("grace", lambda chat: chat.cancel(-1)),
+}
+
+
+def test_what_cannot_be_is_refused_by_name_and_harms_nothing(fleet: Fleet) -> None:
+    async def main() -> None:
+        async with fleet.supervisor() as sup:
+            chat = await sup.spawn(fleet.config())
+            for what, (field, call) in WRONG.items():
+                with pytest.raises(ConfigError) as caught:
+                    await asyncio.wait_for(call(chat), 5)
+                assert (what, caught.value.field) == (what, field)
+                assert caught.value.remedy
+            assert (await chat.run("echo on", timeout="5m")).result == "echo on"
+            for ending in (sup.shutdown(cast("Any", None)), sup.drain(-1)):
+                with pytest.raises(ConfigError):
+                    await ending
+            another = await sup.spawn(fleet.config())
+            assert another.state is State.READY
+
+    asyncio.run(main())
+
+
+def test_a_turn_that_the_host_fails_has_an_end(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if fleet.backend == "rust":
+        pytest.skip("its turns are the engine's")
+
+    def fails(*_: object) -> None:
+        raise ValueError("no such frame")
+
+    async def main() -> None:
+        frames = "vespera_agent_spawner.adapters.claude_frames"
+        async with fleet.supervisor() as sup:
+            chat = await sup.spawn(fleet.config())
+            with monkeypatch.context() as patch:
+                patch.setattr(f"{frames}.control_request", fails)
+                with pytest.raises(spawner.AgentFailed, match="no such frame"):
+                    await asyncio.wait_for(chat.set_model("opus"), 5)
+                patch.setattr(f"{frames}.user_frame", fails)
+                result = await asyncio.wait_for(chat.run("echo a"), 5)
+            assert "no such frame" in str(result.error)
+
+    asyncio.run(asyncio.wait_for(main(), 20))
+
+
+def test_who_has_ended_answers_no_request(fleet: Fleet) -> None:
+    async def main() -> None:
+        async with fleet.supervisor() as sup:
+            chat = await sup.spawn(fleet.config())
+            await chat.shutdown(0)
+            with pytest.raises(spawner.AgentFailed, match="has ended: killed"):
+                await asyncio.wait_for(chat.set_model("opus"), 5)
+            with pytest.raises(spawner.AgentFailed):
+                await asyncio.wait_for(chat.set_permission_mode("plan"), 5)
 
     asyncio.run(main())
 

@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from vespera_agent_spawner import _validation as rules
 from vespera_agent_spawner.errors import ConfigError
 
-__all__ = ["Request", "parse_request"]
+__all__ = ["Request", "checked_turn", "parse_request"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +37,7 @@ def parse_request(
     prompt = fields.pop("prompt", None)
     if not isinstance(prompt, str) or not prompt:
         raise _wrong("prompt", prompt, "a non-empty string", 'give {"prompt": "…"}')
-    timeout = fields.pop("timeout", None)
-    if timeout is not None and not _is_duration(timeout):
-        raise _wrong("timeout", timeout, "a positive number of seconds", "give 30 or 0.5")
+    prompt, timeout = checked_turn(prompt, fields.pop("timeout", None), of="request")
     command = fields.pop("command", None)
     if command is not None and command != program:
         raise ConfigError(
@@ -51,7 +50,13 @@ def parse_request(
     wanted = fields.pop("environment", None)
     if wanted is not None:
         _check_environment(wanted, agent_id, environment)
-    return Request(prompt, None if timeout is None else float(timeout), fields)
+    return Request(prompt, timeout, fields)
+
+
+def checked_turn(prompt: object, timeout: object, *, of: str = "") -> tuple[str, float | None]:
+    """What a turn says, and its seconds; by the rules of a configuration."""
+    seconds = rules.optional(rules.positive_duration)(rules.join(of, "timeout"), timeout)
+    return rules.prose(rules.join(of, "prompt"), prompt), seconds
 
 
 def _mapping(request: str | bytes | Mapping[str, Any]) -> Mapping[str, Any]:
@@ -85,10 +90,6 @@ def _check_environment(wanted: Any, agent_id: str, environment: Mapping[str, str
                 value=value,
                 remedy="leave it out, or spawn another agent with config.environment",
             )
-
-
-def _is_duration(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0
 
 
 def _wrong(name: str, value: Any, expected: str, remedy: str) -> ConfigError:

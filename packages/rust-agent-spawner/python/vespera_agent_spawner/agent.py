@@ -15,19 +15,22 @@ import weakref
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
+from vespera_agent_spawner import _validation as rules
 from vespera_agent_spawner._counters import PROCESS, Bill
 from vespera_agent_spawner._description import describe
 from vespera_agent_spawner._logging import AgentLogger, logger_for
+from vespera_agent_spawner._request import checked_turn
 from vespera_agent_spawner.adapters import adapter_named
 from vespera_agent_spawner.adapters.claude_frames import has_prompt
 from vespera_agent_spawner.backends._protocol import NOTICE, LiveSession
-from vespera_agent_spawner.config import AgentConfig
+from vespera_agent_spawner.config import PERMISSION_MODE, AgentConfig, Duration
 from vespera_agent_spawner.errors import (
     AgentBusy,
     AgentError,
     AgentFailed,
     AgentTimeout,
     BudgetExceeded,
+    ProtocolError,
 )
 from vespera_agent_spawner.events import Event
 from vespera_agent_spawner.handlers import Handlers
@@ -177,11 +180,12 @@ class Agent:
 
     # -- turns -----------------------------------------------------------------------------
 
-    async def run(self, prompt: str, *, timeout: float | None = None) -> RunResult:
+    async def run(self, prompt: str, *, timeout: Duration | None = None) -> RunResult:
         """One turn of a session; the result's ``exit`` is None.
 
-        ``timeout`` in seconds, else ``timeouts.turn``. A failure is in the result; ``AgentBusy``
-        and ``AgentFailed`` (the agent has ended) are raised. Cancelling interrupts the turn.
+        ``timeout`` in seconds or as ``"5m"``, else ``timeouts.turn``. A failure is in the result;
+        ``AgentBusy`` and ``AgentFailed`` (the agent has ended) are raised. Cancelling interrupts
+        the turn.
         """
         started = time.monotonic()
         self._stop_collecting_soon()
@@ -208,7 +212,7 @@ class Agent:
         """Begin a turn without waiting for its end; iterate to see it."""
         self._begin(prompt, None)
 
-    def _begin(self, prompt: str, timeout: float | None) -> asyncio.Future[TurnResult]:
+    def _begin(self, prompt: str, timeout: Duration | None) -> asyncio.Future[TurnResult]:
         if self.is_run:
             raise AgentFailed(
                 f"agent '{self.agent_id}' is a run: its prompt is in its configuration; spawn "
@@ -216,6 +220,15 @@ class Agent:
             )
         if self._adapter.relayed:
             raise AgentFailed(f"agent '{self.agent_id}' is relayed: who speaks with it has turns")
+        if self._turn is not None:
+            # The CLI may be ready for another before the loop has heard how the last one ended.
+            self._news()
+        if self._turn is not None:
+            raise AgentBusy(
+                f"agent '{self.agent_id}' is in a turn: wait for its answer or interrupt it",
+                context={"agent_id": self.agent_id},
+            )
+        prompt, timeout = checked_turn(prompt, timeout)
         if self._overspent is None and self._meter is not None:
             self._overspent = self._meter.empty
         if self._overspent is not None:
@@ -261,10 +274,12 @@ class Agent:
 
     async def set_model(self, model: str | None) -> None:
         """Use another model from the next request on; None is the CLI's default."""
+        model = rules.optional(rules.text)("model", model)
         await self._request({"subtype": "set_model", "model": model})
 
     async def set_permission_mode(self, mode: str) -> None:
         """Change the permission mode of the session."""
+        mode = PERMISSION_MODE("mode", mode)
         await self._request({"subtype": "set_permission_mode", "mode": mode})
 
     async def _request(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -272,6 +287,9 @@ class Agent:
             raise AgentFailed(
                 f"agent '{self.agent_id}': adapter '{self._adapter.name}' answers no requests"
             )
+        if self._ended.done():
+            reason = self._ended.result().reason
+            raise AgentFailed(f"agent '{self.agent_id}' has ended: {reason}")
         answer: asyncio.Future[Mapping[str, Any]] = self._loop.create_future()
         request_id = self._live.request(request)
         self._answers[request_id] = answer
@@ -312,8 +330,9 @@ class Agent:
             )
         return self._live
 
-    async def shutdown(self, grace: float = 5.0) -> ExitStatus:
+    async def shutdown(self, grace: Duration = 5.0) -> ExitStatus:
         """End the tree: stdin ends, SIGTERM after half of ``grace`` seconds, then force."""
+        grace = rules.duration("grace", grace)
         if not self._ended.done():
             self._live.begin_shutdown(grace)
         return await asyncio.shield(self._ended)
@@ -322,9 +341,9 @@ class Agent:
         """End the tree by force; ``result()`` tells when it is gone."""
         self._live.kill()
 
-    async def cancel(self, grace: float = 5.0) -> None:
+    async def cancel(self, grace: Duration = 5.0) -> None:
         """End the work: the turn is interrupted, then the ladder within ``grace`` seconds."""
-        if self._begin_cancel(grace):
+        if self._begin_cancel(rules.duration("grace", grace)):
             await asyncio.shield(self._ended)
 
     def _begin_cancel(self, grace: float) -> bool:
@@ -352,12 +371,14 @@ class Agent:
         session = self._session
         if session is None:
             return
-        if session.heard():
-            self._changed(session)
-        if self._bell is not None:
-            self._bell.set()
-        if self._merged is not None:
-            self._merged(self)
+        try:
+            if session.heard():
+                self._changed(session)
+        finally:
+            if self._bell is not None:
+                self._bell.set()
+            if self._merged is not None:
+                self._merged(self)
 
     def _changed(self, session: LiveSession) -> None:
         """More than events came."""
@@ -365,27 +386,57 @@ class Agent:
         # Taken before the answers are, so that those hold all messages of a turn that has ended,
         # and accounted after them.
         ends = self._take_turns(session)
-        if self._handlers is not None:
-            for ask in session.take_asks():
-                self._handlers.hear(ask)
-        for request_id, frame in session.take_answers():
-            if request_id == NOTICE:
+        # Whatever is raised on the way: nobody else tells of an end that was taken.
+        try:
+            if self._handlers is not None:
+                for ask in session.take_asks():
+                    self._guarded(self._handlers.hear, ask)
+            for request_id, frame in session.take_answers():
+                self._guarded(self._answered, session, request_id, frame)
+        finally:
+            try:
+                for end in ends:
+                    self._guarded(self._turn_over, session, end)
+            finally:
+                # One that is being ended was ready before, or never is.
+                if not self._ready.done() and state not in _NOT_READY:
+                    self._guarded(self._settle_start, session)
+                if state.is_over and not self._ended.done():
+                    self._end(session)
+
+    def _guarded(self, act: Callable[..., object], *what: Any) -> None:
+        """What cannot be handled is reported, and the rest goes on."""
+        try:
+            act(*what)
+        except Exception as error:
+            words = f"agent '{self.agent_id}': what it said could not be handled"
+            self._loop.call_exception_handler({"message": words, "exception": error})
+
+    def _answered(self, session: LiveSession, request_id: str, frame: bytes) -> None:
+        if request_id == NOTICE:
+            try:
                 self._noticed(json.loads(frame))
+            finally:
                 session.noted()
-                continue
-            answer = self._answers.get(request_id)
-            if answer is not None and not answer.done():
-                answer.set_result(json.loads(frame).get("response") or {})
-        for end in ends:
+            return
+        answer = self._answers.get(request_id)
+        if answer is not None and not answer.done():
+            answer.set_result(json.loads(frame).get("response") or {})
+
+    def _turn_over(self, session: LiveSession, end: TurnResult | AgentError) -> None:
+        turn, self._turn = self._turn, None
+        try:
             if isinstance(end, AgentError):
-                self._turn_failed(session, end)
+                self._turn_failed(session, end, counts=turn is not None)
             else:
-                self._turn_ended(session, end)
-        # One that is being ended was ready before, or never is.
-        if not self._ready.done() and state not in _NOT_READY:
-            self._settle_start(session)
-        if state.is_over and not self._ended.done():
-            self._end(session)
+                self._turn_ended(session, end, counts=turn is not None)
+        finally:
+            if turn is None or turn.done():
+                pass
+            elif isinstance(end, AgentError):
+                turn.set_exception(end)
+            else:
+                turn.set_result(end)
 
     def _noticed(self, frame: Mapping[str, Any]) -> None:
         kind = frame.get("type")
@@ -423,6 +474,10 @@ class Agent:
                     break
         except AgentError as error:
             ends.append(error)
+        except Exception as error:
+            # It is taken: whoever waits for it hears why it is none.
+            words = f"agent '{self.agent_id}': the end of a turn cannot be read: {error!r}"
+            ends.append(ProtocolError(words, context={"agent_id": self.agent_id}))
         return ends
 
     @property
@@ -431,19 +486,16 @@ class Agent:
         answer that is paid for is taken from whom it was given to."""
         return None if self._adapter.relayed else self._meter
 
-    def _turn_failed(self, session: LiveSession, error: AgentError) -> None:
+    def _turn_failed(self, session: LiveSession, error: AgentError, *, counts: bool) -> None:
         self._last_error = error
         PROCESS.count_spent(self._bill, session.spent())
         if self._turn_meter is not None:
             # A turn that was stopped for its time may have told its cost all the same.
             self._turn_meter.lost(session.info().cost_usd)
-        if self._turn is not None:
+        if counts:
             self._judge_failed_turn(session, error)
-            if not self._turn.done():
-                self._turn.set_exception(error)
-        self._turn = None
 
-    def _turn_ended(self, session: LiveSession, result: TurnResult) -> None:
+    def _turn_ended(self, session: LiveSession, result: TurnResult, *, counts: bool) -> None:
         self._last_turn = result
         PROCESS.count_spent(self._bill, session.spent())
         meter = self._turn_meter
@@ -451,11 +503,8 @@ class Agent:
             # What is there is paid for; a session says so when it is asked for more.
             self._overspent = self._overspent or (None if self.is_run else words)
         self._note_refusal(result["outcome"], result.get("error"))
-        if self._turn is not None:
+        if counts:
             PROCESS.count_run(result["outcome"], time.monotonic() - self._turn_began)
-            if not self._turn.done():
-                self._turn.set_result(result)
-        self._turn = None
 
     def _note_refusal(self, outcome: str, error: str | None) -> None:
         if outcome == Outcome.AUTH_FAILED and self._on_refused is not None:
@@ -490,6 +539,18 @@ class Agent:
     def _end(self, session: LiveSession) -> None:
         self._duration = time.monotonic() - self._started
         status = session.exit_status or ExitStatus(None, None, "unknown", "gone")
+        try:
+            self._conclude(session, status)
+        finally:
+            if self._handlers is not None:
+                self._handlers.close()
+            for hold in self._holds:
+                hold.release()
+            self._ended.set_result(status)
+            self._on_end(self)
+
+    def _conclude(self, session: LiveSession, status: ExitStatus) -> None:
+        """What is to be told of the end before whoever waits for it goes on."""
         for answer in self._answers.values():
             if not answer.done():
                 answer.set_exception(AgentFailed(f"agent '{self.agent_id}' ended: {status.reason}"))
@@ -506,14 +567,8 @@ class Agent:
             if relayed and self._meter is not None:
                 self._meter.whole(final.cost_usd or 0.0)
             self._note_refusal(final.outcome, final.error)
-        if self._handlers is not None:
-            self._handlers.close()
-        for hold in self._holds:
-            hold.release()
-        self._ended.set_result(status)
         if _LOGGER.isEnabledFor(logging.INFO):
             self._log.info("ended: %s", status.reason)
-        self._on_end(self)
 
     def _end_transcript(self, session: LiveSession, path: str) -> None:
         lost = session.transcript_lost

@@ -18,6 +18,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from vespera_agent_spawner import _validation as rules
 from vespera_agent_spawner import backends
 from vespera_agent_spawner._counters import PROCESS, merge
 from vespera_agent_spawner._logging import logger_for
@@ -26,7 +27,7 @@ from vespera_agent_spawner._request import parse_request
 from vespera_agent_spawner.adapters import adapter_named
 from vespera_agent_spawner.adapters.locate import DEFAULT_PROGRAM
 from vespera_agent_spawner.backends._protocol import Session
-from vespera_agent_spawner.config import AgentConfig, Timeouts
+from vespera_agent_spawner.config import AgentConfig, Duration, Timeouts
 from vespera_agent_spawner.errors import (
     AgentBusy,
     AgentError,
@@ -61,7 +62,7 @@ _blocking_warned = False
 def spawn_claude_agent(
     agent_id: str,
     command: str = DEFAULT_PROGRAM,
-    timeout_seconds: float = DEFAULT_TIMEOUT,
+    timeout_seconds: Duration | None = DEFAULT_TIMEOUT,
     working_directory: str | os.PathLike[str] | None = None,
     *,
     config: AgentConfig | Mapping[str, Any] | None = None,
@@ -70,7 +71,7 @@ def spawn_claude_agent(
     """Start a session with the Claude CLI and return its session id.
 
     Returns when the CLI has answered ``initialize``. ``command`` is the program's name or path,
-    ``timeout_seconds`` bounds each turn, ``config`` says everything else.
+    ``timeout_seconds`` bounds each turn (None: no limit), ``config`` says everything else.
 
     What needs a ``Supervisor`` is refused: ``hooks``, ``tools``, ``on_permission``, ``workspace``,
     ``retry``, and of ``budget`` all but ``usd``, a ceiling that the CLI itself keeps.
@@ -115,7 +116,7 @@ def spawn_claude_agent(
 
 
 def execute_claude_json(agent_id: str, request: str | bytes | Mapping[str, Any]) -> TurnResult:
-    """One turn: ``{"prompt": str, "timeout"?: seconds, …}`` to its result.
+    """One turn: ``{"prompt": str, "timeout"?: duration, …}`` to its result.
 
     Fields that are not known are kept as ``metadata`` in the result. A turn that fails inside of
     the CLI is a result with ``is_error``; what has no result raises: ``AgentNotFound``,
@@ -174,26 +175,20 @@ def execute_claude_json(agent_id: str, request: str | bytes | Mapping[str, Any])
     return result
 
 
-def shutdown_claude_agent(agent_id: str, grace_seconds: float = 5.0) -> ExitStatus:
+def shutdown_claude_agent(agent_id: str, grace_seconds: Duration = 5.0) -> ExitStatus:
     """End an agent's process tree and say how its leader ended; a second call says it again.
 
     Its stdin is ended; after half of ``grace_seconds`` it gets SIGTERM, after all of it force.
-    Then whatever its tree left behind is ended. Raises ``AgentNotFound``.
+    Then whatever its tree left behind is ended. Raises ``ConfigError`` and ``AgentNotFound``.
     """
     _warn_if_blocking_a_loop("shutdown_claude_agent")
-    if not grace_seconds >= 0:
-        raise ConfigError(
-            f"grace_seconds: expected 0 or more seconds, got {grace_seconds!r}",
-            field="grace_seconds",
-            value=grace_seconds,
-            remedy="give 0 to end it by force at once",
-        )
+    grace = rules.duration("grace_seconds", grace_seconds)
     found = _registry.find(agent_id)
     if isinstance(found, Entry):
         session = _session_of(found)
         if session is not None:
             try:
-                return session.shutdown(grace_seconds)
+                return session.shutdown(grace)
             except KeyboardInterrupt as error:
                 error.add_note(
                     f"agent '{agent_id}': the wait for its end was interrupted; its end goes on, "
@@ -202,7 +197,7 @@ def shutdown_claude_agent(agent_id: str, grace_seconds: float = 5.0) -> ExitStat
                 raise
         found = _registry.find(agent_id)
         if isinstance(found, Entry):
-            return shutdown_claude_agent(agent_id, grace_seconds)
+            return shutdown_claude_agent(agent_id, grace)
     return found.exit
 
 
@@ -252,7 +247,7 @@ def config_schema() -> dict[str, Any]:
 def _settle_config(
     agent_id: str,
     command: str,
-    timeout_seconds: float,
+    timeout_seconds: Duration | None,
     working_directory: str | os.PathLike[str] | None,
     config: AgentConfig | Mapping[str, Any] | None,
 ) -> AgentConfig:
@@ -298,11 +293,12 @@ def _settle_config(
         if own is not None and Path(own).absolute() != Path(directory).absolute():
             raise _contradiction("working_directory", directory, own)
         changes["working_directory"] = directory
-    changes["timeouts"] = _settle_timeouts(timeout_seconds, base)
+    limit = rules.optional(rules.positive_duration)("timeout_seconds", timeout_seconds)
+    changes["timeouts"] = _settle_timeouts(limit, base)
     return dataclasses.replace(base, **changes)
 
 
-def _settle_timeouts(timeout_seconds: float, base: AgentConfig) -> Timeouts:
+def _settle_timeouts(timeout_seconds: float | None, base: AgentConfig) -> Timeouts:
     own = base.timeouts if base.timeouts is not None else Timeouts()
     if own.turn is None:
         return dataclasses.replace(own, turn=timeout_seconds)

@@ -30,6 +30,11 @@ Size: TypeAlias = int | str
 Text: TypeAlias = str | None
 PathText: TypeAlias = str | os.PathLike[str] | os.PathLike[bytes]
 
+#: A rule of its own: the mode may change while an agent lives.
+PERMISSION_MODE = rules.choice(
+    "default", "manual", "acceptEdits", "auto", "dontAsk", "plan", "bypassPermissions"
+)
+
 _IDLE_STATES = ("model", "tool", "mcp", "subagent", "permission")
 _RETRY_ON = (
     "failed",
@@ -384,14 +389,7 @@ class AgentConfig(_Settings):
     append_system_prompt: Setting[Text, Text] = Setting(_PROSE, None)
     allowed_tools: _Texts = Setting(_TEXTS, None)
     disallowed_tools: _Texts = Setting(_TEXTS, None)
-    permission_mode: Setting[Text, Text] = Setting(
-        optional(
-            rules.choice(
-                "default", "manual", "acceptEdits", "auto", "dontAsk", "plan", "bypassPermissions"
-            )
-        ),
-        None,
-    )
+    permission_mode: Setting[Text, Text] = Setting(optional(PERMISSION_MODE), None)
     mcp_config: _PathOrObject = Setting(_PATH_OR_OBJECT, None)
     settings: _PathOrObject = Setting(_PATH_OR_OBJECT, None)
     add_dirs: Setting[Sequence[PathText] | None, tuple[str, ...] | None] = Setting(

@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any, Self, cast
 
 from vespera_agent_spawner import _registrar, backends
+from vespera_agent_spawner import _validation as rules
 from vespera_agent_spawner._counters import PROCESS
 from vespera_agent_spawner._description import never_started
 from vespera_agent_spawner._logging import logger_for
@@ -24,7 +25,7 @@ from vespera_agent_spawner.admission import Admission, default_max_agents
 from vespera_agent_spawner.agent import Agent
 from vespera_agent_spawner.backends._protocol import Standby, StandingSession
 from vespera_agent_spawner.batch import Batch, Seat
-from vespera_agent_spawner.config import AgentConfig, SupervisorConfig
+from vespera_agent_spawner.config import AgentConfig, Duration, SupervisorConfig
 from vespera_agent_spawner.errors import (
     AgentError,
     AgentExists,
@@ -131,8 +132,9 @@ class Supervisor:
     ) -> None:
         await self.shutdown()
 
-    async def shutdown(self, grace: float = _CLOSE_GRACE) -> None:
+    async def shutdown(self, grace: Duration = _CLOSE_GRACE) -> None:
         """End every agent within ``grace`` seconds, then by force; nothing starts any more."""
+        grace = rules.duration("grace", grace)
         self._closed = True
         if self._admission is not None:
             self._admission.close()
@@ -172,8 +174,9 @@ class Supervisor:
         with contextlib.suppress(AgentError):
             await agent.shutdown(grace)
 
-    async def drain(self, timeout: float | None = None) -> bool:
+    async def drain(self, timeout: Duration | None = None) -> bool:
         """Start nothing more and wait until all agents are over; False when time ran out."""
+        timeout = rules.optional(rules.duration)("timeout", timeout)
         self._places.close(SupervisorClosed("the supervisor is draining and starts nothing"))
         try:
             async with asyncio.timeout(timeout):

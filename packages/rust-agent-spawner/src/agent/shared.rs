@@ -429,12 +429,16 @@ impl Shared {
         self.told.swap(0, Ordering::AcqRel) & CHANGED != 0
     }
 
-    /// Begins or ends to keep events.
-    pub fn listen(&self, listening: bool) {
+    /// Begins or ends to keep events. True when the agent may have waited for their reader.
+    pub fn listen(&self, listening: bool) -> bool {
         self.listening.store(listening, Ordering::Release);
-        if !listening {
-            self.queue().clear();
+        if listening {
+            return false;
         }
+        let mut queue = self.queue();
+        let was_full = queue.is_full();
+        queue.clear();
+        was_full
     }
 
     /// Whether events are kept.

@@ -31,6 +31,11 @@ impl PyBridge {
         self.inner.descriptor()
     }
 
+    /// An agent's number that was taken and not told.
+    fn note(&self, number: u64) {
+        self.inner.note(number);
+    }
+
     /// The loop has done with what it took.
     fn rest(&self) {
         self.inner.rest();

@@ -322,7 +322,8 @@ impl Agent {
                     }
                     Read::Owned(bytes) => self.framer.push(bytes, each),
                 }
-                if self.shared.queue().is_full() {
+                // The last event may have come when nobody took events any more.
+                if self.shared.is_listening() && self.shared.queue().is_full() {
                     self.paused = true;
                     self.session.hear(false, now);
                     let _ = epoll::delete(poller, stdout);

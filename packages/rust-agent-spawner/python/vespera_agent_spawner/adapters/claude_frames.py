@@ -63,6 +63,9 @@ _BY_ERROR = {
 _LONGEST_BACKOFF = 60.0  # a longer wait is no pause between tries but for a limit's end, seconds
 _AUTH_PATIENCE = 3  # so many refusals in a row are no race of two logins any more
 
+# No limit lasts longer than a month: a later end is none, and stops no fleet.
+_LONGEST_LIMIT = 32 * 86_400.0
+
 
 @dataclass(frozen=True, slots=True)
 class Refused:
@@ -133,7 +136,7 @@ def limit_ends(frame: Mapping[str, Any], now: float) -> tuple[float, str] | None
     """
     if frame.get("subtype") == "api_retry":
         wait = read_retry(frame).limit_ends_in
-        return None if wait is None else (now + wait, "rate limit")
+        return None if wait is None or wait > _LONGEST_LIMIT else (now + wait, "rate limit")
     info = frame.get("rate_limit_info")
     if not isinstance(info, Mapping) or info.get("status") != "rejected":
         return None
@@ -141,7 +144,7 @@ def limit_ends(frame: Mapping[str, Any], now: float) -> tuple[float, str] | None
     if info.get("overageStatus") in ("allowed", "allowed_warning"):
         return None
     at = _number(info.get("resetsAt"))
-    if at is None or at <= now:
+    if at is None or not now < at <= now + _LONGEST_LIMIT:
         return None
     kind = info.get("rateLimitType")
     return at, f"{kind} rate limit" if isinstance(kind, str) else "rate limit"

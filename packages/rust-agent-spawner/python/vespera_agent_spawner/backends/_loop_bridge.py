@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import itertools
+import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from vespera_agent_spawner import _native
+from vespera_agent_spawner.errors import AgentError
 
 if TYPE_CHECKING:
     from vespera_agent_spawner.backends.rust import RustSession
@@ -32,7 +35,11 @@ class LoopBridge:
         self._asked: _native.Session | None = None
         self._loop = loop
         self._watched: dict[int, tuple[RustSession, Callable[[], bool]]] = {}
-        loop.add_reader(self.native.fileno(), self._ring)
+        # Held by the loop alone: nobody tells when a loop is closed, but then it lets go of this.
+        reader = functools.partial(self._ring)
+        loop.add_reader(self.native.fileno(), reader)
+        self._closing = weakref.finalize(reader, _loop_closed, weakref.ref(self))
+        self._closing.atexit = False
 
     def add(self, number: int, session: RustSession, news: Callable[[], bool]) -> None:
         """Call ``news`` on the loop whenever the session has some; False: nobody listens."""
@@ -56,9 +63,26 @@ class LoopBridge:
         if self._watched or self.closed:
             return
         self.closed = True
+        self._closing.detach()
         # A closed loop has let go of its readers itself.
         with contextlib.suppress(RuntimeError, ValueError):
             self._loop.remove_reader(self.native.fileno())
+
+    def forget_in_fork(self) -> None:
+        """In a forked child: closing its copy of the loop ends nobody."""
+        self._closing.detach()
+
+    def end_all(self) -> None:
+        """Nobody hears of the agents any more: their trees are ended."""
+        sessions = [session for session, _ in self._watched.values()]
+        self._watched.clear()
+        self.closed = True
+        living = [one for one in sessions if not one.state.is_over and not one.withdraw()]
+        for session in living:
+            session.kill()
+        for session in living:
+            with contextlib.suppress(AgentError):
+                session.shutdown(0.0)
 
     def _ring(self) -> None:
         self.moment = next(_moments)
@@ -70,19 +94,38 @@ class LoopBridge:
             if last is not None:
                 last.end_moment()
             self.native.rest()
-        self.close_if_idle()
+            self.close_if_idle()
 
     def _tell(self) -> None:
-        for number in self.native.take():
-            watched = self._watched.get(number)
-            if watched is None:
-                continue
-            session, news = watched
-            try:
-                if not news():
-                    # Its owner dropped it, and nobody hears of its end but us.
-                    session.heard()
-            finally:
-                # An end that comes while its owner reads is told by the next ring.
-                if session.was_over:
-                    self._watched.pop(number, None)
+        numbers = iter(self.native.take())
+        try:
+            for number in numbers:
+                self._tell_one(number)
+        finally:
+            # Ctrl-C in one agent's news: those of the others are told by the next ring.
+            for number in numbers:
+                self.native.note(number)
+
+    def _tell_one(self, number: int) -> None:
+        watched = self._watched.get(number)
+        if watched is None:
+            return
+        session, news = watched
+        try:
+            if not news():
+                # Its owner dropped it, and nobody hears of its end but us.
+                session.heard()
+        except Exception as error:
+            # As of any other callback of the loop: it is no reason not to tell the next agent.
+            what = f"agent '{session.agent_id}': its news could not be handled"
+            self._loop.call_exception_handler({"message": what, "exception": error})
+        finally:
+            # An end that comes while its owner reads is told by the next ring.
+            if session.was_over:
+                self._watched.pop(number, None)
+
+
+def _loop_closed(bridge: weakref.ref[LoopBridge]) -> None:
+    # None where loop and agents were dropped together: those end as dropped agents do.
+    if (living := bridge()) is not None:
+        living.end_all()

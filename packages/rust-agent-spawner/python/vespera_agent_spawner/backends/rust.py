@@ -186,6 +186,8 @@ class RustBackend:
         # The extension has closed its descriptors (pthread_atfork).
         for session in tuple(self._sessions):
             session.forget_in_fork()
+        for bridge in tuple(self._bridges.values()):
+            bridge.forget_in_fork()
         self._sessions = weakref.WeakSet()
         self._diagnostics.forget_in_fork()
 
@@ -399,7 +401,9 @@ class RustSession:
         return self._native.refused()
 
     def heard(self) -> bool:
-        changed, self.was_over = self._native.heard()
+        changed, over = self._native.heard()
+        # Its owner may ask before the ring that tells of its end.
+        self.was_over = self.was_over or over
         return changed
 
     def listen(self, listening: bool) -> None:

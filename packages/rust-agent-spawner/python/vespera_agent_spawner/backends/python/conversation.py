@@ -194,13 +194,16 @@ class Conversation(Life):
         raise self.ended_error()
 
     async def _turn_timed_out(self, turn: Turn) -> AgentTimeout:
-        name = self._launch.agent_id
-        which, timeout = turn.expired or self._expired or ("turn", 0.0)
         self.abandon_turn()
         with contextlib.suppress(AgentError, TimeoutError):
             await asyncio.wait_for(asyncio.shield(turn.answer), INTERRUPT_GRACE)
         if not turn.answer.done():
             await self._end_for("no answer to the interrupt after a turn's time-out")
+        return self._late(turn)
+
+    def _late(self, turn: Turn) -> AgentTimeout:
+        name = self._launch.agent_id
+        which, timeout = turn.expired or self._expired or ("turn", 0.0)
         self.outcome = "timed_out"
         alive = self.state is State.READY
         fate = "it was interrupted and lives on" if alive else "it was ended"
@@ -471,8 +474,11 @@ class Conversation(Life):
             self._move(State.READY)
         refused = turn.refused or frames.blamed(frame, self._unanswered)
         result = self._accounted(frame, refused)
-        if not turn.answer.done():
-            turn.answer.set_result(result)
+        if turn.answer.done():
+            return
+        turn.answer.set_result(result)
+        if self.listener is not None:
+            self.listener.answered(result if turn.expired is None else self._late(turn))
 
     def _on_system(self, frame: Mapping[str, Any]) -> None:
         self._background_tasks.follow(frame)

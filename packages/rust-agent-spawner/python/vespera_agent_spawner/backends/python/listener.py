@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
+from vespera_agent_spawner.errors import AgentError
 from vespera_agent_spawner.results import TurnResult
 
 __all__ = ["Listener"]
@@ -17,6 +18,9 @@ class Listener(Protocol):
 
     def event(self, kind: str, raw: bytes, length: int, frame: dict[str, Any] | None) -> None:
         """One line of output; ``length`` is the whole line's, ``frame`` what it holds, if known."""
+
+    def answered(self, end: TurnResult | AgentError) -> None:
+        """The prompt is answered: whoever sees the ``result`` event finds its turn over."""
 
     def late_result(self, result: TurnResult) -> None:
         """A background task's result, after the own one of a run."""

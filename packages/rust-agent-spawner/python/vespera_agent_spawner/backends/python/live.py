@@ -81,9 +81,10 @@ class LivePythonSession:
         self._talks = launch.initialize is not None or self._relayed
         self._failure: AgentError | None = None
         self._in_turn = False
-        # Ends that nobody has taken; those of background tasks that came before the turn's own.
+        # Ends that nobody has taken.
         self._turn_ends: deque[TurnResult | AgentError] = deque()
-        self._early: list[TurnResult] | None = None
+        #: Which turn has no end yet.
+        self._open_turn: object | None = None
         #: Whether the owner is told of each message of the model.
         self.counting = False
         #: Whether it waits for its owner.
@@ -192,6 +193,9 @@ class LivePythonSession:
         except AgentError as error:
             self._fail(error)
             return
+        except Exception as error:
+            self._fail(self._start_error(AgentFailed(f"the host failed: {error!r}")))
+            return
         self._ready = True
         self.changed()
         try:
@@ -246,23 +250,33 @@ class LivePythonSession:
     async def _turn(
         self, conversation: Conversation, prompt: str, limit: float | None
     ) -> TurnResult | AgentError:
-        early = self._early = []
+        turn = self._open_turn = object()
         try:
-            end: TurnResult | AgentError = await conversation.turn(prompt, limit)
+            return await conversation.turn(prompt, limit)
         except asyncio.CancelledError:
             self._in_turn = False
             await self._cancelled(conversation)
             raise
         except AgentError as error:
             end = error
-        self._early = None
-        self._turn_ends += [end, *early]
+        except Exception as error:
+            # Where the conversation stands is not known.
+            conversation.begin_kill(f"the host failed: {error!r}")
+            end = AgentError(f"agent '{self.agent_id}': {error!r}", code="internal")
+        # One that was answered is over already, and the next may have begun.
+        if self._open_turn is turn:
+            self.answered(end)
+        return end
+
+    def answered(self, end: TurnResult | AgentError) -> None:
+        """The turn in flight has its end."""
+        self._open_turn = None
+        self._turn_ends.append(end)
         self._in_turn = False
-        if conversation.is_ended and not self._is_run:
+        if self._talk.is_ended and not self._is_run:
             self._close()
         else:
             self.changed()
-        return end
 
     def changed(self) -> None:
         """More than an event came: wake the owner, once until it has come."""
@@ -306,9 +320,6 @@ class LivePythonSession:
 
     def late_result(self, result: TurnResult) -> None:
         """A run's background task answered after the turn: its result is the run's."""
-        if self._early is not None:
-            self._early.append(result)
-            return
         self._turn_ends.append(result)
         self.changed()
 
@@ -488,7 +499,7 @@ class LivePythonSession:
     async def _request(self, request_id: str, request: Mapping[str, Any]) -> None:
         try:
             response = dict(await self._talk.ask(request))
-        except AgentError as error:
+        except Exception as error:
             response = {"subtype": "error", "error": str(error)}
         frame = {"type": "control_response", "response": response}
         self._answers.append((request_id, json.dumps(frame).encode()))
@@ -516,7 +527,6 @@ class LivePythonSession:
         if talk.state is not State.READY:
             raise talk.ended_error()
         self._in_turn = True
-        self._turn_ends.clear()
         self._begin(self._turn(talk, prompt, timeout))
 
     def take_turn(self) -> TurnResult | None:
