@@ -34,6 +34,7 @@ from vespera_agent_spawner.errors import (
 )
 from vespera_agent_spawner.events import Event
 from vespera_agent_spawner.handlers import Handlers
+from vespera_agent_spawner.iteration import AgentEvents
 from vespera_agent_spawner.results import (
     AgentInfo,
     ExitStatus,
@@ -84,7 +85,7 @@ class Agent:
         self._last_turn: TurnResult | None = None
         self._last_error: AgentError | None = None
         self._cancelled = False
-        self._iterating: weakref.ref[_Events] | None = None
+        self._iterating: weakref.ref[AgentEvents] | None = None
         self._was_iterated = False
         self._merged: Callable[[Agent], None] | None = None
         self._answers: dict[str, asyncio.Future[Mapping[str, Any]]] = {}
@@ -158,7 +159,7 @@ class Agent:
                 f"agent '{self.agent_id}': its events are being read by another iterator; "
                 "one at a time"
             )
-        events = _Events(self)
+        events = AgentEvents(self)
         self._iterating = weakref.ref(events)
         self._was_iterated = True
         self._live.listen(True)
@@ -594,31 +595,3 @@ class Agent:
 
     def __repr__(self) -> str:
         return f"<Agent {self.agent_id!r} {self.state}>"
-
-
-class _Events(AsyncIterator[Event]):
-    """One iteration over an agent's events."""
-
-    def __init__(self, agent: Agent) -> None:
-        self._agent = agent
-        self._batch: list[Event] = []
-        self._bell = agent._bell = asyncio.Event()
-
-    def __aiter__(self) -> _Events:
-        return self
-
-    async def __anext__(self) -> Event:
-        if self._batch:
-            return self._batch.pop()
-        agent = self._agent
-        while not self._batch:
-            self._bell.clear()
-            over = agent._ended.done()
-            batch = agent._live.take_events(_BATCH)
-            batch.reverse()
-            self._batch = batch
-            if not batch:
-                if over:
-                    raise StopAsyncIteration
-                await self._bell.wait()
-        return self._batch.pop()

@@ -148,8 +148,8 @@ class Batch:
         if self._loop.is_running():
             # Else nobody held the runs until their end, which gives back what they have.
             ending = self._loop.create_task(self._ended())
-            self._supervisor._leaving.add(ending)
-            ending.add_done_callback(self._supervisor._leaving.discard)
+            self._supervisor._tenants.leaving.add(ending)
+            ending.add_done_callback(self._supervisor._tenants.leaving.discard)
 
     async def end(self) -> None:
         """End what is left."""
@@ -356,7 +356,7 @@ class Batch:
 
     def _note_leaving(self, leaving: asyncio.Task[None]) -> None:
         # Whoever waits for the batch, and whoever waits for the supervisor.
-        for waited in (self._leaving, self._supervisor._leaving):
+        for waited in (self._leaving, self._supervisor._tenants.leaving):
             waited.add(leaving)
             leaving.add_done_callback(waited.discard)
 

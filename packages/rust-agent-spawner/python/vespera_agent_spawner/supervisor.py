@@ -48,7 +48,7 @@ from vespera_agent_spawner.results import AgentInfo, RunResult, State, Usage
 from vespera_agent_spawner.retries import Effort, is_settled
 from vespera_agent_spawner.session_hold import held
 from vespera_agent_spawner.spending import Meter, Purse
-from vespera_agent_spawner.workspaces import Tenancy, Workspace
+from vespera_agent_spawner.workspaces import Tenants, Workspace
 
 __all__ = ["Supervisor", "supervised_states", "waiting_processes"]
 
@@ -81,8 +81,7 @@ class Supervisor:
         self._idle = asyncio.Event()
         self._log = logger_for("agent_spawner.supervisor")
         self._pool: Pool | None = None
-        self._leaving: set[asyncio.Future[None]] = set()
-        self._tenancies: set[Tenancy] = set()
+        self._tenants = Tenants(self._idle.set)
         self._purse: Purse | None = None
         # What is spent, and what is warm, is looked at before each start.
         self._standby: Standby | None = None
@@ -158,17 +157,12 @@ class Supervisor:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(grace + _CLOSE_GRACE):
                 await self._empty()
-        await self._leave_all()
+        await self._tenants.all_left()
 
     async def _empty(self) -> None:
-        while self._ids or self._tenancies:
+        while self._ids or self._tenants:
             self._idle.clear()
             await self._idle.wait()
-
-    async def _leave_all(self) -> None:
-        """The workspaces of agents that are over."""
-        while self._leaving:
-            await asyncio.wait(self._leaving)
 
     async def _end(self, agent: Agent, grace: float) -> None:
         with contextlib.suppress(AgentError):
@@ -183,7 +177,7 @@ class Supervisor:
                 if self._pool is not None:
                     await self._pool.close()
                 await self._empty()
-                await self._leave_all()
+                await self._tenants.all_left()
         except TimeoutError:
             return False
         return True
@@ -248,7 +242,7 @@ class Supervisor:
                 if wait is None:
                     raise
                 PROCESS.add("vespera_retries_total")
-                await self._leave_all()
+                await self._tenants.all_left()
                 await self._places.pause(wait)
 
     async def run(self, configs: Iterable[AgentConfig | Mapping[str, Any]]) -> list[RunResult]:
@@ -347,7 +341,7 @@ class Supervisor:
             if agent._session is None:
                 self._release(seat)
                 if workspace is not None:
-                    self._move_out(workspace)
+                    self._tenants.move_out(workspace, asyncio.get_running_loop())
             raise
         else:
             places.note_start(None)
@@ -429,26 +423,6 @@ class Supervisor:
             return None
         return Workspace(config, seat.agent_id, config.timeouts or self.config.timeouts)
 
-    def _tenancy(self, agent: Agent, workspace: Workspace) -> Tenancy:
-        is_attempt = agent._is_attempt
-
-        def over(tenancy: Tenancy, dropped: bool) -> None:
-            self._tenancies.discard(tenancy)
-            self._idle.set()
-            # A run leaves it after its last attempt.
-            if dropped or not is_attempt:
-                self._move_out(workspace)
-
-        return Tenancy(agent, over)
-
-    def _move_out(self, workspace: Workspace) -> None:
-        if self._loop is None or self._loop.is_closed():
-            return
-        # The loop itself holds its tasks weakly.
-        leaving = self._loop.create_task(workspace.leave())
-        self._leaving.add(leaving)
-        leaving.add_done_callback(self._leaving.discard)
-
     def _launch(
         self,
         agent: Agent,
@@ -466,7 +440,7 @@ class Supervisor:
                 agent._holds += [] if hold is None else [hold]
             listening = listening or self._merged is not None
             counting = agent._meter is not None
-            tenancy = None if workspace is None else self._tenancy(agent, workspace)
+            tenancy = None if workspace is None else self._tenants.tenancy(agent, workspace)
             news = _news_of(agent) if tenancy is None else tenancy.news
             session = None
             if self._pool is not None:
@@ -487,8 +461,7 @@ class Supervisor:
                 )
             agent._attach(session)
             if tenancy is not None:
-                tenancy.session = session
-                self._tenancies.add(tenancy)
+                self._tenants.add(tenancy, session)
         except BaseException:
             self._release(seat)
             raise

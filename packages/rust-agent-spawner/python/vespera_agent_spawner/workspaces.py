@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from vespera_agent_spawner.backends._protocol import LiveSession
     from vespera_agent_spawner.config import AgentConfig, Timeouts
 
-__all__ = ["Tenancy", "Workspace"]
+__all__ = ["Tenancy", "Tenants", "Workspace"]
 
 _LEAVE_LIMIT = 60.0  # seconds
 
@@ -145,3 +145,48 @@ class Tenancy:
         if over and not self._over:
             self._over = True
             self._on_over(self, dropped)
+
+
+class Tenants:
+    """Who of one fleet is in a workspace, and which workspaces are being left."""
+
+    def __init__(self, on_out: Callable[[], object]) -> None:
+        self._on_out = on_out
+        self._here: set[Tenancy] = set()
+        #: What is waited for when the fleet ends.
+        self.leaving: set[asyncio.Future[None]] = set()
+
+    def __len__(self) -> int:
+        return len(self._here)
+
+    def tenancy(self, agent: Agent, workspace: Workspace) -> Tenancy:
+        """What the backend is to call for this agent; ``add`` it once it has a session."""
+        is_attempt = agent._is_attempt
+        loop = asyncio.get_running_loop()
+
+        def over(tenancy: Tenancy, dropped: bool) -> None:
+            self._here.discard(tenancy)
+            self._on_out()
+            # A run leaves it after its last attempt.
+            if dropped or not is_attempt:
+                self.move_out(workspace, loop)
+
+        return Tenancy(agent, over)
+
+    def add(self, tenancy: Tenancy, session: LiveSession) -> None:
+        tenancy.session = session
+        self._here.add(tenancy)
+
+    def move_out(self, workspace: Workspace, loop: asyncio.AbstractEventLoop) -> None:
+        """Leave it, without waiting for that."""
+        if loop.is_closed():
+            return
+        # The loop itself holds its tasks weakly.
+        leaving = loop.create_task(workspace.leave())
+        self.leaving.add(leaving)
+        leaving.add_done_callback(self.leaving.discard)
+
+    async def all_left(self) -> None:
+        """Wait until no workspace is being left any more."""
+        while self.leaving:
+            await asyncio.wait(self.leaving)
