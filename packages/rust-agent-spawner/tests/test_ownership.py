@@ -354,14 +354,9 @@ def test_a_loop_that_dies_takes_its_agents_along(loop: str, fleet: Fleet) -> Non
         kept.extend([sup, await sup.spawn(fleet.config()), await sup.spawn(fleet.config("hang"))])
 
     run_on(loop, main())
-    if fleet.backend == "python":
-        # They lived on that loop: its close has ended them, so whoever drops them drops the dead.
-        assert fleet.gone()
-        forget(kept)
-        return
-    with pytest.warns(ResourceWarning, match="without shutdown"):
-        forget(kept)
+    # Its close has ended them, so whoever drops them drops the dead.
     assert fleet.gone()
+    forget(kept)
 
 
 def forget(kept: list[Any]) -> None:
