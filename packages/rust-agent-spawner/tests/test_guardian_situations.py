@@ -6,6 +6,7 @@ Rust only: the Python backend has neither.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import json
 import os
@@ -103,6 +104,46 @@ tell(tier=spawner.containment(), said=said)
     news = json.loads(told)
     assert news["tier"] == "pgroup"
     assert "/proc does not show" in news["said"]
+
+
+@root_only
+def test_without_proc_the_group_is_ended_and_the_leash_goes_with_the_last(
+    agents: Agents, tmp_path: Path
+) -> None:
+    # Afterwards the fixture finds nobody: neither what was in the group, nor a leash that waits.
+    began = time.monotonic()
+    told = unshared(
+        agents,
+        tmp_path,
+        "mount -t tmpfs none /proc;",
+        """
+import asyncio
+from vespera_agent_spawner import AgentConfig, Supervisor, SupervisorConfig
+async def main():
+    async with Supervisor(SupervisorConfig(backend=BACKEND, memory_reserve=0)) as sup:
+        script = "sleep 60 >/dev/null 2>&1 & setsid sleep 7 >/dev/null 2>&1 &"
+        [result] = await sup.run([AgentConfig(
+            adapter="raw", program="/bin/sh", args=("-c", script + " sleep 0.5; echo said"),
+            environment={"FAKE_TRACE": TRACE})])
+        tell(outcome=result.outcome, said=result.result, left="1 more" in result.exit.reason)
+asyncio.run(main())
+""",
+        "--mount",
+    )
+    assert json.loads(told) == {"outcome": "completed", "said": "said", "left": True}
+    assert time.monotonic() - began < 30
+    assert eventually(lambda: not without_host()), "guardian or leash outlived the last process"
+
+
+def without_host() -> list[int]:
+    """Guardians and leashes whose host is gone."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError, IndexError):
+            if entry.name.isdigit() and (entry / "comm").read_text().startswith("vespera-"):
+                host = (entry / "cmdline").read_bytes().split(b"\0")[1].decode()
+                found += [] if Path("/proc", host).exists() else [int(entry.name)]
+    return found
 
 
 # -- starts that hang -----------------------------------------------------------------------------

@@ -226,7 +226,8 @@ impl Leash {
         if let Some(cgroup) = &self.cgroup {
             cgroup.kill();
         }
-        if !children::has_ended(self.leader) {
+        // Whoever is in its group is a child of ours by then, and is found otherwise.
+        if !children::are_seen() || !children::has_ended(self.leader) {
             children::kill(-self.leader, libc::SIGKILL);
         }
         let mut killed = Vec::new();
@@ -235,6 +236,9 @@ impl Leash {
         let mut end = None;
         loop {
             end = self.reap_leader().or(end);
+            if !children::are_seen() {
+                self.reap_adopted();
+            }
             // The children file may skip entries while it changes; ECHILD does not lie.
             if children::childless() {
                 break;

@@ -172,6 +172,9 @@ impl Guardian {
                 sys::exit(0);
             }
             if sys::now_ms() >= deadline {
+                for leash in &self.leashes {
+                    children::kill(*leash, libc::SIGKILL);
+                }
                 children::for_each_child(|pid| children::kill(pid, libc::SIGKILL));
             } else {
                 self.kill_adopted();

@@ -27,10 +27,15 @@ pub fn look_for_own_proc() -> bool {
     own
 }
 
+/// Whether children can be found.
+pub fn are_seen() -> bool {
+    PROC_IS_OWN.load(Ordering::Relaxed)
+}
+
 /// Calls `visit` with the pid of each direct child that /proc shows at this moment; with none where
 /// /proc is not ours.
 pub fn for_each_child(visit: impl FnMut(i32)) {
-    if !PROC_IS_OWN.load(Ordering::Relaxed) {
+    if !are_seen() {
         return;
     }
     let path = format!("/proc/self/task/{}/children", pid());
@@ -48,7 +53,7 @@ pub fn for_each_child(visit: impl FnMut(i32)) {
 
 /// All living descendants that /proc shows at this moment, children before their children.
 pub fn descendants() -> Vec<i32> {
-    if !PROC_IS_OWN.load(Ordering::Relaxed) {
+    if !are_seen() {
         return Vec::new();
     }
     let parents: Vec<_> = all_processes()
