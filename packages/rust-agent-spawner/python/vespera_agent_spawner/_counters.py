@@ -60,6 +60,8 @@ class Counters:
     def count_spent(self, bill: Bill, spent: tuple[float, int, int]) -> None:
         """What an agent has spent since it was counted last; also for turns without a result of
         their own, whose cost the CLI has told all the same."""
+        if spent == bill.counted:
+            return
         with self._lock:
             for one, before, now in zip(_SPENT, bill.counted, spent, strict=True):
                 # Counter is typed for ints; sums of money are floats.

@@ -97,32 +97,42 @@ class LoopBridge:
             self.close_if_idle()
 
     def _tell(self) -> None:
-        numbers = iter(self.native.take())
+        numbers, number = iter(self.native.take()), 0
         try:
-            for number in numbers:
-                self._tell_one(number)
+            # Once more after each that raised: whoever sets this up for every agent pays for it.
+            while True:
+                try:
+                    for number in numbers:
+                        watched = self._watched.get(number)
+                        if watched is None:
+                            continue
+                        session, news = watched
+                        if not news():
+                            # Its owner dropped it, and nobody hears of its end but us.
+                            session.heard()
+                        # An end that comes while its owner reads is told by the next ring.
+                        if session.was_over:
+                            self._watched.pop(number, None)
+                    return
+                except Exception as error:
+                    self._report(number, error)
         finally:
+            self._let_go(number)
             # Ctrl-C in one agent's news: those of the others are told by the next ring.
-            for number in numbers:
-                self.native.note(number)
+            for left in numbers:
+                self.native.note(left)
 
-    def _tell_one(self, number: int) -> None:
+    def _report(self, number: int, error: Exception) -> None:
+        """As of any other callback of the loop: it is no reason not to tell the next agent."""
+        session, _ = self._watched[number]
+        self._let_go(number)
+        what = f"agent '{session.agent_id}': its news could not be handled"
+        self._loop.call_exception_handler({"message": what, "exception": error})
+
+    def _let_go(self, number: int) -> None:
         watched = self._watched.get(number)
-        if watched is None:
-            return
-        session, news = watched
-        try:
-            if not news():
-                # Its owner dropped it, and nobody hears of its end but us.
-                session.heard()
-        except Exception as error:
-            # As of any other callback of the loop: it is no reason not to tell the next agent.
-            what = f"agent '{session.agent_id}': its news could not be handled"
-            self._loop.call_exception_handler({"message": what, "exception": error})
-        finally:
-            # An end that comes while its owner reads is told by the next ring.
-            if session.was_over:
-                self._watched.pop(number, None)
+        if watched is not None and watched[0].was_over:
+            del self._watched[number]
 
 
 def _loop_closed(bridge: weakref.ref[LoopBridge]) -> None:
