@@ -341,7 +341,7 @@ def unresolved(what: Nowhere) -> None:  # type: ignore[name-defined]  # noqa: F8
         ({"hooks": [add]}, "functions without an event"),
         ({"hooks": {"PreTooluse": add}}, 'did you mean "PreToolUse"'),
         ({"hooks": {"Stop": add, "user_prompt_submit": add}}, 'did you mean "UserPromptSubmit"'),
-        ({"hooks": {"SubagentStopp": [Hook(add)]}}, 'did you mean "SubagentStop"'),
+        ({"hooks": {"Subagent_Stop": [Hook(add)]}}, 'did you mean "SubagentStop"'),
     ],
 )
 def test_what_cannot_be_called_is_refused_before_a_start(
