@@ -10,9 +10,7 @@ use crate::leader;
 use crate::sys::birth::OomScore;
 use crate::sys::message::{self, Packet, Received};
 use crate::sys::{self, Watch, children};
-use vespera_guardian::{
-    Breach, EndedBy, MAX_INLINE, Order, REPORT, Report, SPAWN_HEADER, Spawn, Stage,
-};
+use vespera_guardian::{Breach, EndedBy, Order, Report, SPAWN_HEADER, Spawn, Stage};
 
 /// After this many milliseconds of force, what still lives is reported as a survivor.
 const FORCE_DEADLINE_MS: u64 = 5000;
@@ -52,8 +50,7 @@ pub fn run(packet: Packet, owners: Owners) -> ! {
         oom_score: OomScore::open(),
         phase: Phase::Idle,
     };
-    let leash_pid = sys::pid();
-    leash.tell(Report::Born { leash: leash_pid });
+    leash.tell(Report::Born { leash: sys::pid() });
     leash.take(packet);
     leash.serve()
 }
@@ -93,12 +90,7 @@ impl Leash {
         };
         let bytes = packet.bytes();
         let (header, inline) = bytes.split_at_checked(SPAWN_HEADER).ok_or(damaged)?;
-        let spilled = match (memfd, Spawn::strings_len(header)) {
-            (Some(memfd), Some(length)) if length > MAX_INLINE => {
-                message::read_exact(memfd, length)
-            }
-            _ => None,
-        };
+        let spilled = message::spilled(header, memfd);
         let request = Spawn::decode(header, spilled.as_deref().unwrap_or(inline)).ok_or(damaged)?;
         if !request.cgroup.is_empty() {
             let made = Cgroup::make(request.cgroup, &request.limits);
@@ -127,7 +119,7 @@ impl Leash {
     }
 
     fn tell(&self, report: Report) -> bool {
-        message::send(self.owners.socket, &report.encode())
+        message::tell(self.owners.socket, &[report])
     }
 
     fn serve(mut self) -> ! {
@@ -151,7 +143,8 @@ impl Leash {
             }
             sys::poll(&mut watches, wait);
             let told = watches[0].ready() && sys::take_signals(self.signals, self.owners.guardian);
-            if watches[0].ready() && self.phase != Phase::Idle && self.reap_adopted() {
+            let ended = |leader| watches[0].ready() && children::reap_all_but(leader);
+            if self.phase != Phase::Idle && ended(self.leader) {
                 self.force(match self.phase {
                     Phase::Grace { .. } => EndedBy::HostDeath,
                     Phase::Running | Phase::Idle => EndedBy::Itself,
@@ -206,17 +199,6 @@ impl Leash {
         };
     }
 
-    /// Reaps what was adopted and has ended; true when the leader, left unreaped, has ended too.
-    fn reap_adopted(&self) -> bool {
-        while let Some(pid) = children::peek_ended() {
-            if pid == self.leader {
-                return true;
-            }
-            children::reap(pid);
-        }
-        false
-    }
-
     /// Ends the tree: SIGKILL to direct children until none is left, and says so. Returns only
     /// for an owner who may have another agent.
     fn force(&mut self, by: EndedBy) {
@@ -237,7 +219,7 @@ impl Leash {
         loop {
             end = self.reap_leader().or(end);
             if !children::are_seen() {
-                self.reap_adopted();
+                children::reap_all_but(self.leader);
             }
             // The children file may skip entries while it changes; ECHILD does not lie.
             if children::childless() {
@@ -262,14 +244,14 @@ impl Leash {
                     self.tell(children::describe(*pid));
                 }
                 killed.retain(|pid| !alive.contains(pid));
-                self.report_swept(None, by, killed.len(), alive.len().max(1));
+                self.report_swept(None, by, [killed.len(), alive.len().max(1)]);
                 swept_reported = true;
             }
             let tick = if swept_reported { 100 } else { FORCE_TICK_MS };
             sys::poll(&mut [Watch::read(self.signals)], Some(tick));
             sys::take_signals(self.signals, 0);
         }
-        let heard = !swept_reported && self.report_swept(end, by, killed.len(), 0);
+        let heard = !swept_reported && self.report_swept(end, by, [killed.len(), 0]);
         if let Some(cgroup) = self.cgroup.take() {
             cgroup.remove();
         }
@@ -290,31 +272,15 @@ impl Leash {
         Some(end)
     }
 
-    /// What is left, in one packet with the leader's `end` if that has not been told.
-    fn report_swept(
-        &self,
-        end: Option<Report>,
-        by: EndedBy,
-        killed: usize,
-        survivors: usize,
-    ) -> bool {
-        let number = |count| u32::try_from(count).unwrap_or(u32::MAX);
-        let swept = Report::Swept {
-            by,
-            killed: number(killed),
-            survivors: number(survivors),
-            breach: self
-                .cgroup
-                .as_ref()
-                .map_or(Breach::default(), Cgroup::breach),
-            cpu_us: children::reaped_cpu_us() - self.cpu_before_us,
-        };
-        let Some(end) = end else {
-            return self.tell(swept);
-        };
-        let mut both = [0; 2 * REPORT];
-        both[..REPORT].copy_from_slice(&end.encode());
-        both[REPORT..].copy_from_slice(&swept.encode());
-        message::send(self.owners.socket, &both)
+    /// How many were killed and survive, in one packet with the leader's `end` if that is not told.
+    fn report_swept(&self, end: Option<Report>, by: EndedBy, [killed, left]: [usize; 2]) -> bool {
+        let cgroup = self.cgroup.as_ref();
+        let breach = cgroup.map_or(Breach::default(), Cgroup::breach);
+        let cpu_us = children::reaped_cpu_us() - self.cpu_before_us;
+        let swept = Report::swept(by, killed, left, breach, cpu_us);
+        match end {
+            Some(end) => message::tell(self.owners.socket, &[end, swept]),
+            None => self.tell(swept),
+        }
     }
 }

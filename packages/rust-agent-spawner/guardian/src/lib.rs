@@ -321,6 +321,23 @@ pub struct Breach {
 }
 
 impl Report {
+    /// A [`Report::Swept`] of counts as a program has them.
+    pub fn swept(
+        by: EndedBy,
+        killed: usize,
+        survivors: usize,
+        breach: Breach,
+        cpu_us: u64,
+    ) -> Self {
+        Report::Swept {
+            by,
+            killed: count(killed),
+            survivors: count(survivors),
+            breach,
+            cpu_us,
+        }
+    }
+
     /// The packet, always [`REPORT`] bytes.
     pub fn encode(self) -> [u8; REPORT] {
         let mut out = [0_u8; REPORT];
@@ -428,6 +445,15 @@ pub struct Hello {
 impl Hello {
     /// Length of every one in bytes.
     pub const LENGTH: usize = 12;
+
+    /// Of this version.
+    pub const fn new(pid: i32, sees_processes: bool) -> Self {
+        Self {
+            version: VERSION,
+            pid,
+            sees_processes,
+        }
+    }
 
     /// The packet.
     pub fn encode(self) -> [u8; Self::LENGTH] {

@@ -14,7 +14,7 @@ mod sys;
 
 use sys::message::{self, Packet, Received};
 use sys::{Watch, children};
-use vespera_guardian::{HOST_FD, Hello, Spawn, Stage, VERSION};
+use vespera_guardian::{HOST_FD, Hello, Spawn, Stage};
 
 /// How much longer than the longest grace the guardian leaves its leashes before it kills them.
 const LEASH_MARGIN_MS: u64 = 1000;
@@ -39,11 +39,7 @@ fn main() {
     let Some(signals) = sys::watch_signals() else {
         sys::exit(6)
     };
-    let hello = Hello {
-        version: VERSION,
-        pid: sys::pid(),
-        sees_processes: children::look_for_own_proc(),
-    };
+    let hello = Hello::new(sys::pid(), children::look_for_own_proc());
     message::send(HOST_FD, &hello.encode());
     Guardian {
         host,
@@ -160,11 +156,15 @@ impl Guardian {
         found
     }
 
-    fn outlive_host(&mut self) -> ! {
+    fn signal_leashes(&self, number: i32) {
         for leash in &self.leashes {
-            // Each has its own lifelines; this one needs neither pidfd nor socket.
-            children::kill(*leash, sys::PARENT_SIGNAL);
+            children::kill(*leash, number);
         }
+    }
+
+    fn outlive_host(&mut self) -> ! {
+        // Each has its own lifelines; this one needs neither pidfd nor socket.
+        self.signal_leashes(sys::PARENT_SIGNAL);
         let deadline = sys::now_ms() + u64::from(self.longest_grace_ms) + LEASH_MARGIN_MS;
         loop {
             self.reap();
@@ -172,9 +172,7 @@ impl Guardian {
                 sys::exit(0);
             }
             if sys::now_ms() >= deadline {
-                for leash in &self.leashes {
-                    children::kill(*leash, libc::SIGKILL);
-                }
+                self.signal_leashes(libc::SIGKILL);
                 children::for_each_child(|pid| children::kill(pid, libc::SIGKILL));
             } else {
                 self.kill_adopted();

@@ -123,7 +123,7 @@ fn wait_peek(kind: libc::idtype_t, id: i32) -> Option<(libc::siginfo_t, libc::ru
 }
 
 /// Some ended child, left as it is.
-pub fn peek_ended() -> Option<i32> {
+fn peek_ended() -> Option<i32> {
     // SAFETY: a child's siginfo carries its pid.
     wait_peek(libc::P_ALL, 0).map(|(info, _)| unsafe { info.si_pid() })
 }
@@ -164,6 +164,17 @@ pub fn reap(pid: i32) {
 
 pub fn reap_if_ended(pid: i32) {
     wait(pid, libc::WNOHANG);
+}
+
+/// Reaps whoever has ended until it comes to `spared`, which it leaves: true when that one has ended.
+pub fn reap_all_but(spared: i32) -> bool {
+    while let Some(pid) = peek_ended() {
+        if pid == spared {
+            return true;
+        }
+        reap(pid);
+    }
+    false
 }
 
 pub fn reap_any() -> Option<Ended> {

@@ -2,7 +2,7 @@
 
 use super::{Buffer, close, errno};
 use std::mem::{size_of, zeroed};
-use vespera_guardian::{MAX_INLINE, Report, SPAWN_HEADER, Stage};
+use vespera_guardian::{MAX_INLINE, Report, SPAWN_HEADER, Spawn, Stage};
 
 /// File descriptors that came with a packet; what is not taken is closed with them.
 pub struct Fds {
@@ -69,9 +69,15 @@ pub fn send(fd: i32, bytes: &[u8]) -> bool {
     unsafe { libc::send(fd, bytes.as_ptr().cast(), bytes.len(), flags) >= 0 }
 }
 
+/// As [`send`], of reports in one packet.
+pub fn tell(fd: i32, reports: &[Report]) -> bool {
+    let packet: Vec<u8> = reports.iter().flat_map(|report| report.encode()).collect();
+    send(fd, &packet)
+}
+
 /// Tells a host that its agent was not started: why, and at which step.
 pub fn refuse(socket: i32, errno: i32, stage: Stage) {
-    send(socket, &Report::Failed { errno, stage }.encode());
+    tell(socket, &[Report::Failed { errno, stage }]);
 }
 
 #[repr(C, align(8))]
@@ -153,8 +159,14 @@ pub fn receive(fd: i32) -> Received {
     })
 }
 
+/// What of a request did not fit into its packet.
+pub fn spilled(header: &[u8], memfd: Option<i32>) -> Option<Vec<u8>> {
+    let length = Spawn::strings_len(header).filter(|length| *length > MAX_INLINE)?;
+    read_exact(memfd?, length)
+}
+
 /// Reads exactly `length` bytes from the start of a file.
-pub fn read_exact(fd: i32, length: usize) -> Option<Vec<u8>> {
+fn read_exact(fd: i32, length: usize) -> Option<Vec<u8>> {
     let mut bytes = vec![0_u8; length];
     let mut done = 0;
     while done < length {
