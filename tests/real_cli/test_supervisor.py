@@ -114,7 +114,7 @@ def test_a_session_that_goes_on_costs_what_it_does_now(
             (first,) = await sup.run([config])
             one = first.cost_usd
             assert one is not None
-            again = {"resume": first.session_id}
+            again: dict[str, Any] = {"resume": first.session_id}
             forked = {**again, "fork_session": True}
             for number, how in enumerate((again, again, forked), 2):
                 (result,) = await sup.run([dataclasses.replace(config, prompt="again", **how)])
@@ -179,7 +179,7 @@ def test_a_fork_and_who_resumes_it_do_not_write_into_one_session(
     async def main() -> None:
         async with supervisor(backend) as sup:
             (first,) = await sup.run([config])
-            again = {"resume": first.session_id, "fork_session": True}
+            again: dict[str, Any] = {"resume": first.session_id, "fork_session": True}
             fork = await sup.spawn(dataclasses.replace(chat, **again))
             await fork.run("one")
             other = await sup.spawn(dataclasses.replace(chat, resume=fork.session_id))
