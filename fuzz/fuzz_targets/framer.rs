@@ -3,10 +3,7 @@
 
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
-use vespera_agent_spawner::agent::stream::{Framer, Line};
-
-/// What an oversize line keeps of itself.
-const HEAD: usize = 256;
+use vespera_agent_spawner::agent::stream::{Framer, HEAD, Line};
 
 #[derive(Debug, PartialEq)]
 enum Told {

@@ -10,7 +10,7 @@ use memchr::memchr;
 pub const LINE_CAP: usize = 64 * 1024 * 1024;
 
 /// How much of an oversize line is kept to show what it was.
-const HEAD: usize = 1024;
+pub const HEAD: usize = 1024;
 
 /// An unfinished line of this size is read on in place: it was copied once, and that is enough.
 const LONG: usize = 16 * 1024;
