@@ -125,24 +125,27 @@ async def main():
         [result] = await sup.run([AgentConfig(
             adapter="raw", program="/bin/sh", args=("-c", script + " sleep 0.5; echo said"),
             environment={"FAKE_TRACE": TRACE})])
-        tell(outcome=result.outcome, said=result.result, left="1 more" in result.exit.reason)
+        left = "1 more" in result.exit.reason
+        tell(outcome=result.outcome, said=result.result, left=left, host=os.getpid())
 asyncio.run(main())
 """,
         "--mount",
     )
-    assert json.loads(told) == {"outcome": "completed", "said": "said", "left": True}
+    news = json.loads(told)
+    host = news.pop("host")
+    assert news == {"outcome": "completed", "said": "said", "left": True}
     assert time.monotonic() - began < 30
-    assert eventually(lambda: not without_host()), "guardian or leash outlived the last process"
+    assert eventually(lambda: not owners_for(host)), "they outlived the last process"
 
 
-def without_host() -> list[int]:
-    """Guardians and leashes whose host is gone."""
+def owners_for(host: int) -> list[int]:
+    """Guardian and leashes of a host, which is named on their command line."""
     found = []
     for entry in Path("/proc").iterdir():
-        with contextlib.suppress(OSError, IndexError):
-            if entry.name.isdigit() and (entry / "comm").read_text().startswith("vespera-"):
-                host = (entry / "cmdline").read_bytes().split(b"\0")[1].decode()
-                found += [] if Path("/proc", host).exists() else [int(entry.name)]
+        with contextlib.suppress(OSError):
+            line = (entry / "cmdline").read_bytes() if entry.name.isdigit() else b""
+            if line.split(b"\0")[:2] == [b"vespera-guardian", str(host).encode()]:
+                found.append(int(entry.name))
     return found
 
 
