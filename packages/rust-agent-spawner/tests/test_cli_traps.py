@@ -89,8 +89,8 @@ def test_an_ask_that_is_open_at_the_result_does_not_hold_the_next_turns_clock(
         async with fleet.supervisor() as sup:
             chat = await sup.spawn(fleet.config(on_permission=decided))
             await chat.run(play(ASK, "echo first"))
-            other = {**ASK, "request_id": "ask-2"}
-            other["request"] = {**ASK["request"], "input": {"command": "id"}}
+            other: dict[str, Any] = {**ASK, "request_id": "ask-2"}
+            other["request"] = {**other["request"], "input": {"command": "id"}}
             late = await chat.run(play(other, "hear", "hang"), timeout=0.5)
             assert (late.outcome, chat.state) == (Outcome.TIMED_OUT, State.READY)
             heard = asyncio.ensure_future(chat.run(play("hear", "echo heard")))

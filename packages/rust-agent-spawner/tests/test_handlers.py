@@ -33,6 +33,10 @@ from vespera_agent_spawner.handlers import check_handlers, offering
 Field = pytest.importorskip("pydantic").Field
 
 
+def silent(event: dict[str, Any]) -> None:
+    """A hook."""
+
+
 def add(a: int, b: int = 1) -> int:
     """Adds."""
     return a + b
@@ -341,7 +345,7 @@ def unresolved(what: Nowhere) -> None:  # type: ignore[name-defined]  # noqa: F8
         ({"hooks": [add]}, "functions without an event"),
         ({"hooks": {"PreTooluse": add}}, 'did you mean "PreToolUse"'),
         ({"hooks": {"Stop": add, "user_prompt_submit": add}}, 'did you mean "UserPromptSubmit"'),
-        ({"hooks": {"Subagent_Stop": [Hook(add)]}}, 'did you mean "SubagentStop"'),
+        ({"hooks": {"Subagent_Stop": [Hook(silent)]}}, 'did you mean "SubagentStop"'),
     ],
 )
 def test_what_cannot_be_called_is_refused_before_a_start(
@@ -367,7 +371,7 @@ def test_a_misspelt_event_is_named_in_the_error() -> None:
 def test_an_event_of_a_newer_cli_is_passed_on_with_a_warning(
     event: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    config = AgentConfig(hooks={event: Hook(add, timeout=7), "Stop": add})
+    config = AgentConfig(hooks={event: Hook(silent, timeout=7), "Stop": add})
     with caplog.at_level(logging.WARNING, "vespera"):
         check_handlers(config)
         assert list(offering(config, {})["hooks"]) == [event, "Stop"]
@@ -387,7 +391,8 @@ def test_a_handler_without_a_deadline_is_refused(kind: Any, field: str, seconds:
 
 
 def test_a_deadline_is_a_duration_as_any_other() -> None:
-    for kind in (Hook, Tool):
+    kinds: tuple[Any, ...] = (Hook, Tool)
+    for kind in kinds:
         made: Any = [kind(add), kind(add, timeout=5), kind(add, timeout="5m")]
         assert [one.timeout for one in made] == [60.0, 5.0, 300.0]
         assert all(isinstance(one.timeout, float) for one in made)
