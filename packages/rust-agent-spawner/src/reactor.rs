@@ -3,6 +3,7 @@
 //! It owns all descriptors (`reactor::agent`) and no policy: what happens next is each [`Session`]'s decision. It
 //! never attaches to a Python interpreter. Other threads post commands and read `Shared` views.
 
+use crate::agent::mourning::reap_session;
 use crate::agent::process::{Ends, Guardian, Sender, Unsent};
 use crate::agent::stream::READ;
 use crate::agent::transcript::{Transcript, Voice};
@@ -287,10 +288,14 @@ impl Mailbox {
     }
 
     /// Reading all of /proc takes milliseconds that other agents' streams should not wait for.
-    fn sweep(self: &Arc<Self>, id: u64, mark: Vec<u8>) {
+    fn sweep(self: &Arc<Self>, id: u64, mark: Vec<u8>, leader: i32) {
         let mailbox = Arc::clone(self);
         let work = move || {
             let swept = crate::sweep::sweep(&mark);
+            // 0 is the leader of an agent that has none, and the session of no process.
+            if leader > 0 {
+                reap_session(leader);
+            }
             mailbox.post(Command::Swept { id, swept });
         };
         // Without a thread the deadline of the agent's end stands in.
@@ -539,7 +544,7 @@ impl Engine {
                 Action::WakeGuardian => agent.guardian.signal(libc::SIGCONT),
                 Action::GiveUpGuardian => agent.guardian.give_up(),
                 Action::Leash(signal) => agent.signal_leash(signal),
-                Action::Sweep => self.mailbox.sweep(id, agent.mark.clone()),
+                Action::Sweep => self.mailbox.sweep(id, agent.mark.clone(), agent.leader()),
                 Action::Finish => finished = true,
             }
         }

@@ -12,7 +12,7 @@ mod conversation;
 pub mod details;
 mod image;
 mod ladder;
-mod mourning;
+pub(crate) mod mourning;
 mod plan;
 pub mod process;
 pub mod queue;

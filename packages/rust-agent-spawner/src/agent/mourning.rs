@@ -46,6 +46,16 @@ pub(super) fn mourn(own: u32, guardian: libc::pid_t) {
         .spawn(work);
 }
 
+/// Reaps those children of ours that were in the session of an agent, of which nobody else is: they
+/// died with their leash, before anybody could look for them.
+pub(crate) fn reap_session(leader: libc::pid_t) {
+    for (pid, session) in zombies() {
+        if session == leader {
+            wait_for(pid);
+        }
+    }
+}
+
 /// Our children that wait to be reaped, and their sessions.
 fn zombies() -> Vec<(libc::pid_t, libc::pid_t)> {
     let tasks = std::fs::read_dir("/proc/self/task");

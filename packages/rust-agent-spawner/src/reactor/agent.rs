@@ -165,6 +165,11 @@ impl Agent {
         Some(next)
     }
 
+    /// Pid of its program, and number of the session that it began; 0 while it has none.
+    pub(super) fn leader(&self) -> i32 {
+        self.shared.view().pid
+    }
+
     /// While its socket has not ended, the leash is there and its number is its own.
     pub(super) fn signal_leash(&self, number: i32) {
         let leash = self.shared.view().leash;
