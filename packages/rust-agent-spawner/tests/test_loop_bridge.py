@@ -81,6 +81,39 @@ def test_what_one_agents_news_raise_keeps_no_other_from_its_own(
     assert reported == ([] if failure is KeyboardInterrupt else ["ValueError('no')"])
 
 
+def test_news_that_let_go_of_their_agent_and_raise_are_reported_as_what_they_raised() -> None:
+    if backends.rust_problem() is not None:
+        pytest.skip("the bridge belongs to the Rust backend")
+    module = importlib.import_module("vespera_agent_spawner.backends._loop_bridge")
+    session: Any = SimpleNamespace(agent_id="a", was_over=True)
+    raised: list[object] = []
+    told: list[int] = []
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: raised.append(context["exception"]))
+        bridge = module.LoopBridge(loop)
+
+        def news() -> bool:
+            bridge.forget(1)
+            raise ValueError("of the owner's")
+
+        def others() -> bool:
+            told.append(2)
+            return True
+
+        bridge.add(1, session, news)
+        bridge.add(2, session, others)
+        bridge.native.note(1)
+        bridge.native.note(2)
+        bridge._ring()
+        assert bridge.closed
+
+    asyncio.run(main())
+    assert [str(error) for error in raised] == ["of the owner's"]
+    assert told == [2]
+
+
 def test_the_end_of_an_agent_that_its_owner_dropped_lets_go_of_the_loop() -> None:
     if backends.rust_problem() is not None:
         pytest.skip("the bridge belongs to the Rust backend")

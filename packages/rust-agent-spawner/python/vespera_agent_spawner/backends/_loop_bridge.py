@@ -124,9 +124,11 @@ class LoopBridge:
 
     def _report(self, number: int, error: Exception) -> None:
         """As of any other callback of the loop: it is no reason not to tell the next agent."""
-        session, _ = self._watched[number]
+        # What raised may have let go of it before.
+        watched = self._watched.get(number)
+        whose = f"agent '{watched[0].agent_id}'" if watched else "an agent that is let go"
         self._let_go(number)
-        what = f"agent '{session.agent_id}': its news could not be handled"
+        what = f"{whose}: its news could not be handled"
         self._loop.call_exception_handler({"message": what, "exception": error})
 
     def _let_go(self, number: int) -> None:
