@@ -388,7 +388,9 @@ fn tokens(usage: &[u8]) -> [u64; 2] {
             serde_json::from_slice::<u64>(text).ok()
         };
         match key {
-            b"input_tokens" | b"cache_creation_input_tokens" => taken += count().unwrap_or(0),
+            b"input_tokens" | b"cache_creation_input_tokens" => {
+                taken = u64::saturating_add(taken, count().unwrap_or(0));
+            }
             b"output_tokens" => given = count().unwrap_or(0),
             _ => {}
         }
@@ -527,6 +529,10 @@ mod tests {
                 [23, 5],
             ),
             (r#"{"input_tokens":-3,"output_tokens":"5"}"#, [0, 0]),
+            (
+                r#"{"input_tokens":18446744073709551615,"cache_creation_input_tokens":1}"#,
+                [u64::MAX, 0],
+            ),
             ("[1]", [0, 0]),
             ("null", [0, 0]),
         ] {
