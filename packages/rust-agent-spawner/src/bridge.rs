@@ -4,6 +4,7 @@
 //! own thread comes and takes all numbers at once.
 
 use crate::descriptor::Descriptor;
+use crate::run_queue::RunQueue;
 use rustix::event::EventfdFlags;
 use rustix::fd::AsRawFd;
 use std::io;
@@ -17,6 +18,7 @@ pub struct Bridge {
     bell: Descriptor,
     news: Mutex<News>,
     is_late: AtomicBool,
+    run_queue: RunQueue,
 }
 
 #[derive(Debug, Default)]
@@ -28,10 +30,14 @@ struct News {
     rested: Option<Instant>,
     /// When the loop was last found to be late.
     late: Option<Instant>,
+    /// When somebody last asked whether it is.
+    asked: Option<Instant>,
 }
 
 /// A loop that had nothing to do, and comes so long after its bell rang, shares its interpreter with
 /// a thread that computes: that costs the switch interval, 5 ms unless somebody has changed it.
+///
+/// What it waited for a processor is not counted: nobody is faster where there is none.
 const LATE: Duration = Duration::from_millis(3);
 
 /// A loop that was late is taken to be late again: it is found so only when it had nothing to do.
@@ -50,6 +56,7 @@ impl Bridge {
             bell: rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?.into(),
             news: Mutex::default(),
             is_late: AtomicBool::new(false),
+            run_queue: RunQueue::default(),
         })
     }
 
@@ -78,12 +85,16 @@ impl Bridge {
         // Silenced before the list is taken: a note that comes between rings again.
         let _ = rustix::io::read(&self.bell, &mut count);
         let mut news = self.news();
-        let since = news.since.take();
-        let late = since.is_some_and(|since| {
-            since.elapsed() >= LATE && news.rested.is_none_or(|rested| rested <= since)
-        });
-        self.is_late.store(late, Ordering::Relaxed);
-        if late && since.is_some_and(|since| since.elapsed() >= VERY_LATE) {
+        let idle_since = news
+            .since
+            .take()
+            .filter(|since| news.rested.is_some_and(|rested| rested <= *since));
+        let mut lateness = idle_since.map_or(Duration::ZERO, |since| since.elapsed());
+        if lateness >= LATE {
+            lateness = lateness.saturating_sub(self.run_queue.waited());
+        }
+        self.is_late.store(lateness >= LATE, Ordering::Relaxed);
+        if lateness >= VERY_LATE {
             news.late = Some(Instant::now());
         }
         std::mem::take(&mut news.numbers)
@@ -91,7 +102,15 @@ impl Bridge {
 
     /// The loop has done with what it took.
     pub fn rest(&self) {
-        self.news().rested = Some(Instant::now());
+        let mut news = self.news();
+        let now = Instant::now();
+        news.rested = Some(now);
+        // A system call, which only who asks has a use for.
+        if news.asked.is_some_and(|asked| now - asked < STAYS_LATE) {
+            self.run_queue.begin();
+        } else {
+            self.run_queue.leave();
+        }
     }
 
     /// Whether the loop came late for the news that it took last.
@@ -101,8 +120,10 @@ impl Bridge {
 
     /// Whether the loop was late a short time ago.
     pub fn was_late(&self) -> bool {
-        let late = self.news().late;
-        late.is_some_and(|late| late.elapsed() < STAYS_LATE)
+        let mut news = self.news();
+        let now = Instant::now();
+        news.asked = Some(now);
+        news.late.is_some_and(|late| now - late < STAYS_LATE)
     }
 
     fn news(&self) -> MutexGuard<'_, News> {
@@ -133,6 +154,18 @@ mod tests {
         assert!(bridge.was_late(), "a moment ago");
         sleep(STAYS_LATE);
         assert!(!bridge.was_late());
+    }
+
+    #[test]
+    fn a_loop_that_waits_for_the_interpreter_is_late_also_when_it_is_watched() {
+        let bridge = Bridge::new().expect("a descriptor");
+        assert!(!bridge.was_late());
+        bridge.rest();
+        bridge.note(1);
+        // As a wait for the interpreter: asleep, not in line for a processor.
+        sleep(2 * VERY_LATE);
+        assert_eq!(bridge.take(), [1]);
+        assert!(bridge.is_late() && bridge.was_late());
     }
 
     #[test]

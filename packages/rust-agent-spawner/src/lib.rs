@@ -38,6 +38,8 @@ pub mod reactor;
 #[cfg(target_os = "linux")]
 pub mod rights;
 #[cfg(target_os = "linux")]
+pub mod run_queue;
+#[cfg(target_os = "linux")]
 pub mod sampler;
 #[cfg(target_os = "linux")]
 pub mod standby;
