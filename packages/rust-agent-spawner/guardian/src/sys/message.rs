@@ -1,7 +1,9 @@
 //! Packets with file descriptors and the sender's credentials, sent and received without waiting.
 
-use super::{Buffer, close, errno};
+use super::{close, errno};
+use std::cell::UnsafeCell;
 use std::mem::{size_of, zeroed};
+use std::sync::atomic::{AtomicBool, Ordering};
 use vespera_guardian::{MAX_INLINE, Report, SPAWN_HEADER, Spawn, Stage};
 
 /// File descriptors that came with a packet; what is not taken is closed with them.
@@ -32,10 +34,60 @@ impl Drop for Fds {
     }
 }
 
+/// The longest packet.
+const LONGEST: usize = SPAWN_HEADER + MAX_INLINE;
+
+/// Part of the program: mapping room for each request costs a leash more than reading it, and of
+/// this only what was written to takes memory.
+#[repr(C, align(4096))]
+struct Room(UnsafeCell<[u8; LONGEST]>);
+
+// SAFETY: this program has one thread, and `Buffer` gives the room to one owner at a time.
+unsafe impl Sync for Room {}
+
+static ROOM: Room = Room(UnsafeCell::new([0; LONGEST]));
+static IS_TAKEN: AtomicBool = AtomicBool::new(false);
+
+/// The room, while nobody else has it.
+struct Buffer {
+    used: usize,
+}
+
+impl Buffer {
+    /// So much may stay written to; a leash lives as long as its agents, and there may be thousands.
+    const KEPT: usize = 8 * 1024;
+
+    fn take() -> Option<Self> {
+        (!IS_TAKEN.swap(true, Ordering::Relaxed)).then_some(Self { used: 0 })
+    }
+
+    #[expect(clippy::unused_self, reason = "only the room's owner may write to it")]
+    fn start(&mut self) -> *mut u8 {
+        ROOM.0.get().cast()
+    }
+
+    fn bytes(&self) -> &[u8] {
+        // SAFETY: initialised memory of the program, which nobody but us can write to.
+        unsafe { std::slice::from_raw_parts(ROOM.0.get().cast(), self.used) }
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        if self.used > Self::KEPT {
+            // SAFETY: whole pages of our own, which read as zeros from here on.
+            unsafe {
+                let rest = self.start().add(Self::KEPT);
+                libc::madvise(rest.cast(), LONGEST - Self::KEPT, libc::MADV_DONTNEED);
+            }
+        }
+        IS_TAKEN.store(false, Ordering::Relaxed);
+    }
+}
+
 /// One packet with its descriptors and who sent it.
 pub struct Packet {
     buffer: Buffer,
-    len: usize,
     pub fds: Fds,
     /// Pid, user and group as the kernel saw them; a program cannot choose them.
     sender: Option<libc::ucred>,
@@ -43,7 +95,7 @@ pub struct Packet {
 
 impl Packet {
     pub fn bytes(&self) -> &[u8] {
-        &self.buffer[..self.len]
+        self.buffer.bytes()
     }
 
     /// Whether it comes from the process `host` with the rights that we have.
@@ -87,15 +139,13 @@ struct ControlBuffer([u8; 256]);
 #[allow(clippy::cast_ptr_alignment)]
 /// Takes what is there, without waiting for more.
 pub fn receive(fd: i32) -> Received {
-    let Some(mut buffer) = Buffer::new(SPAWN_HEADER + MAX_INLINE) else {
-        // Out of memory: what waits in the socket waits a little longer.
-        super::poll(&mut [], Some(10));
+    let Some(mut buffer) = Buffer::take() else {
         return Received::Later;
     };
     let mut control = ControlBuffer([0; 256]);
     let mut part = libc::iovec {
-        iov_base: buffer.as_mut_ptr().cast(),
-        iov_len: buffer.len(),
+        iov_base: buffer.start().cast(),
+        iov_len: LONGEST,
     };
     // SAFETY: an all-zero msghdr is valid.
     let mut message: libc::msghdr = unsafe { zeroed() };
@@ -120,6 +170,7 @@ pub fn receive(fd: i32) -> Received {
     if len == 0 {
         return Received::Gone;
     }
+    buffer.used = len;
     let mut fds = Fds {
         fds: [-1; 8],
         len: 0,
@@ -153,7 +204,6 @@ pub fn receive(fd: i32) -> Received {
     }
     Received::Packet(Packet {
         buffer,
-        len,
         fds,
         sender,
     })

@@ -8,6 +8,7 @@ pub mod birth;
 pub mod children;
 pub mod message;
 
+use std::cell::UnsafeCell;
 use std::mem::{size_of, zeroed};
 
 /// An fd in a poll set.
@@ -151,16 +152,18 @@ pub fn watch_signals() -> Option<i32> {
 
 /// Empties a signal descriptor; true when `from` itself sent the parent's signal.
 pub fn take_signals(fd: i32, from: i32) -> bool {
-    let mut told = false;
-    // SAFETY: an all-zero siginfo is valid, the call fills one whole entry of the given size.
-    unsafe {
-        let mut entry: libc::signalfd_siginfo = zeroed();
-        while libc::read(fd, (&raw mut entry).cast(), size_of_val(&entry)) > 0 {
-            told |= i32::try_from(entry.ssi_signo) == Ok(PARENT_SIGNAL)
-                && i32::try_from(entry.ssi_pid) == Ok(from);
-        }
-    }
-    told
+    // Both signals at once, as there are no more: one call empties it.
+    // SAFETY: all-zero entries are valid; the call fills whole ones, at most as many as fit.
+    let (entries, read) = unsafe {
+        let mut entries: [libc::signalfd_siginfo; 2] = zeroed();
+        let read = libc::read(fd, entries.as_mut_ptr().cast(), size_of_val(&entries));
+        (entries, read)
+    };
+    let filled = usize::try_from(read).unwrap_or(0) / size_of_val(&entries[0]);
+    entries[..filled].iter().any(|entry| {
+        i32::try_from(entry.ssi_signo) == Ok(PARENT_SIGNAL)
+            && i32::try_from(entry.ssi_pid) == Ok(from)
+    })
 }
 
 pub fn poll(watches: &mut [Watch], timeout_ms: Option<i32>) {
@@ -213,66 +216,26 @@ pub fn vfork_into<T>(
     child: extern "C" fn(*mut libc::c_void) -> libc::c_int,
     argument: &mut T,
 ) -> Result<i32, i32> {
-    let stack = Buffer::new(64 * 1024).ok_or_else(errno)?;
-    // SAFETY: the stack is mapped until the child is gone from our memory (CLONE_VFORK waits for
-    // that), page-aligned, and grows down from one past its end.
+    // SAFETY: nobody but the child uses the stack, and it is gone from our memory when this returns
+    // (CLONE_VFORK waits for that); it is aligned and grows down from one past its end.
     let pid = unsafe {
         libc::clone(
             child,
-            stack.end(),
+            CHILD_STACK.0.get().add(1).cast(),
             libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD,
             std::ptr::from_mut(argument).cast(),
         )
     };
-    // Before the stack is given back, which may change it.
-    let failure = errno();
-    if pid < 0 { Err(failure) } else { Ok(pid) }
+    if pid < 0 { Err(errno()) } else { Ok(pid) }
 }
 
-/// Memory of its own mapping, so that a leash can give all of it back: it lives as long as its
-/// agents, and there may be thousands.
-pub struct Buffer(*mut libc::c_void, usize);
+/// Of a child that makes system calls, a few functions deep, and handles no signal. Part of the
+/// program: mapping one for each start costs a leash more than the start's other calls, and of this
+/// one only the upper page is touched.
+#[repr(C, align(4096))]
+struct ChildStack(UnsafeCell<[u8; 16 * 1024]>);
 
-impl Buffer {
-    pub fn new(length: usize) -> Option<Self> {
-        // SAFETY: a new anonymous mapping.
-        let start = unsafe {
-            libc::mmap(
-                std::ptr::null_mut(),
-                length,
-                libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
-                -1,
-                0,
-            )
-        };
-        (start != libc::MAP_FAILED).then_some(Self(start, length))
-    }
+// SAFETY: this program has one thread, which waits while a child uses the stack.
+unsafe impl Sync for ChildStack {}
 
-    pub fn end(&self) -> *mut libc::c_void {
-        // SAFETY: one past the end of our own mapping.
-        unsafe { self.0.byte_add(self.1) }
-    }
-}
-
-impl std::ops::Deref for Buffer {
-    type Target = [u8];
-    fn deref(&self) -> &[u8] {
-        // SAFETY: mapped and zeroed for as long as we live.
-        unsafe { std::slice::from_raw_parts(self.0.cast(), self.1) }
-    }
-}
-
-impl std::ops::DerefMut for Buffer {
-    fn deref_mut(&mut self) -> &mut [u8] {
-        // SAFETY: as above, and `self` is borrowed for writing.
-        unsafe { std::slice::from_raw_parts_mut(self.0.cast(), self.1) }
-    }
-}
-
-impl Drop for Buffer {
-    fn drop(&mut self) {
-        // SAFETY: our own mapping, used no more.
-        unsafe { libc::munmap(self.0, self.1) };
-    }
-}
+static CHILD_STACK: ChildStack = ChildStack(UnsafeCell::new([0; 16 * 1024]));
