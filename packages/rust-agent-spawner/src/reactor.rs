@@ -3,6 +3,7 @@
 //! It owns all descriptors (`reactor::agent`) and no policy: what happens next is each [`Session`]'s decision. It
 //! never attaches to a Python interpreter. Other threads post commands and read `Shared` views.
 
+use crate::agent::blocks;
 use crate::agent::mourning::reap_session;
 use crate::agent::process::{Ends, Guardian, Sender, Unsent};
 use crate::agent::stream::READ;
@@ -565,6 +566,9 @@ impl Engine {
             if let Some(next) = next {
                 let id = self.meet(next);
                 self.act(id, Vec::new());
+            }
+            if self.agents.is_empty() {
+                blocks::clear();
             }
             return;
         }

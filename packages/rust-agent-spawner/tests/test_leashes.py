@@ -115,6 +115,43 @@ def test_a_request_that_fits_in_no_packet_reaches_it_too(fleet: Fleet) -> None:
     asyncio.run(main())
 
 
+def private_kib(pid: int) -> int:
+    """Memory that nobody shares with it."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return sum(int(line.split()[1]) for line in lines if line.startswith("Private_"))
+
+
+def test_a_large_request_leaves_no_memory_in_its_leash_and_nothing_for_the_next(
+    fleet: Fleet,
+) -> None:
+    large = {"LARGE": "x" * 100_000}
+
+    async def main() -> None:
+        async with fleet.supervisor() as sup:
+            first = await one(sup, fleet)
+            before = private_kib(first)
+            config = fleet.config()
+            agent = await sup.spawn(
+                AgentConfig(
+                    program=sys.executable,
+                    args=config.args,
+                    environment={**config.environment, **large},
+                )
+            )
+            assert leash_of(agent) == first
+            assert b"LARGE=xxx" in Path(f"/proc/{agent.pid}/environ").read_bytes()
+            assert (await agent.run("echo hello")).result == "echo hello"
+            assert private_kib(first) - before < 32, "100 KiB were read"
+            await agent.shutdown()
+            await asyncio.sleep(0.05)
+            small = await sup.spawn(fleet.config())
+            assert leash_of(small) == first
+            assert b"LARGE" not in Path(f"/proc/{small.pid}/environ").read_bytes()
+            assert (await small.run("echo hello")).result == "echo hello"
+
+    asyncio.run(main())
+
+
 def test_what_an_agent_left_is_gone_before_the_next_comes(fleet: Fleet) -> None:
     """Also one that ends by force, with processes that left its session."""
 

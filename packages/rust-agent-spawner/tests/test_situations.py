@@ -110,7 +110,9 @@ def test_a_host_that_a_signal_ends_leaves_nothing(
     agents: Agents, tmp_path: Path, number: signal.Signals
 ) -> None:
     rust_only(agents)
-    code = "import resource; resource.setrlimit(resource.RLIMIT_CORE, (0, 0))\n"
+    code = "import resource, signal; resource.setrlimit(resource.RLIMIT_CORE, (0, 0))\n"
+    # A shell starts what runs in its background with SIGINT and SIGQUIT ignored.
+    code += f"signal.signal({int(number)}, signal.SIG_DFL)\n"
     code += 'spawn("a"); say("a", "orphan"); tell(ready=True); time.sleep(60)\n'
     with Host(agents.backend, agents.trace, code, tmp_path) as host:
         host.news()

@@ -5,6 +5,7 @@
 //! process (`process`) nor knows a program's words (`adapter`, `claude`, `raw`).
 
 pub mod adapter;
+pub mod blocks;
 pub mod claude;
 pub mod claude_argv;
 mod clocks;

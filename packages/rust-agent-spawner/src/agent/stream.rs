@@ -3,6 +3,7 @@
 //! Bytes are split on 0x0A only: U+2028 and U+0085 are ordinary characters inside JSON strings. A
 //! line over the cap becomes [`Line::Oversize`] and is skipped; the stream lives on.
 
+use super::blocks;
 use bytes::{Buf, Bytes};
 use memchr::memchr;
 
@@ -94,8 +95,11 @@ impl Framer {
     /// another long line.
     fn rest(&self, start: usize) -> Vec<u8> {
         let rest = &self.partial[start..];
-        let room = if rest.len() < LONG { 0 } else { READ };
-        let mut copy = Vec::with_capacity(rest.len() + room);
+        let mut copy = if rest.len() < LONG || rest.len() > READ {
+            Vec::with_capacity(rest.len())
+        } else {
+            blocks::take()
+        };
         copy.extend_from_slice(rest);
         copy
     }
@@ -136,14 +140,18 @@ impl Framer {
             });
             self.partial.clear();
         } else if self.partial.len() >= LONG && self.partial.capacity() <= 2 * self.partial.len() {
-            each(Line::Whole(std::mem::take(&mut self.partial).into()));
+            each(Line::Whole(blocks::freeze(std::mem::take(
+                &mut self.partial,
+            ))));
         } else {
             each(Line::Whole(Bytes::copy_from_slice(&self.partial)));
             self.partial.clear();
         }
         self.skipped = 0;
         // One huge line must not pin its size for the life of the agent.
-        self.partial.shrink_to(64 * 1024);
+        if self.partial.capacity() > READ {
+            blocks::give_back(std::mem::take(&mut self.partial));
+        }
     }
 }
 

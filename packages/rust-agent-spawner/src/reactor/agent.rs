@@ -12,6 +12,7 @@ use crate::standby::Standby;
 use bytes::Bytes;
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::fd::AsFd;
+use rustix::fs::OFlags;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, Shutdown};
 use std::collections::VecDeque;
@@ -266,7 +267,8 @@ impl Agent {
     ) {
         for _ in 0..LARGE_PIPE / READ {
             let full = self.read_once(buffer, poller, now, out);
-            if !full || !self.is_readable() {
+            // One that is read without waiting says itself that it is empty.
+            if !full || self.paused || (self.large.is_none() && !self.is_readable()) {
                 break;
             }
         }
@@ -363,6 +365,8 @@ impl Agent {
             && let Some(stdout) = &self.stdout
             && let Some(claim) = Large::claim()
             && rustix::pipe::fcntl_setpipe_size(stdout, LARGE_PIPE).is_ok()
+            // The agent's end has flags of its own.
+            && rustix::fs::fcntl_setfl(stdout, OFlags::NONBLOCK).is_ok()
         {
             self.large = Some(claim);
         }
