@@ -28,7 +28,7 @@ pub fn of_tree(leash: i32) -> Usage {
 /// Usage of all descendants of each of `leashes`, in their order.
 ///
 /// One pass over /proc: a walk asks every thread of every process for its children, and an agent
-/// CLI has a dozen threads.
+/// CLI has a dozen threads. The memory of a process that has not run may be ten seconds old.
 pub fn of_trees(leashes: &[i32]) -> Vec<Usage> {
     let mut usages = vec![Usage::default(); leashes.len()];
     survey(leashes, |at, pid, process| {
