@@ -80,7 +80,7 @@ impl Table {
     pub(crate) fn look<T>(with: impl FnOnce(&HashMap<i32, Process>) -> T) -> T {
         let kept = KEPT.try_lock().ok().and_then(|mut kept| kept.take());
         let mut table = Self::of(own_pid(), kept);
-        table.refresh();
+        table.refresh(table.since.elapsed());
         let told = with(&table.processes);
         if let Ok(mut kept) = KEPT.try_lock() {
             *kept = Some(table);
@@ -98,8 +98,8 @@ impl Table {
             })
     }
 
-    fn refresh(&mut self) {
-        let now = self.since.elapsed();
+    /// Reads who is there, so long after the table was made.
+    fn refresh(&mut self, now: Duration) {
         // Clocks are told by our own namespace's numbers.
         let has_clocks = shows_own_processes();
         let mut before = std::mem::take(&mut self.processes);
@@ -217,7 +217,7 @@ mod tests {
     impl Table {
         /// Whether a process was read in a look that is made now.
         fn reads(&mut self, pid: i32) -> bool {
-            self.refresh();
+            self.refresh(Duration::ZERO);
             self.processes[&pid].read_now
         }
 
@@ -249,7 +249,7 @@ mod tests {
             table.settle(pid);
         }
         ended(child);
-        table.refresh();
+        table.refresh(Duration::ZERO);
         assert!(!table.processes.contains_key(&pid));
     }
 
@@ -266,7 +266,7 @@ mod tests {
         while !Stat::read(pid).has_ended() {
             std::thread::yield_now();
         }
-        table.refresh();
+        table.refresh(Duration::ZERO);
         let orphan = &table.processes[&sleeper];
         assert!(!orphan.read_now, "by its clock it has not run");
         assert_ne!(orphan.stat.parent, pid);
@@ -304,7 +304,7 @@ mod tests {
         known.stat.own_ticks = 999;
         let predecessor = table.processes.get_mut(&pid).expect("it is there");
         (predecessor.stat, predecessor.clock) = (Stat::default(), Some(1));
-        table.refresh();
+        table.refresh(Duration::ZERO);
         assert_ne!(table.processes[&sleeper].stat.own_ticks, 999);
         ended(child);
     }
@@ -331,15 +331,15 @@ mod tests {
         said(&mut child);
         let (pid, mut table) = (pid_of(&child), table());
         table.settle(pid);
-        table.since -= GOOD_FOR;
-        assert!(table.reads(pid));
+        table.refresh(GOOD_FOR);
+        assert!(table.processes[&pid].read_now);
         ended(child);
     }
 
     #[test]
     fn a_forked_child_starts_without_and_nobody_waits_for_another() {
         let mut used = table();
-        used.refresh();
+        used.refresh(Duration::ZERO);
         let other = used.host + 1;
         assert!(Table::of(other, Some(used)).processes.is_empty());
         let own = own_pid().cast_signed();
