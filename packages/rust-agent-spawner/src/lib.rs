@@ -34,6 +34,10 @@ pub mod oom;
 #[cfg(target_os = "linux")]
 mod own_pid;
 #[cfg(target_os = "linux")]
+mod process_stat;
+#[cfg(target_os = "linux")]
+mod process_table;
+#[cfg(target_os = "linux")]
 pub mod reactor;
 #[cfg(target_os = "linux")]
 pub mod rights;

@@ -1,10 +1,9 @@
 //! What a process tree uses at this moment, read from /proc.
 
-use rustix::fs::{Mode, OFlags};
+use crate::process_stat::{Stat, open_files};
+use crate::process_table::{Process, Table};
 use std::collections::HashMap;
-use std::ffi::CStr;
 use std::fs;
-use std::io::Write;
 use std::time::Duration;
 
 /// Sums over a leader and everything under it.
@@ -21,7 +20,7 @@ pub struct Usage {
 pub fn of_tree(leash: i32) -> Usage {
     let mut usage = Usage::default();
     visit(leash, |pid| {
-        usage.add(pid, &Stat::read(pid));
+        usage.add(&Stat::read(pid), open_files(pid));
     });
     usage
 }
@@ -29,20 +28,19 @@ pub fn of_tree(leash: i32) -> Usage {
 /// Usage of all descendants of each of `leashes`, in their order.
 ///
 /// One pass over /proc: a walk asks every thread of every process for its children, and an agent
-/// CLI has a dozen threads.
+/// CLI has a dozen threads. The memory of a process that has not run may be ten seconds old.
 pub fn of_trees(leashes: &[i32]) -> Vec<Usage> {
     let mut usages = vec![Usage::default(); leashes.len()];
-    survey(leashes, |at, pid, stat| {
+    survey(leashes, |at, pid, process| {
         if pid != leashes[at] {
-            usages[at].add(pid, stat);
+            usages[at].add(&process.stat, process.open_files(pid));
         }
     });
     usages
 }
 
 /// Calls `each` with every leash and everybody under it, and the leash's place in the list.
-fn survey(leashes: &[i32], mut each: impl FnMut(usize, i32, &Stat)) {
-    let table = Table::read();
+fn survey(leashes: &[i32], mut each: impl FnMut(usize, i32, &Process)) {
     // 0 is the leash of an agent that has none (any more), and the parent of the first process.
     let roots: HashMap<i32, usize> = leashes
         .iter()
@@ -50,23 +48,25 @@ fn survey(leashes: &[i32], mut each: impl FnMut(usize, i32, &Stat)) {
         .zip(0..)
         .filter(|(leash, _)| *leash > 0)
         .collect();
-    let mut owners: HashMap<i32, Option<usize>> = HashMap::with_capacity(table.len());
-    for (leash, at) in &roots {
-        if table.contains_key(leash) {
-            owners.insert(*leash, Some(*at));
+    Table::look(|table| {
+        let mut owners: HashMap<i32, Option<usize>> = HashMap::with_capacity(table.len());
+        for (leash, at) in &roots {
+            if table.contains_key(leash) {
+                owners.insert(*leash, Some(*at));
+            }
         }
-    }
-    for (pid, stat) in &table {
-        if let Some(at) = owner(*pid, &table, &mut owners) {
-            each(at, *pid, stat);
+        for (pid, process) in table {
+            if let Some(at) = owner(*pid, table, &mut owners) {
+                each(at, *pid, process);
+            }
         }
-    }
+    });
 }
 
 /// Under which leash a process is; what is found out on the way is remembered.
 fn owner(
     pid: i32,
-    table: &HashMap<i32, Stat>,
+    table: &HashMap<i32, Process>,
     known: &mut HashMap<i32, Option<usize>>,
 ) -> Option<usize> {
     let mut path = Vec::new();
@@ -77,30 +77,13 @@ fn owner(
         }
         path.push(at);
         // A table that was read while processes came and went may hold a circle.
-        match table.get(&at).map(Stat::parent) {
+        match table.get(&at).map(|process| process.stat.parent) {
             Some(parent) if path.len() <= table.len() => at = parent,
             _ => break None,
         }
     };
     known.extend(path.into_iter().map(|pid| (pid, found)));
     found
-}
-
-/// All processes at one moment, more or less.
-struct Table;
-
-impl Table {
-    fn read() -> HashMap<i32, Stat> {
-        let Ok(entries) = fs::read_dir("/proc") else {
-            return HashMap::new();
-        };
-        entries
-            .filter_map(Result::ok)
-            .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-            .map(|pid| (pid, Stat::read(pid)))
-            .filter(|(_, stat)| stat.is_there())
-            .collect()
-    }
 }
 
 /// What a limit needs to know of a tree.
@@ -122,9 +105,9 @@ pub fn sizes_of_trees(leashes: &[i32]) -> Vec<Size> {
     let mut add = |at: usize, pid: i32, stat: &Stat| {
         let (size, ticks): &mut (Size, u64) = &mut sizes[at];
         // Orphans are reaped by the leash, so what they used is told by its fields of children.
-        *ticks += stat.reaped_ticks();
+        *ticks += stat.reaped_ticks;
         if pid != leashes[at] {
-            *ticks += stat.own_ticks();
+            *ticks += stat.own_ticks;
             size.processes += 1;
             size.rss += stat.rss();
         }
@@ -135,61 +118,13 @@ pub fn sizes_of_trees(leashes: &[i32]) -> Vec<Size> {
             visit(*leash, |pid| add(at, pid, &Stat::read(pid)));
         }
     } else {
-        survey(leashes, add);
+        survey(leashes, |at, pid, process| add(at, pid, &process.stat));
     }
     let told = sizes.into_iter().map(|(size, ticks)| Size {
         cpu: Duration::from_secs_f64(seconds(ticks)),
         ..size
     });
     told.collect()
-}
-
-/// The fields of proc_pid_stat(5) by their numbers there; zeros of a process that is gone.
-struct Stat([u64; 22]);
-
-impl Stat {
-    fn read(pid: i32) -> Self {
-        let mut fields = [0; 22];
-        let mut text = [0_u8; 1024];
-        // Read at once into the stack: the file is short, and asking for its length tells nothing.
-        let length = with_path(pid, "stat", |path| {
-            let file = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
-            rustix::io::read(&file, &mut text)
-        });
-        let length = length.unwrap_or(0);
-        // The name in field 2 may hold spaces and parentheses: count from its last one.
-        let text = &text[..length];
-        let from = memchr::memrchr(b')', text).map_or(length, |at| at + 1);
-        let words = text[from..].split(|byte| *byte == b' ').skip(1);
-        for (field, word) in fields.iter_mut().zip(words) {
-            *field = number(word);
-        }
-        Self(fields)
-    }
-
-    fn is_there(&self) -> bool {
-        self.field(22) != 0
-    }
-
-    fn parent(&self) -> i32 {
-        i32::try_from(self.field(4)).unwrap_or(0)
-    }
-
-    fn field(&self, number: usize) -> u64 {
-        self.0.get(number - 3).copied().unwrap_or(0)
-    }
-
-    fn own_ticks(&self) -> u64 {
-        self.field(14) + self.field(15)
-    }
-
-    fn reaped_ticks(&self) -> u64 {
-        self.field(16) + self.field(17)
-    }
-
-    fn rss(&self) -> u64 {
-        self.field(24) * rustix::param::page_size() as u64
-    }
 }
 
 #[allow(clippy::cast_precision_loss, reason = "centuries fit")]
@@ -220,41 +155,13 @@ fn children(pid: i32) -> Vec<i32> {
         .collect()
 }
 
-/// The number that a word is; 0 for one that is none, such as a state.
-fn number(word: &[u8]) -> u64 {
-    word.iter()
-        .take_while(|byte| byte.is_ascii_digit())
-        .fold(0, |number, byte| number * 10 + u64::from(byte - b'0'))
-}
-
 impl Usage {
-    fn add(&mut self, pid: i32, stat: &Stat) {
+    fn add(&mut self, stat: &Stat, open_files: u64) {
         self.processes += 1;
-        self.cpu_seconds += seconds(stat.own_ticks());
+        self.cpu_seconds += seconds(stat.own_ticks);
         self.rss += stat.rss();
-        self.open_files += open_files(pid);
+        self.open_files += open_files;
     }
-}
-
-fn open_files(pid: i32) -> u64 {
-    // Since Linux 6.2 the directory's size is their number; before that it is 0.
-    let size = with_path(pid, "fd", |path| rustix::fs::stat(path)).map_or(0, |found| found.st_size);
-    match u64::try_from(size) {
-        Ok(count) if count > 0 => count,
-        _ => fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, |entries| entries.count() as u64),
-    }
-}
-
-/// Calls `with` with `/proc/<pid>/<name>`; thousands are looked at, so it is made on the stack.
-fn with_path<T>(
-    pid: i32,
-    name: &str,
-    with: impl FnOnce(&CStr) -> rustix::io::Result<T>,
-) -> rustix::io::Result<T> {
-    let mut path = [0_u8; 32];
-    let mut rest = &mut path[..];
-    let _ = write!(rest, "/proc/{pid}/{name}");
-    with(CStr::from_bytes_until_nul(&path).map_err(|_| rustix::io::Errno::INVAL)?)
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -64,6 +65,25 @@ def test_a_breach_ends_the_agent_and_names_the_figure(
     assert words in result.error
     assert result.exit is not None
     assert result.exit.by in ("kill", "limit")
+
+
+def test_who_waited_long_and_grows_is_ended_at_the_next_look(fleet: Fleet) -> None:
+    async def main() -> tuple[RunResult, float]:
+        async with fleet.supervisor() as sup:
+            # As many as are looked at together.
+            chats = [await sup.spawn(fleet.config(limits={"memory": "100MiB"})) for _ in range(8)]
+            await asyncio.sleep(1)
+            await chats[3].send("eat 200")
+            began = time.monotonic()
+            result = await asyncio.wait_for(chats[3].result(), 30)
+            took = time.monotonic() - began
+            assert len(sup.agents()) == 7
+            return result, took
+
+    result, took = asyncio.run(main())
+    assert result.outcome is Outcome.LIMIT_EXCEEDED
+    # Not when everybody is read anyway, after ten seconds.
+    assert took < 5
 
 
 def test_an_agent_within_its_limits_is_left_alone(fleet: Fleet) -> None:

@@ -252,5 +252,22 @@ def test_the_usage_of_a_fleet_is_one_look(fleet: Fleet) -> None:
     asyncio.run(main())
 
 
+def test_who_waited_long_and_grows_is_seen_at_the_next_look(fleet: Fleet) -> None:
+    async def main() -> None:
+        async with fleet.supervisor() as sup:
+            waits = await sup.spawn(fleet.config(agent_id="waits"))
+            grows = await sup.spawn(fleet.config(agent_id="grows"))
+            for _ in range(5):
+                await asyncio.sleep(0.1)
+                before = sup.usage()
+            await grows.send("eat 64")
+            await until(lambda: sup.usage()["grows"].rss > before["grows"].rss + (48 << 20))
+            assert sup.usage()["waits"].rss < before["waits"].rss + (10 << 20)
+            grows.kill()
+            assert waits.agent_id in sup.usage()
+
+    asyncio.run(main())
+
+
 def test_metrics_are_plain_numbers() -> None:
     json.dumps(spawner.metrics())

@@ -8,12 +8,14 @@ import select
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from vespera_agent_spawner.backends.python import roll as module
-from vespera_agent_spawner.backends.python.proc import last_number, start_time
+from vespera_agent_spawner.backends.python import usage
+from vespera_agent_spawner.backends.python.proc import Process, last_number, look_at, start_time
 from vespera_agent_spawner.backends.python.roll import Roll, enter_leader, forget_leader
 
 pytestmark = pytest.mark.skipif(not last_number(), reason="no /proc/loadavg here")
@@ -153,3 +155,62 @@ def test_a_child_of_who_had_the_leaders_number_before_is_a_stranger(tree: Tree) 
     assert members(roll, tree) == tree.children
     roll.look()
     assert roll.members(tree.pid, tree.born + 10_000, b"") == []
+
+
+@pytest.fixture
+def read(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> Callable[[], set[int]]:
+    """Who is read for the tree's usage; the tree has a child and waits."""
+    meter, roll, found = usage.Meter(), Roll(), set[int]()
+    tree.fork("")
+
+    def counted(pid: int) -> Process | None:
+        found.add(pid)
+        return look_at(pid)
+
+    def look() -> set[int]:
+        # A clock is told by when its process stopped, or by the last tick.
+        time.sleep(0.02)
+        found.clear()
+        roll.look()
+        assert meter.usage(tree.pid, tree.born, b"", roll).processes == 1 + len(tree.children)
+        return set(found)
+
+    monkeypatch.setattr(usage, "look_at", counted)
+    monkeypatch.setattr(time, "monotonic_ns", lambda: 0)
+    assert look() == {tree.pid, *tree.children}
+    while look():
+        pass
+    return look
+
+
+def test_who_has_not_run_is_not_read_again(tree: Tree, read: Callable[[], set[int]]) -> None:
+    [sleeper] = tree.children
+    tree.fork("")
+    assert read() == {tree.pid, *tree.children} - {sleeper}
+    while read():
+        pass
+    tree.kill(sleeper)
+    assert read() >= {sleeper}, "a zombie has run"
+
+
+def test_everybody_is_read_after_a_while(
+    tree: Tree, read: Callable[[], set[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(time, "monotonic_ns", lambda: 10 * 10**9)
+    assert read() == {tree.pid, *tree.children}
+
+
+@pytest.mark.parametrize("told", [0, 40_000_000, OSError("not here")])
+def test_a_clock_that_tells_nothing_equals_no_other(
+    tree: Tree,
+    read: Callable[[], set[int]],
+    monkeypatch: pytest.MonkeyPatch,
+    told: int | OSError,
+) -> None:
+    def clock(_clock: int) -> int:
+        if isinstance(told, OSError):
+            raise told
+        return told
+
+    monkeypatch.setattr(time, "clock_gettime_ns", clock)
+    assert [read(), read()] == [{tree.pid, *tree.children}] * 2

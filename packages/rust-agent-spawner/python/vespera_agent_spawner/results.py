@@ -89,7 +89,11 @@ class ExitStatus:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What the whole process tree of an agent uses now (``cpu_seconds``: since its start)."""
+    """What the whole process tree of an agent uses now (``cpu_seconds``: since its start).
+
+    The share of a process that has not run since it was looked at before may be as of then, for up
+    to ten seconds: the kernel may have taken memory from it meanwhile.
+    """
 
     rss: int
     cpu_seconds: float

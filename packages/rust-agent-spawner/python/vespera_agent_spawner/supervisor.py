@@ -207,7 +207,8 @@ class Supervisor:
     def usage(self) -> dict[str, Usage]:
         """What the tree of each living agent uses now, by agent id.
 
-        One look at the system for all: milliseconds for hundreds of agents.
+        One look at the system for all: milliseconds for hundreds of agents. The memory of a process
+        that has not run since the look before may be as of up to ten seconds ago.
         """
         sessions = {
             agent.agent_id: agent._session for agent in self.agents() if agent._session is not None

@@ -14,7 +14,7 @@ import errno
 import os
 import threading
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import TypeVar
 
 from vespera_agent_spawner.backends.python.proc import (
@@ -158,9 +158,15 @@ class Roll:
                 self._enter(pid, inode)
 
     def members(
-        self, leader: int, born: int, tag: bytes, known: Collection[tuple[int, int]] = ()
+        self,
+        leader: int,
+        born: int,
+        tag: bytes,
+        known: Collection[tuple[int, int]] = (),
+        *,
+        read: Callable[[int], Process | None] = look_at,
     ) -> list[Process]:
-        """Living processes of an agent's tree, read anew, the leader excepted.
+        """Living processes of an agent's tree, read anew by ``read``, the leader excepted.
 
         Four nets, since each has a hole: descent (a double fork escapes it), group and session
         (setsid escapes them), the tag in the environment (a scrubbed environment escapes it), and
@@ -179,16 +185,16 @@ class Roll:
                     caught.add(child)
                     pending.append((child, start))
         caught -= {leader, os.getpid()}
-        return [process for pid in caught if (process := self._again(pid, born)) is not None]
+        return [process for pid in caught if (process := self._again(pid, born, read)) is not None]
 
     def _born(self, pid: int) -> int:
         return self._seen[pid][1].start_time if pid in self._seen else -1
 
-    def _again(self, pid: int, born: int) -> Process | None:
+    def _again(self, pid: int, born: int, read: Callable[[int], Process | None]) -> Process | None:
         """Who was first seen as a member, as it is now."""
         if pid not in self._seen:
             return None
-        first, now = self._seen[pid][1], look_at(pid)
+        first, now = self._seen[pid][1], read(pid)
         if now is None or now.state in "ZX" or now.start_time != first.start_time:
             return None
         return now if now.start_time >= born else None

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from vespera_agent_spawner.backends.python import proc
 from vespera_agent_spawner.backends.python.census import Census
 from vespera_agent_spawner.backends.python.roll import Roll, enter_leader, forget_leader
-from vespera_agent_spawner.backends.python.usage import tree_usage
+from vespera_agent_spawner.backends.python.usage import Meter
 from vespera_agent_spawner.results import Usage
 
 __all__ = ["Sweeper"]
@@ -35,6 +35,7 @@ class Sweeper:
         self._tag = f"{tag[0]}={tag[1]}".encode()
         self._known: set[tuple[int, int]] = set()
         self._killed: set[tuple[int, int]] = set()
+        self._meter = Meter()
         enter_leader(leader)
 
     @property
@@ -102,11 +103,13 @@ class Sweeper:
         return [process.pid for process in found]
 
     def usage(self, roll: Roll | None = None, *, reaped: bool = False, files: bool = True) -> Usage:
-        """What the tree uses now; see ``tree_usage``. A ``roll`` of the caller's has looked."""
+        """What the tree uses now; see ``Meter``. A ``roll`` of the caller's has looked."""
         if roll is None:
             roll = Roll.of_this_thread()
             roll.look()
-        return tree_usage(self._leader, self.born, self._tag, roll, reaped=reaped, files=files)
+        return self._meter.usage(
+            self._leader, self.born, self._tag, roll, reaped=reaped, files=files
+        )
 
     def _reap_adopted(self) -> None:
         """Orphans of the tree are ours where the host is PID 1 of a container, or a subreaper."""
