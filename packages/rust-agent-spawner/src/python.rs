@@ -1,24 +1,24 @@
 //! The Python bindings: converts, releases the interpreter, calls `handle`, converts back.
 
-use crate::agent::{Cause, Ending, View};
 use crate::config;
-use crate::handle::{Handle, Stopped, Turn};
+use crate::handle::{Handle, Stopped};
 use pyo3::exceptions::PyKeyboardInterrupt;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict};
+use pyo3::types::PyBytes;
 use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
 use vespera_error::{Error, ErrorCode};
-use vespera_guardian::EndedBy;
 
 mod events;
 mod launch;
 mod standby;
+mod told;
 
 use events::{PyBridge, PyEvent};
 use launch::{Answers, Around, Identity, PyEnvironment, PySettings, launch_of};
 use standby::PyStandby;
+use told::{Ended, Info, Told, Used, cpu_seconds, ended, told, tuple_of};
 
 /// Runs `call` without the interpreter; it may ask whether Python has a signal to deliver.
 fn detached<T: Send>(
@@ -65,45 +65,6 @@ fn seconds(value: f64, field: &str) -> PyResult<Duration> {
         )
         .into()
     })
-}
-
-/// Code, signal, who ended it, why, what the kernel ended it for, what survives.
-type Ended = (
-    Option<i32>,
-    Option<i32>,
-    Option<&'static str>,
-    Option<String>,
-    Option<&'static str>,
-    Vec<String>,
-);
-
-fn ended(ending: Ending, view: &View) -> Ended {
-    let by = match ending.by {
-        EndedBy::GuardianDeath => Some("guardian"),
-        EndedBy::Itself | EndedBy::Host | EndedBy::HostDeath => view.rung,
-    };
-    let signalled = ending.signal != 0;
-    (
-        (!signalled && ending.code >= 0).then_some(ending.code),
-        signalled.then_some(ending.signal),
-        by,
-        view.reason.as_deref().map(str::to_owned),
-        ending.cause.map(Cause::name),
-        view.survivors.clone(),
-    )
-}
-
-/// A turn: its `result` frame, the session's cost in dollars before it, and outcome and words when
-/// we stopped it for what the service answered.
-type Told<'py> = (
-    Bound<'py, PyBytes>,
-    Option<f64>,
-    Option<(&'static str, String)>,
-);
-
-fn told(py: Python<'_>, turn: Turn) -> Told<'_> {
-    let refused = turn.refused.map(|refused| (refused.outcome, refused.words));
-    (PyBytes::new(py, &turn.frame), turn.cost_before, refused)
 }
 
 /// Whether the host counts what its messages cost, whether it has no owner for it yet, its fleet's
@@ -326,21 +287,18 @@ impl PySession {
         self.handle.shared().view().state.name()
     }
 
-    /// State, counters and identity in one consistent look.
-    fn info<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let dict = PyDict::new(py);
+    /// One consistent look; see [`Info`].
+    fn info(&self) -> Info {
         let view = self.handle.shared().view();
-        dict.set_item("state", view.state.name())?;
-        dict.set_item("pid", view.pid)?;
-        dict.set_item("session_id", &view.session_id)?;
-        dict.set_item("turns", view.turns)?;
-        dict.set_item("cost_usd", view.cost_usd())?;
-        dict.set_item("total_cost_usd", view.total_cost_usd)?;
-        dict.set_item("outcome", view.outcome)?;
-        let (events, output_bytes) = self.handle.shared().counts();
-        dict.set_item("events", events)?;
-        dict.set_item("output_bytes", output_bytes)?;
-        Ok(dict)
+        (
+            view.session_id.clone(),
+            view.pid,
+            view.state.name(),
+            view.turns,
+            view.cost_usd(),
+            view.outcome,
+            view.total_cost_usd,
+        )
     }
 
     /// Dollars, and tokens in and out, so far.
@@ -444,22 +402,6 @@ impl PySession {
             .ending
             .map_or(0, |ending| ending.killed)
     }
-}
-
-/// Resident bytes, CPU seconds, processes and open files.
-type Used = (u64, f64, u64, u64);
-
-fn cpu_seconds(ending: Ending) -> f64 {
-    ending.cpu.unwrap_or_default().as_secs_f64()
-}
-
-fn tuple_of(usage: crate::usage::Usage) -> Used {
-    (
-        usage.rss,
-        usage.cpu_seconds,
-        usage.processes,
-        usage.open_files,
-    )
 }
 
 /// The Rust engine of `vespera_agent_spawner`.

@@ -115,6 +115,10 @@ def test_a_request_that_fits_in_no_packet_reaches_it_too(fleet: Fleet) -> None:
     asyncio.run(main())
 
 
+def environment_of(pid: int | None) -> bytes:
+    return Path(f"/proc/{pid}/environ").read_bytes()
+
+
 def private_kib(pid: int) -> int:
     """Memory that nobody shares with it."""
     lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
@@ -139,14 +143,14 @@ def test_a_large_request_leaves_no_memory_in_its_leash_and_nothing_for_the_next(
                 )
             )
             assert leash_of(agent) == first
-            assert b"LARGE=xxx" in Path(f"/proc/{agent.pid}/environ").read_bytes()
+            assert b"LARGE=xxx" in environment_of(agent.pid)
             assert (await agent.run("echo hello")).result == "echo hello"
             assert private_kib(first) - before < 32, "100 KiB were read"
             await agent.shutdown()
             await asyncio.sleep(0.05)
             small = await sup.spawn(fleet.config())
             assert leash_of(small) == first
-            assert b"LARGE" not in Path(f"/proc/{small.pid}/environ").read_bytes()
+            assert b"LARGE" not in environment_of(small.pid)
             assert (await small.run("echo hello")).result == "echo hello"
 
     asyncio.run(main())

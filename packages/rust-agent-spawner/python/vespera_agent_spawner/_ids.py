@@ -12,20 +12,23 @@ import threading
 __all__ = ["random_uuid"]
 
 _DRAWN = 4096
+_VARIANTS = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
 
 _lock = threading.Lock()
-_drawn = memoryview(b"")
+# Hexadecimal digits that are nobody's yet, from the place on.
+_drawn = ""
+_place = 0
 
 
 def random_uuid() -> str:
     """A random UUID (RFC 9562, version 4) as text."""
-    global _drawn
+    global _drawn, _place
     with _lock:
-        if not _drawn:
-            _drawn = memoryview(os.urandom(_DRAWN))
-        drawn, _drawn = _drawn[:16], _drawn[16:]
-    text = drawn.hex()
-    variant = "89ab"[int(text[16], 16) & 3]
+        if _place >= len(_drawn):
+            _drawn, _place = os.urandom(_DRAWN).hex(), 0
+        text = _drawn[_place : _place + 32]
+        _place += 32
+    variant = _VARIANTS[text[16]]
     return f"{text[:8]}-{text[8:12]}-4{text[13:16]}-{variant}{text[17:20]}-{text[20:]}"
 
 
@@ -33,7 +36,7 @@ def _forget_in_fork() -> None:
     """A forked child must not hand out the ids of its parent; the lock may have been held."""
     global _lock, _drawn
     _lock = threading.Lock()
-    _drawn = memoryview(b"")
+    _drawn = ""
 
 
 if hasattr(os, "register_at_fork"):

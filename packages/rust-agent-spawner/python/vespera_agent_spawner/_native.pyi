@@ -94,15 +94,15 @@ class Session:
     def spawn(
         settings: Settings,
         environment: Environment,
-        identity: tuple[str, str, list[bytes], bytes],
-        around: tuple[float, bytes | None, bytes | None, int],
+        identity: tuple[str, str, list[str], str],
+        around: tuple[float, str | None, str | None, int],
     ) -> Session: ...
     @staticmethod
     def start(
         settings: Settings,
         environment: Environment,
-        identity: tuple[str, str, list[bytes], bytes],
-        around: tuple[float, bytes | None, bytes | None, int],
+        identity: tuple[str, str, list[str], str],
+        around: tuple[float, str | None, str | None, int],
         bridge: Bridge,
         prompt: tuple[str, str] | None,
         answers: tuple[bool, bool, str | None],
@@ -140,7 +140,9 @@ class Session:
     def session_id(self) -> str: ...
     @property
     def agent_id(self) -> str: ...
-    def info(self) -> dict[str, Any]: ...
+    def info(
+        self,
+    ) -> tuple[str, int, str, int, float | None, str | None, float | None]: ...
     def spent(self) -> tuple[float, int, int]: ...
     def execute(
         self, prompt: str, uuid: str, timeout: float | None

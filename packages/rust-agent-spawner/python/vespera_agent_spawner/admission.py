@@ -428,6 +428,10 @@ class Admission:
         pause = time.monotonic() + _IN_ONE_GO
         try:
             while self._waiting or self._standing:
+                full = self._alive >= self._max_agents and not self._standing
+                if full and (self._standby is None or not self._standby.is_wanted()):
+                    # Whoever leaves serves the others.
+                    return
                 if time.monotonic() > pause:
                     asyncio.get_running_loop().call_soon(self._serve)
                     return

@@ -130,7 +130,6 @@ impl Session {
         spans: Spans,
         out: &mut Vec<Action>,
     ) {
-        self.shared.note_event();
         crate::metrics::count_event(kind);
         if !self.shared.is_listening() {
             return;

@@ -7,7 +7,7 @@ use crate::standby::Standby;
 use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::ops::Deref;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use vespera_guardian::{EndedBy, Stage};
@@ -276,9 +276,6 @@ pub struct Shared {
     /// Threads in `wait`: a wake-up that nobody waits for costs a system call all the same.
     waiting: AtomicUsize,
     queue: Mutex<Queue>,
-    /// Lines read and bytes read: counted apart, since each line would take the lock.
-    events: AtomicU64,
-    output_bytes: AtomicU64,
     /// Whether anybody takes events; without a listener none is kept.
     listening: AtomicBool,
     /// The event loop that is told of news, and the agent's number there.
@@ -338,8 +335,6 @@ impl Shared {
             }),
             changed: Condvar::new(),
             waiting: AtomicUsize::new(0),
-            events: AtomicU64::new(0),
-            output_bytes: AtomicU64::new(0),
         }
     }
 
@@ -469,25 +464,6 @@ impl Shared {
             .unwrap_or_else(PoisonError::into_inner);
         self.waiting.fetch_sub(1, Ordering::AcqRel);
         value
-    }
-
-    /// One more line was read.
-    pub fn note_event(&self) {
-        self.events.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// So many bytes of output were read.
-    pub fn note_output(&self, count: usize) {
-        self.output_bytes.fetch_add(count as u64, Ordering::Relaxed);
-        crate::metrics::EVENT_BYTES.add(count as u64);
-    }
-
-    /// Lines and bytes read so far.
-    pub fn counts(&self) -> (u64, u64) {
-        (
-            self.events.load(Ordering::Relaxed),
-            self.output_bytes.load(Ordering::Relaxed),
-        )
     }
 
     /// Keeps the last bytes of stderr.

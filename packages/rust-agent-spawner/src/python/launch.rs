@@ -9,6 +9,8 @@ use crate::config::{self, AgentConfig};
 use crate::launch::Launch;
 use pyo3::prelude::*;
 use serde_json::Value;
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
 use std::sync::Arc;
 use vespera_guardian::Environment;
 
@@ -48,13 +50,14 @@ impl PyEnvironment {
     }
 }
 
-/// Who the agent is (its id, its session's), its argv and its directory.
-pub(super) type Identity = (String, String, Vec<Vec<u8>>, Vec<u8>);
+/// Who the agent is (its id, its session's), its argv and its directory; Python encodes those as it
+/// encodes the names of files.
+pub(super) type Identity = (String, String, Vec<OsString>, OsString);
 
 /// What the agent's own configuration does not say: seconds that the host's death leaves it, the
 /// delegated cgroup in which it gets one of its own, the path of its transcript, and the host's
 /// moment.
-pub(super) type Around = (f64, Option<Vec<u8>>, Option<Vec<u8>>, Moment);
+pub(super) type Around = (f64, Option<OsString>, Option<OsString>, Moment);
 
 /// What the host answers: permission asks; calls of its functions; and its hooks as JSON, which
 /// the CLI is told of before its first prompt.
@@ -87,18 +90,18 @@ pub(super) fn launch_of(
     let launch = Launch {
         agent_id,
         session_id,
-        argv,
+        argv: argv.into_iter().map(OsString::into_vec).collect(),
         environment: Arc::clone(&environment.inner),
-        directory,
+        directory: directory.into_vec(),
         timeouts: config::timeouts(config),
         limits: config::kernel_limits(config),
         host_death_grace_ms: u32::try_from(grace).unwrap_or(u32::MAX),
         moment,
-        cgroup,
+        cgroup: cgroup.map(OsString::into_vec),
         ceilings: config::ceilings(config),
         overflow: config::overflow(config),
         output_limit: config::output_limit(config),
-        transcript,
+        transcript: transcript.map(OsString::into_vec),
         standby: None,
         stands_by: false,
     };

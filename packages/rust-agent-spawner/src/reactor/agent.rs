@@ -318,7 +318,7 @@ impl Agent {
             }
             Ok(read) => {
                 let count = read.count();
-                self.shared.note_output(count);
+                crate::metrics::EVENT_BYTES.add(count as u64);
                 session.received(count >= most);
                 let each = |line: Line<'_>| deliver(session, transcript.as_mut(), line, now, out);
                 match read {

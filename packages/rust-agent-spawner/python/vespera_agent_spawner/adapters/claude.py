@@ -51,6 +51,8 @@ _OPTIONS: tuple[tuple[str, str, str], ...] = (
     ("include_partial_messages", "--include-partial-messages", "switch"),
 )
 
+_FIELDS = frozenset(field for field, *_ in _OPTIONS)
+
 # fields that may travel in a file, and the flag that takes the file
 FILE_FLAGS: Mapping[str, str] = {
     "system_prompt": "--system-prompt-file",
@@ -78,7 +80,9 @@ def claude_argv(
     """
     argv = [program, *map(str, config.get("args") or ()), *BASE_ARGUMENTS]
     argv += _session_arguments(config, session_id)
-    for field, flag, style in _OPTIONS:
+    # Most agents of a fleet have none of them.
+    named = not _FIELDS.isdisjoint(config) or files
+    for field, flag, style in _OPTIONS if named else ():
         path = (files or {}).get(field)
         if path is not None:
             argv.append(f"{FILE_FLAGS[field]}={path}")

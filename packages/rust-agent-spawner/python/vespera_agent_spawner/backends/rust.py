@@ -31,7 +31,7 @@ from vespera_agent_spawner.backends._ending import exit_status, exit_status_of
 from vespera_agent_spawner.backends._loop_bridge import LoopBridge
 from vespera_agent_spawner.backends._protocol import Ownership, Session, Standby
 from vespera_agent_spawner.errors import SpawnError
-from vespera_agent_spawner.events import Event
+from vespera_agent_spawner.events import Event, frame_of
 from vespera_agent_spawner.results import (
     AgentInfo,
     ExitStatus,
@@ -195,13 +195,8 @@ class RustBackend:
 _SPAWNED = series("vespera_spawns_total", outcome="completed")
 
 
-def _identity(launch: Launch) -> tuple[str, str, list[bytes], bytes]:
-    return (
-        launch.agent_id,
-        launch.session_id,
-        [os.fsencode(word) for word in launch.argv],
-        os.fsencode(launch.working_directory),
-    )
+def _identity(launch: Launch) -> tuple[str, str, list[str], str]:
+    return launch.agent_id, launch.session_id, launch.argv, launch.working_directory
 
 
 def _answers(config: AgentConfig, launch: Launch) -> tuple[bool, bool, str | None]:
@@ -271,11 +266,8 @@ def _prompt_of(config: AgentConfig) -> tuple[str, str] | None:
     return None if config.prompt is None else (config.prompt, random_uuid())
 
 
-def _around(launch: Launch, moment: int) -> tuple[float, bytes | None, bytes | None, int]:
-    cgroup, transcript = (
-        None if path is None else os.fsencode(path) for path in (launch.cgroup, launch.transcript)
-    )
-    return launch.host_death_grace, cgroup, transcript, moment
+def _around(launch: Launch, moment: int) -> tuple[float, str | None, str | None, int]:
+    return launch.host_death_grace, launch.cgroup, launch.transcript, moment
 
 
 def _end_quietly(session: RustSession, grace: float) -> None:
@@ -341,20 +333,19 @@ class RustSession:
         return self._exit
 
     def info(self) -> AgentInfo:
-        told = self._native.info()
-        outcome = told["outcome"]
+        session_id, pid, state, turns, cost, outcome, total = self._native.info()
         return AgentInfo(
             agent_id=self.agent_id,
-            session_id=told["session_id"],
-            pid=told["pid"],
-            state=_STATES[told["state"]],
+            session_id=session_id,
+            pid=pid,
+            state=_STATES[state],
             backend=RustBackend.name,
             containment=self._containment,
             started_at=self._started_at,
-            turns=told["turns"],
-            cost_usd=told["cost_usd"],
+            turns=turns,
+            cost_usd=cost,
             outcome=Outcome(outcome) if outcome else None,
-            total_cost_usd=told["total_cost_usd"],
+            total_cost_usd=total,
         )
 
     def spent(self) -> tuple[float, int, int]:
@@ -375,7 +366,8 @@ class RustSession:
         self, line: bytes, cost_before: float | None, refused: tuple[str, str] | None
     ) -> TurnResult:
         return turn_result(
-            json.loads(line),
+            # A line that is no frame raises what json says of it.
+            frame_of(line) or json.loads(line),
             session_id=self.session_id,
             backend=RustBackend.name,
             cost_before=cost_before,
