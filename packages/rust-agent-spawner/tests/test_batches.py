@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import gc
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -209,6 +210,27 @@ def test_a_generated_id_is_nobody_elses(fleet: Fleet) -> None:
                 await sup.spawn(fleet.config(agent_id=chat.agent_id))
 
     asyncio.run(main())
+
+
+def test_a_list_of_runs_leaves_nothing_to_the_garbage_collector(fleet: Fleet) -> None:
+    async def main() -> None:
+        async with fleet.supervisor(max_agents=2) as sup:
+            results = await sup.run([fleet.config(prompt="echo hello") for _ in range(5)])
+            assert [result.result for result in results] == ["echo hello"] * 5
+
+    asyncio.run(main())
+    gc.collect()
+    gc.disable()
+    gc.set_debug(gc.DEBUG_SAVEALL)
+    try:
+        asyncio.run(main())
+        gc.collect()
+        ours = {type(one) for one in gc.garbage if type(one).__module__.startswith("vespera")}
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+        gc.enable()
+    assert not ours
 
 
 def test_what_cannot_get_better_is_not_tried_again(fleet: Fleet) -> None:

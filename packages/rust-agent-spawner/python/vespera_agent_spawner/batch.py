@@ -191,13 +191,14 @@ class Batch:
         priority = run.effort.config.priority
         subject = (run.effort.config, run.seat.agent_id, self._lookups.here)
         may_stand = run.workspace is None and run.purse is None
-        run.ticket = self._places.ask(
+        ticket = self._places.ask(
             priority,
             run.seat.reserve,
             lambda error: self._told(run, error),
             subject,
             _Prospect(self, run) if may_stand else None,
         )
+        run.ticket = ticket if ticket.waits else None
 
     def _prepare(self, run: _Run) -> bool:
         """Everything but the start itself."""
@@ -216,6 +217,8 @@ class Batch:
 
     def _told(self, run: _Run, error: Exception | None) -> None:
         """There is a place, or there will be none."""
+        # The two hold each other: a long list would leave thousands to the garbage collector.
+        run.ticket = None
         if error is not None:
             self._drop(run)
             # Who is refused another attempt has the result of the last one.
