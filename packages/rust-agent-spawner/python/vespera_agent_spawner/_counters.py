@@ -63,12 +63,17 @@ class Counters:
         if spent == bill.counted:
             return
         with self._lock:
-            for one, before, now in zip(_SPENT, bill.counted, spent, strict=True):
-                # Counter is typed for ints; sums of money are floats.
-                self._values[one] += max(0.0, now - before)  # type: ignore[assignment]
+            counted = bill.counted
+            for one, before, now in zip(_SPENT, counted, spent, strict=True):
+                if now > before:
+                    # Counter is typed for ints; sums of money are floats.
+                    self._values[one] += now - before  # type: ignore[assignment]
             # Another thread may have told more in the meantime.
-            dollars, taken, given = map(max, bill.counted, spent)
-            bill.counted = (dollars, int(taken), int(given))
+            bill.counted = (
+                max(counted[0], spent[0]),
+                max(counted[1], spent[1]),
+                max(counted[2], spent[2]),
+            )
 
     def snapshot(self) -> dict[str, float]:
         with self._lock:
