@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 import vespera_agent_spawner as spawner
-from fake_agents import eventually, has_ended
+from fake_agents import FAKE, eventually, has_ended
 from fleets import Fleet, until
-from vespera_agent_spawner import AgentConfig, Outcome, State, Supervisor, pool
+from vespera_agent_spawner import Agent, AgentConfig, Event, Outcome, State, Supervisor, pool
 from vespera_agent_spawner.errors import AgentTimeout, SpawnError
 from vespera_agent_spawner.pool import key_of
 
@@ -295,6 +295,263 @@ def test_nothing_is_prepared_where_it_would_keep_somebody_from_a_start(fleet: Fl
             assert spares(sup) == []
 
     asyncio.run(main())
+
+
+# -- CLIs that another library speaks with ---------------------------------------------------
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fake has booted after some milliseconds."""
+    monkeypatch.setattr(pool, "_BOOT", 0.2)
+
+
+def relay(fleet: Fleet, how: str = "", *args: str, **fields: Any) -> AgentConfig:
+    command = (str(FAKE), "--input-format", "stream-json", *args)
+    return fleet.config(None, how)._with(adapter="relay", args=command, **fields)
+
+
+def lines(*frames: Any) -> bytes:
+    return b"".join(json.dumps(frame).encode() + b"\n" for frame in frames)
+
+
+def said(text: str) -> dict[str, Any]:
+    return {"type": "user", "uuid": "u", "message": {"role": "user", "content": text}}
+
+
+GREETING = {"type": "control_request", "request_id": "mine", "request": {"subtype": "initialize"}}
+
+
+async def told(agent: Agent, *frames: Any) -> list[Event]:
+    """Says these, ends the input and hears everything."""
+    agent.write(lines(*frames))
+    agent.end_input()
+    return [event async for event in agent]
+
+
+async def warmed(sup: Supervisor, config: AgentConfig, count: int = 1) -> set[int]:
+    await told(await sup.spawn(config))
+    await filled(sup, count)
+    return pids(sup)
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_claimed_relayed_cli_is_like_one_that_started_cold(fleet: Fleet) -> None:
+    runs = 'vespera_runs_total{outcome="completed"}'
+
+    async def one(sup: Supervisor, agent_id: str) -> tuple[Any, int | None]:
+        before = spawner.metrics().get(runs, 0.0)
+        agent = await sup.spawn(relay(fleet, agent_id=agent_id))
+        assert agent.state is State.READY
+        info = agent.info()
+        assert (agent.agent_id, info.agent_id, info.turns) == (agent_id, agent_id, 0)
+        assert abs(time.time() - info.started_at) < 0.5
+        events = await told(agent, GREETING, said("echo a"), said("fail"), said("echo b"))
+        result = await agent.result()
+        assert spawner.metrics()[runs] == before + 1
+        assert result.time_to_first_output is not None
+        assert result.time_to_first_output < result.duration
+        kinds = [(event.kind, event.text) for event in events]
+        words = (result.outcome, result.result, result.turns, result.cost_usd, result.usage)
+        return (kinds, words, agent.info().outcome, result.exit), agent.pid
+
+    async def main() -> None:
+        async with fleet.supervisor(warm=1, on_auth_failure="continue") as sup:
+            cold, _ = await one(sup, "cold")
+            await filled(sup, 1)
+            waiting = pids(sup)
+            # It waits a little, as its clock would show.
+            await asyncio.sleep(0.6)
+            warm, pid = await one(sup, "warm")
+            assert pid in waiting
+            assert warm == cold
+            assert warm[1][:3] == (Outcome.COMPLETED, "echo b", 3)
+
+    asyncio.run(main())
+    assert fleet.gone()
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize(
+    ("how", "begins"),
+    [("hooked", ["system", "control_request", "system"]), ("gabby", ["system"] * 64)],
+)
+def test_what_a_relayed_cli_says_of_its_start_is_its_owners(
+    fleet: Fleet, how: str, begins: list[str]
+) -> None:
+    async def main() -> None:
+        async with fleet.supervisor(warm=1) as sup:
+            waiting = await warmed(sup, relay(fleet, how))
+            (spare,) = spares(sup)
+            await until(lambda: spare.session.backlog()[0] == len(begins))
+            agent = await sup.spawn(relay(fleet, how))
+            assert agent.pid in waiting
+            kinds = [event.kind for event in await told(agent, GREETING, said("echo a"))]
+            assert kinds == [*begins, "control_response", "system", "assistant", "result"]
+            if how == "hooked":
+                assert "a hook was slow" in agent.stderr_tail
+
+    asyncio.run(main())
+    assert fleet.gone()
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_relayed_cli_that_speaks_unasked_is_not_handed_out(fleet: Fleet) -> None:
+    async def main() -> None:
+        async with fleet.supervisor(warm=2) as sup:
+            await (await sup.spawn(relay(fleet, "noise"))).shutdown()
+            assert sup._pool is not None
+            kept = sup._pool
+            await until(lambda: bool(kept._broken) and spares(sup) == [])
+            agent = await sup.spawn(relay(fleet, "noise"))
+            kinds = [event.kind for event in await told(agent, GREETING, said("echo a"))]
+            assert kinds[:4] == ["output", "output", "system", "control_response"]
+            assert spares(sup) == []
+
+    asyncio.run(main())
+    assert fleet.gone()
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_relayed_cli_that_spoke_while_the_loop_was_busy_is_not_handed_out(fleet: Fleet) -> None:
+    async def main() -> None:
+        async with fleet.supervisor(warm=1) as sup:
+            waiting = await warmed(sup, relay(fleet))
+            (spare,) = spares(sup)
+            if fleet.backend == "python":
+                spare.session.event("output", b"hello", 5, None)
+            else:
+                # What it reads is answered; the loop hears of nothing meanwhile.
+                spare.session.write(lines(GREETING))
+                assert eventually(lambda: spare.session.backlog()[0] == 1)
+            agent = await sup.spawn(relay(fleet))
+            assert agent.pid not in waiting
+
+    asyncio.run(main())
+    assert fleet.gone()
+
+
+@pytest.mark.usefixtures("quick")
+def test_the_limit_of_a_relayed_cli_begins_with_its_owner(fleet: Fleet) -> None:
+    async def main() -> None:
+        config = relay(fleet, timeouts={"total": 0.8})
+        async with fleet.supervisor(warm=1) as sup:
+            waiting = await warmed(sup, config)
+            await asyncio.sleep(1.2)
+            agent = await sup.spawn(config)
+            assert agent.pid in waiting
+            agent.write(lines(GREETING, said("hang")))
+            result = await agent.result()
+            assert result.outcome is Outcome.TIMED_OUT
+            assert 0.7 < result.duration < 8
+
+    asyncio.run(main())
+    assert fleet.gone()
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("prompt", ["die", "crash", "leave"])
+def test_a_claimed_relayed_cli_that_misbehaves_ends_like_any_other(
+    fleet: Fleet, prompt: str
+) -> None:
+    async def main() -> None:
+        async with fleet.supervisor(warm=1) as sup:
+            ends = []
+            for _ in range(2):
+                agent = await sup.spawn(relay(fleet))
+                await told(agent, GREETING, said(prompt))
+                result = await agent.result()
+                ends.append((result.outcome, result.exit, result.error, result.orphans_reaped))
+                await filled(sup, 1)
+            assert ends[0] == ends[1]
+
+    asyncio.run(main())
+    assert fleet.gone()
+
+
+@pytest.mark.usefixtures("quick")
+def test_relayed_clis_are_started_ahead_for_those_who_wait(fleet: Fleet) -> None:
+    async def main() -> None:
+        # Dollars are counted at its end and change nothing of its command line.
+        async with fleet.supervisor(warm=1, max_agents=1, budget={"usd": 9}) as sup:
+            first = await sup.spawn(relay(fleet))
+            waits = asyncio.ensure_future(sup.spawn(relay(fleet, environment={"OTHER": "1"})))
+            await until(lambda: sup.waiting == 1)
+            ((config, _, counting),) = sup._next_ones(1)
+            key = key_of(config, counting=counting)
+            await until(lambda: [spare.key for spare in spares(sup)] == [key])
+            await filled(sup, 1)
+            waiting = pids(sup)
+            await first.shutdown()
+            agent = await waits
+            assert agent.pid in waiting
+            await told(agent, GREETING, said("echo a"))
+            assert (await agent.result()).cost_usd == 0.25
+            assert sup._purse is not None
+            assert sup._purse.left_usd == 8.75
+
+    asyncio.run(main())
+    assert fleet.gone()
+
+
+def test_a_relayed_cli_that_is_one_conversations_starts_cold() -> None:
+    def key(*args: str, **fields: Any) -> str | None:
+        config = AgentConfig(adapter="relay", program="claude", args=args, **fields)
+        return key_of(config, counting=False)
+
+    frames = ("--input-format", "stream-json")
+    warm = key(*frames)
+    assert warm is not None
+    assert key("--input-format=stream-json") not in (None, warm)
+    own: list[tuple[str, ...]] = [
+        ("--resume=abc",),
+        ("--resume", "abc"),
+        ("-r", "abc"),
+        ("-pc",),
+        ("--continue",),
+        ("--session-id=abc",),
+        ("--resume-session-at=abc",),
+        ("--fork-session",),
+        ("--worktree",),
+    ]
+    assert [key(*one, *frames) for one in own] == [None] * len(own)
+    assert key() is key("--input-format", "text") is None
+    assert key(*frames, transcript="/tmp/t") is None
+    assert key(*frames, environment={"TRACEPARENT": "00-1-2-01"}) is None
+    differing = [
+        key("--model", "opus", *frames),
+        key(*frames, environment={"A": "1"}),
+        key(*frames, limits={"open_files": 64}),
+        key(*frames, working_directory="/"),
+    ]
+    assert len({warm, *differing}) == len(differing) + 1
+
+
+def test_a_file_that_its_command_line_names_is_part_of_what_it_is(tmp_path: Path) -> None:
+    settings, place = tmp_path / "settings.json", tmp_path / "place"
+    settings.write_text("{}")
+    place.mkdir()
+
+    def key(*args: str) -> str | None:
+        config = AgentConfig(
+            adapter="relay",
+            program="claude",
+            args=(*args, "--add-dir", str(place), "--input-format", "stream-json"),
+            working_directory=tmp_path,
+        )
+        return key_of(config, counting=False)
+
+    for args in (("--settings", "settings.json"), (f"--settings={settings}",)):
+        before = key(*args)
+        (place / "made").touch()
+        assert key(*args) == before
+        (place / "made").unlink()
+        os.utime(settings, ns=(1, time.time_ns()))
+        changed = key(*args)
+        assert changed != before
+        settings.rename(tmp_path / "gone")
+        assert key(*args) not in (before, changed)
+        (tmp_path / "gone").rename(settings)
 
 
 def test_draining_and_leaving_end_them_all(fleet: Fleet) -> None:
