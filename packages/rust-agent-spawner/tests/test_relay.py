@@ -247,6 +247,8 @@ def test_a_claimed_relayed_cli_is_like_one_that_started_cold(fleet: Fleet) -> No
         assert metrics()[runs] == before + 1
         assert result.time_to_first_output is not None
         assert result.time_to_first_output < result.duration
+        # Nobody waits for a turn of ours, so that none has failed.
+        assert agent._live.take_turn() is None
         kinds = [(event.kind, event.text) for event in events]
         words = (result.outcome, result.result, result.turns, result.cost_usd, result.usage)
         return (kinds, words, agent.info().outcome, result.exit), agent.pid
