@@ -2,7 +2,8 @@
 
 `python -m benchmarks.pool`. P7: from the prompt to the model's first output, cold and from the
 pool, in turn. P7b: 20 tasks in 20 directories with 4 places, from a task's place to its first
-output; the pool looks ahead. Without the CLI there are no such rows.
+output; the pool looks ahead. P7s: the official SDK on our transport, from `query()` to its first
+message, in turn with and without a pool. Without the CLI there are no such rows.
 """
 
 from __future__ import annotations
@@ -64,6 +65,39 @@ async def pair(config: spawner.AgentConfig) -> tuple[float, float]:
         # Long enough to be initialised, which is the point of it.
         await asyncio.sleep(1.5)
         return cold, await first_word(sup, config)
+
+
+async def first_message(sup: spawner.Supervisor, config: spawner.AgentConfig) -> float:
+    """Seconds from the official SDK's `query()` to its first message."""
+    from claude_agent_sdk import ClaudeAgentOptions, query
+
+    from vespera_agent_spawner.claude_sdk import SupervisedTransport
+
+    options = ClaudeAgentOptions(
+        cli_path=config.program, cwd=config.working_directory, env=dict(config.environment)
+    )
+    began = time.perf_counter()
+    took = None
+    transport = SupervisedTransport(options, supervisor=sup)
+    async for _ in query(prompt=config.prompt or "", options=options, transport=transport):
+        took = took or time.perf_counter() - began
+    result = await transport.agent.result()
+    if took is None or result.outcome != "completed":
+        raise RuntimeError(f"the query ended as {result.outcome}: {result.error}")
+    return took
+
+
+async def sdk_pair(config: spawner.AgentConfig) -> tuple[float, float]:
+    """Cold, then pooled, as above."""
+    async with supervisor(0, 4) as sup:
+        cold = await first_message(sup, config)
+    async with supervisor(2, 4) as sup:
+        await first_message(sup, config)
+        while spawner.metrics()["vespera_pool_warm"] < 2:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+        # Nobody tells when they have booted.
+        await asyncio.sleep(3)
+        return cold, await first_message(sup, config)
 
 
 async def look_ahead(make: Make, number: int, warm: int, run: int) -> float:
@@ -133,6 +167,11 @@ def rows(options: Options) -> Iterator[Row]:
             found = [asyncio.run(pair(make("pairs"))) for _ in range(options.rounds * pairs)]
             title = "real CLI: prompt to first output"
             yield row("P7", title, found, 0.30, options.rounds)
+        if options.wanted("P7s"):
+            pairs = 1 if options.smoke else PAIRS
+            found = [asyncio.run(sdk_pair(make("sdk"))) for _ in range(options.rounds * pairs)]
+            title = "real CLI, official SDK: query() to first message"
+            yield row("P7s", title, found, 0.50, options.rounds)
         if options.wanted("P7b"):
             shares = [
                 (
@@ -145,7 +184,7 @@ def rows(options: Options) -> Iterator[Row]:
             yield row("P7b", title, shares, 0.35, len(shares))
 
 
-GROUP = command.Group(rows, ("P7", "P7b"))
+GROUP = command.Group(rows, ("P7", "P7s", "P7b"))
 
 if __name__ == "__main__":
     command.alone("pool", __doc__, GROUP)

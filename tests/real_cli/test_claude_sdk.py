@@ -50,6 +50,7 @@ from vespera_server.scripted_model import (
 pytestmark = pytest.mark.claude
 
 Options = Callable[..., ClaudeAgentOptions]
+Work = Callable[..., Any]
 
 
 @pytest.fixture
@@ -65,12 +66,12 @@ def options(claude: str, model: ScriptedModel, place: Surroundings) -> Options:
 
 
 @pytest.fixture
-def work(backend: str) -> Callable[[Callable[[Supervisor], Any]], Any]:
+def work(backend: str) -> Work:
     """Runs what is given with a supervisor of this test's backend."""
 
-    def run(main: Callable[[Supervisor], Any]) -> Any:
+    def run(main: Callable[[Supervisor], Any], warm: int = 0) -> Any:
         async def outer() -> Any:
-            config = SupervisorConfig(memory_reserve=0, max_agents=4, backend=backend)
+            config = SupervisorConfig(memory_reserve=0, max_agents=4, backend=backend, warm=warm)
             async with Supervisor(config) as sup:
                 result = await main(sup)
                 assert sup.agents() == []
@@ -93,9 +94,6 @@ def bash(command: str) -> Reply:
 
 def repeat_result(request: ModelRequest) -> Reply:
     return Reply(Text(f"it said {request.last_tool_result}"))
-
-
-Work = Callable[[Callable[[Supervisor], Any]], Any]
 
 
 def test_a_query_runs_on_the_engine(options: Options, model: ScriptedModel, work: Work) -> None:
@@ -160,9 +158,20 @@ def test_a_client_has_turns_and_interrupts(
     work(main)
 
 
+async def booted(sup: Supervisor) -> set[int | None]:
+    """The CLIs that wait for the next query, once one does."""
+    assert sup._pool is not None
+    spares = sup._pool._spares
+    ready = asyncio.to_thread(eventually, lambda: any(spare.ready for spare in spares), 30)
+    assert await ready
+    return {spare.session.pid for spare in spares}
+
+
+@pytest.mark.parametrize("warm", [0, 1])
 def test_the_sdks_permissions_hooks_and_tools_are_its_own(
-    options: Options, model: ScriptedModel, work: Work
+    options: Options, model: ScriptedModel, work: Work, warm: int
 ) -> None:
+    """Also where the second query finds a CLI that has booted before."""
     add = ToolUse("mcp__calc__add", {"a": 40, "b": 2})
     model.add("all", Script(Reply(add), bash("touch made"), bash("mkdir made"), repeat_result))
     asked: list[str] = []
@@ -188,17 +197,30 @@ def test_the_sdks_permissions_hooks_and_tools_are_its_own(
             hooks={"PreToolUse": [HookMatcher(hooks=[note])]},
             mcp_servers={"calc": create_sdk_mcp_server("calc", tools=[add_numbers])},
         )
-        transport = SupervisedTransport(opts, supervisor=sup)
-        messages, result = await told(
-            query(prompt="[[script:all]] go", options=opts, transport=transport)
-        )
-        assert result.subtype == "success"
-        assert "42" in repr(messages)
-        assert "no touching" in repr(messages)
+        homes.append(opts.env["HOME"])
+        sessions = set()
+        for number in range(1 + warm):
+            waiting = await booted(sup) if number else set()
+            transport = SupervisedTransport(opts, supervisor=sup, agent_id=f"query-{number}")
+            stream = query(prompt="[[script:all]] go", options=opts, transport=transport)
+            messages, result = await told(stream)
+            assert result.subtype == "success"
+            assert "42" in repr(messages)
+            assert "no touching" in repr(messages)
+            info = transport.agent.info()
+            assert (info.agent_id, info.session_id) == (f"query-{number}", result.session_id)
+            assert (info.pid in waiting) == (number == 1)
+            whole = await transport.agent.result()
+            assert (whole.outcome, whole.result) == (Outcome.COMPLETED, result.result)
+            assert whole.cost_usd == pytest.approx(result.total_cost_usd)
+            sessions.add(info.session_id)
+        assert len(sessions) == 1 + warm
 
-    work(main)
-    assert asked == ["mcp__calc__add", "Bash", "Bash"]
-    assert hooked == ["mcp__calc__add", "Bash", "Bash"]
+    homes: list[str] = []
+    work(main, warm)
+    assert eventually(lambda: not of_home(homes[0]), 5)
+    assert asked == ["mcp__calc__add", "Bash", "Bash"] * (1 + warm)
+    assert hooked == asked
 
 
 def test_a_client_connects_again(options: Options, model: ScriptedModel, work: Work) -> None:

@@ -198,6 +198,7 @@ def test_the_official_sdk(
     model.add("default", Script(Reply(Text("hello"))))
     shown = python("official-sdk.md", 0, environment, place)
     assert re.fullmatch(r"hello\n0\.\d+ completed\n", shown), shown
+    assert python("official-sdk.md", 1, environment, place) == "hello\n" * 2
 
 
 EXAMPLES = HOW_TOS.parents[1] / "examples"

@@ -197,7 +197,8 @@ impl Handle {
         self.shared.rename(agent_id);
         self.shared.listen(listening);
         self.shared.view().started = Instant::now();
-        self.is_run.store(prompt.is_some(), Ordering::Release);
+        // A relayed one stays what it is: its prompts are somebody else's.
+        self.is_run.fetch_or(prompt.is_some(), Ordering::AcqRel);
         self.reactor.post(Command::Claim {
             id: self.id,
             prompt,

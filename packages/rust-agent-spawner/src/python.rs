@@ -6,6 +6,7 @@ use pyo3::exceptions::PyKeyboardInterrupt;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use serde_json::Value;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 use vespera_error::{Error, ErrorCode};
@@ -194,6 +195,11 @@ impl PySession {
         (queue.len(), queue.dropped, queue.spilled)
     }
 
+    /// Of which kinds the events are that wait.
+    fn kinds(&self) -> BTreeSet<&'static str> {
+        self.handle.shared().queue().kinds()
+    }
+
     /// Permission asks that the host is to answer, as frames.
     fn take_asks<'py>(&self, py: Python<'py>) -> Vec<Bound<'py, PyBytes>> {
         let asks = std::mem::take(&mut self.handle.shared().view().asks);
@@ -227,10 +233,8 @@ impl PySession {
     /// Begins a turn and does not wait.
     fn begin_turn(&self, prompt: String, uuid: String, timeout: Option<f64>) -> PyResult<()> {
         let limit = timeout.map(|value| seconds(value, "timeout")).transpose()?;
-        match self.handle.begin_turn(prompt, uuid, limit) {
-            Ok(_) => Ok(()),
-            Err(stopped) => Err(raised(stopped)),
-        }
+        let begun = self.handle.begin_turn(prompt, uuid, limit);
+        begun.map(drop).map_err(raised)
     }
 
     /// The end of the turn in flight, once it has one; see [`Told`].
@@ -396,11 +400,8 @@ impl PySession {
 
     /// Processes that were still there when the leader had ended, and were swept.
     fn orphans_reaped(&self) -> u32 {
-        self.handle
-            .shared()
-            .view()
-            .ending
-            .map_or(0, |ending| ending.killed)
+        let ending = self.handle.shared().view().ending;
+        ending.map_or(0, |ending| ending.killed)
     }
 }
 

@@ -509,6 +509,14 @@ def begin(how: str) -> None:
     if how == "unread":
         acknowledge(json.loads(sys.stdin.buffer.readline()))
         time.sleep(60)
+    if how == "hooked":
+        # As one with a hook for its start, and an MCP server in its host.
+        sys.stderr.write("a hook was slow\n")
+        sys.stderr.flush()
+        say({"type": "system", "subtype": "hook_started"})
+        ask = {"subtype": "mcp_message", "server_name": "calc", "message": {}}
+        say({"type": "control_request", "request_id": "server", "request": ask})
+        say({"type": "system", "subtype": "hook_response"})
     if how == "noise":
         raw(b"Welcome!\n" + b"\n")
         say({"type": "system", "subtype": "status"})

@@ -11,7 +11,7 @@ from typing import Any
 from fake_agents import FAKE, eventually, traced
 from vespera_agent_spawner import AgentConfig, Supervisor, SupervisorConfig
 
-__all__ = ["ASK", "DONE", "TASK", "Fleet", "play", "said_to", "until"]
+__all__ = ["ASK", "DONE", "TASK", "Fleet", "filled", "pids", "play", "said_to", "spares", "until"]
 
 # What a CLI says of a background task and of a tool that it wants to use.
 TASK = {"type": "system", "subtype": "task_started", "task_id": "t1"}
@@ -61,3 +61,16 @@ class Fleet:
 async def until(condition: Callable[[], bool]) -> None:
     """Wait for something that has no event to wait for."""
     assert await asyncio.to_thread(eventually, condition)
+
+
+def spares(sup: Supervisor) -> list[Any]:
+    assert sup._pool is not None
+    return sup._pool._spares
+
+
+async def filled(sup: Supervisor, count: int) -> None:
+    await until(lambda: [spare.ready for spare in spares(sup)] == [True] * count)
+
+
+def pids(sup: Supervisor) -> set[int]:
+    return {spare.session.pid for spare in spares(sup)}

@@ -16,23 +16,10 @@ import pytest
 
 import vespera_agent_spawner as spawner
 from fake_agents import eventually, has_ended
-from fleets import Fleet, until
-from vespera_agent_spawner import AgentConfig, Outcome, State, Supervisor, pool
+from fleets import Fleet, filled, pids, spares, until
+from vespera_agent_spawner import AgentConfig, Outcome, State, pool
 from vespera_agent_spawner.errors import AgentTimeout, SpawnError
 from vespera_agent_spawner.pool import key_of
-
-
-def spares(sup: Supervisor) -> list[Any]:
-    assert sup._pool is not None
-    return sup._pool._spares
-
-
-async def filled(sup: Supervisor, count: int) -> None:
-    await until(lambda: [spare.ready for spare in spares(sup)] == [True] * count)
-
-
-def pids(sup: Supervisor) -> set[int]:
-    return {spare.session.pid for spare in spares(sup)}
 
 
 def directories(*pids: int | None) -> set[str]:
@@ -295,6 +282,66 @@ def test_nothing_is_prepared_where_it_would_keep_somebody_from_a_start(fleet: Fl
             assert spares(sup) == []
 
     asyncio.run(main())
+
+
+def test_a_relayed_cli_that_is_one_conversations_starts_cold() -> None:
+    def key(*args: str, **fields: Any) -> str | None:
+        config = AgentConfig(adapter="relay", program="claude", args=args, **fields)
+        return key_of(config, counting=False)
+
+    frames = ("--input-format", "stream-json")
+    warm = key(*frames)
+    assert warm is not None
+    assert key("--input-format=stream-json") not in (None, warm)
+    own: list[tuple[str, ...]] = [
+        ("--resume=abc",),
+        ("--resume", "abc"),
+        ("-r", "abc"),
+        ("-pc",),
+        ("--continue",),
+        ("--session-id=abc",),
+        ("--resume-session-at=abc",),
+        ("--fork-session",),
+        ("--worktree",),
+    ]
+    assert [key(*one, *frames) for one in own] == [None] * len(own)
+    assert key() is key("--input-format", "text") is None
+    assert key(*frames, transcript="/tmp/t") is None
+    assert key(*frames, environment={"TRACEPARENT": "00-1-2-01"}) is None
+    differing = [
+        key("--model", "opus", *frames),
+        key(*frames, environment={"A": "1"}),
+        key(*frames, limits={"open_files": 64}),
+        key(*frames, working_directory="/"),
+    ]
+    assert len({warm, *differing}) == len(differing) + 1
+
+
+def test_a_file_that_its_command_line_names_is_part_of_what_it_is(tmp_path: Path) -> None:
+    settings, place = tmp_path / "settings.json", tmp_path / "place"
+    settings.write_text("{}")
+    place.mkdir()
+
+    def key(*args: str) -> str | None:
+        config = AgentConfig(
+            adapter="relay",
+            program="claude",
+            args=(*args, "--add-dir", str(place), "--input-format", "stream-json"),
+            working_directory=tmp_path,
+        )
+        return key_of(config, counting=False)
+
+    for args in (("--settings", "settings.json"), (f"--settings={settings}",)):
+        before = key(*args)
+        (place / "made").touch()
+        assert key(*args) == before
+        (place / "made").unlink()
+        os.utime(settings, ns=(1, time.time_ns()))
+        changed = key(*args)
+        assert changed != before
+        settings.rename(tmp_path / "gone")
+        assert key(*args) not in (before, changed)
+        (tmp_path / "gone").rename(settings)
 
 
 def test_draining_and_leaving_end_them_all(fleet: Fleet) -> None:

@@ -56,10 +56,10 @@ class SupervisedTransport(Transport):
     """The SDK's CLI as an agent.
 
     ``options`` are those that ``query()`` or the client gets: the SDK leaves what it would make
-    flags of to its transport. ``supervisor`` owns the agent; without one all transports of an
-    event loop share one, which lives as long as any of them. ``limits``, ``timeouts`` (``queue``,
-    ``total`` and ``write``: turns are the SDK's), ``priority`` and ``transcript`` are those of
-    ``AgentConfig``.
+    flags of to its transport. ``supervisor`` owns the agent, and with ``warm`` it keeps CLIs that
+    have booted for the next ones; without one all transports of an event loop share one, which
+    lives as long as any of them. ``limits``, ``timeouts`` (``queue``, ``total`` and ``write``:
+    turns are the SDK's), ``priority`` and ``transcript`` are those of ``AgentConfig``.
     """
 
     def __init__(

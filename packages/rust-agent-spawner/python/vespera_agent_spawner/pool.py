@@ -3,7 +3,8 @@
 A Claude CLI takes a second of CPU time until it takes a prompt. While runs wait for a place, the
 next ones' processes are started and initialised with their own configuration; while nobody waits,
 processes like those used last are kept. What reaches a process before its first prompt is its key,
-and a spare one serves only who has the same.
+and a spare one serves only who has the same. One that another library will speak with has been told
+nothing: it has booted, and waits for that library's first words.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import contextlib
 import contextvars
 import itertools
 import json
+import stat
 import time
 import weakref
 from collections import Counter, deque
@@ -26,6 +28,7 @@ from vespera_agent_spawner._kernel_files import text
 from vespera_agent_spawner._tracing import trace_context
 from vespera_agent_spawner.adapters import adapter_named
 from vespera_agent_spawner.adapters.environment import host_number
+from vespera_agent_spawner.adapters.relay import waits_to_be_told
 from vespera_agent_spawner.backends._protocol import LiveSession, Ownership
 from vespera_agent_spawner.errors import AgentError
 from vespera_agent_spawner.results import State
@@ -46,6 +49,10 @@ _COLD = ("session_id", "resume", "fork_session", "transcript", "hooks", "tools",
 _MAX_AGE = 300.0
 _LOOK_EVERY = 15.0
 _BROKEN_FOR = 60.0
+# As long as a CLI computes until it reads its first line: one that is told nothing does not say.
+_BOOT = 1.0
+# What it says of its start all the same, and asks of whoever will speak with it (its servers).
+_BEFORE_ALL = frozenset({"system", "control_request"})
 # The pause between two looks that find no room.
 _NO_ROOM = 0.25
 
@@ -53,10 +60,12 @@ _NO_ROOM = 0.25
 def key_of(config: AgentConfig, *, counting: bool) -> str | None:
     """Everything that reaches the process before its first prompt; None: it always starts cold."""
     adapter = adapter_named(config.adapter)
-    if adapter.runs_to_exit or adapter.relayed or any(getattr(config, name) for name in _COLD):
+    if adapter.runs_to_exit or any(getattr(config, name) for name in _COLD):
+        return None
+    if adapter.relayed and not waits_to_be_told(config.args):
         return None
     # A trace goes on in the processes that were started for it.
-    if trace_context(config.environment):
+    if "TRACEPARENT" in config.environment or trace_context(config.environment):
         return None
     return _key_now(config, counting=counting)
 
@@ -65,7 +74,7 @@ def _key_now(config: AgentConfig, *, counting: bool) -> str:
     told = {name: value for name, value in config._given().items() if name not in _OWNERS}
     told["on_permission"] = config.on_permission is not None
     host = [host_number(), *_rights(), _directory(config.working_directory)]
-    return json.dumps([told, host, counting], sort_keys=True, default=str)
+    return json.dumps([told, host, _files(config), counting], sort_keys=True, default=str)
 
 
 def in_place(config: AgentConfig, here: str) -> AgentConfig:
@@ -85,6 +94,24 @@ def _directory(path: str | None) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
+def _files(config: AgentConfig) -> list[tuple[int, ...]]:
+    """Which files the command line names, and as of when: a CLI reads them once, at its start.
+
+    A directory is read later, and changes with all that is done in it.
+    """
+    found: list[tuple[int, ...]] = []
+    for word in (config.program or "", *map(str, config.args)):
+        path = word.partition("=")[2] if word.startswith("--") else word
+        if not path or path.startswith(("-", "{", "[")):
+            continue
+        # What is no path fails as fast as one that leads nowhere.
+        with contextlib.suppress(OSError, RuntimeError, ValueError):
+            seen = Path(config.working_directory or "").expanduser().joinpath(path).stat()
+            state = (seen.st_dev, seen.st_ino)
+            found.append(state if stat.S_ISDIR(seen.st_mode) else (*state, seen.st_mtime_ns))
+    return found
+
+
 def _rights() -> list[str]:
     """What a process gets of the host at its birth, besides its environment."""
     kept = ("Umask:", "Uid:", "Gid:", "Groups:")
@@ -96,6 +123,8 @@ class _Spare:
     key: str
     reserve: int
     session: LiveSession
+    #: It is told nothing, so that only time tells how far it is.
+    boots: bool
     since: float = field(default_factory=time.monotonic)
     ready: bool = False
 
@@ -140,7 +169,7 @@ class Pool:
         self._recent.append(key)
         self._configs[key] = (config, reserve, counting)
         self.look_soon()
-        fitting = [spare for spare in self._spares if spare.key == key and _lives(spare)]
+        fitting = [spare for spare in self._spares if spare.key == key and _is_good(spare)]
         if not fitting:
             return None
         chosen = max(fitting, key=lambda spare: (spare.ready, -spare.since))
@@ -227,13 +256,15 @@ class Pool:
     def _start(self, key: str, config: AgentConfig, reserve: int, counting: bool) -> None:
         unnamed = config._having({"agent_id": f"spare-{random_uuid()[:8]}", "prompt": None})
         holder: list[_Spare] = []
+        relayed = adapter_named(config.adapter).relayed
         try:
             # In nobody's context: whoever claims it has his own.
             session = contextvars.Context().run(
                 self._backend.start,
                 unnamed,
                 _news_of(self, holder),
-                listening=False,
+                # What it says of its own start is for whoever will speak with it.
+                listening=relayed,
                 ownership=self._ownership,
                 counting=counting,
                 spare=True,
@@ -242,11 +273,19 @@ class Pool:
             # Whoever needs it is told why; here nobody does yet.
             self._broken[key] = time.monotonic() + _BROKEN_FOR
             return
-        spare = _Spare(key, reserve, session)
+        spare = _Spare(key, reserve, session, relayed)
         holder.append(spare)
         self._spares.append(spare)
         self._places.prepare(reserve)
+        if relayed:
+            self._loop.call_later(_BOOT, self._booted, spare)
         self._news(spare)
+
+    def _booted(self, spare: _Spare) -> None:
+        spare.boots = False
+        # Of one that was claimed only its owner hears.
+        if spare in self._spares:
+            self._news(spare)
 
     def _news(self, spare: _Spare) -> None:
         spare.session.heard()
@@ -258,10 +297,10 @@ class Pool:
             return
         if spare not in self._spares:
             return
-        if over:
+        if over or not _is_silent(spare):
             self._broken[spare.key] = time.monotonic() + _BROKEN_FOR
-            self._forget(spare)
-        elif not spare.ready and spare.session.state is not State.STARTING:
+            self._end(spare)
+        elif not (spare.ready or spare.boots or spare.session.state is State.STARTING):
             spare.ready = True
             self._places.prepared(spare.reserve)
             self.look_soon()
@@ -273,6 +312,8 @@ class Pool:
 
     def _end(self, spare: _Spare) -> None:
         self._forget(spare)
+        # Nobody takes what it has said.
+        spare.session.listen(False)
         if not _is_over(spare):
             self._ending.add(spare.session)
             with contextlib.suppress(AgentError):
@@ -288,9 +329,14 @@ def _is_over(spare: _Spare) -> bool:
     return spare.session.state.is_over
 
 
-def _lives(spare: _Spare) -> bool:
-    """Whether its process is there, as the kernel has it: a busy loop has not heard yet."""
-    if _is_over(spare):
+def _is_silent(spare: _Spare) -> bool:
+    """Whether it has answered nothing, as nobody has said anything."""
+    return spare.session.waiting_kinds() <= _BEFORE_ALL
+
+
+def _is_good(spare: _Spare) -> bool:
+    """Whether it is there, as the kernel has it, and waits: a busy loop has not heard yet."""
+    if _is_over(spare) or not _is_silent(spare):
         return False
     pid = spare.session.pid
     if not pid or not Path("/proc/self/stat").exists():

@@ -7,7 +7,7 @@
 use super::claude::Kind;
 use super::details::Spans;
 use bytes::Bytes;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -137,6 +137,12 @@ impl Queue {
     /// True when nothing waits.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
+    }
+
+    /// Of which kinds those are that wait.
+    pub fn kinds(&self) -> BTreeSet<&'static str> {
+        let kinds = self.entries.iter().map(|entry| entry.event.kind.name());
+        kinds.map(Option::unwrap_or_default).collect()
     }
 
     /// How many events wait.

@@ -132,6 +132,9 @@ class LiveSession(Session, Protocol):
     def backlog(self) -> tuple[int, int, int]:
         """Events that wait, events dropped, bytes that went to disk."""
 
+    def waiting_kinds(self) -> set[str]:
+        """Of which kinds the events are that wait; one that has no name here is the empty text."""
+
     def take_asks(self) -> list[bytes]:
         """What the host is asked (permissions, its hooks, its tools) and what was withdrawn of
         it, as frames."""

@@ -407,6 +407,9 @@ class RustSession:
     def backlog(self) -> tuple[int, int, int]:
         return self._native.backlog()
 
+    def waiting_kinds(self) -> set[str]:
+        return self._native.kinds()
+
     def take_asks(self) -> list[bytes]:
         return self._native.take_asks()
 

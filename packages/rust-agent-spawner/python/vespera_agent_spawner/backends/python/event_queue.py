@@ -51,6 +51,10 @@ class EventQueue:
     def __len__(self) -> int:
         return len(self._entries)
 
+    def kinds(self) -> set[str]:
+        """Of which kinds those are that wait."""
+        return {one.kind if isinstance(one, PythonEvent) else one[0] for one in self._entries}
+
     @property
     def is_full(self) -> bool:
         """The reader must stop."""

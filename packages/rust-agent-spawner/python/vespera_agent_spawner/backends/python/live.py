@@ -477,6 +477,9 @@ class LivePythonSession:
     def backlog(self) -> tuple[int, int, int]:
         return len(self._queue), self._queue.dropped, self._queue.spilled
 
+    def waiting_kinds(self) -> set[str]:
+        return self._queue.kinds()
+
     def take_asks(self) -> list[bytes]:
         asks, self._asks = self._asks, []
         return asks
