@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn what_one_thread_began_is_not_anothers() {
+    fn what_one_thread_began_no_other_counts() {
         let queue = RunQueue::default();
         queue.begin();
         let other = std::thread::scope(|scope| scope.spawn(|| queue.waited()).join());

@@ -70,6 +70,29 @@ def test_who_comes_again_finds_a_process_like_the_last(fleet: Fleet) -> None:
     assert fleet.gone()
 
 
+def test_the_next_one_boots_when_the_claimed_one_has_begun(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rest = 0.4
+    monkeypatch.setattr(pool, "_REST", rest)
+
+    async def main() -> None:
+        async with fleet.supervisor(warm=1) as sup:
+            held = [await sup.spawn(fleet.config())]
+            await filled(sup, 1)
+            claimed = time.monotonic()
+            held.append(await sup.spawn(fleet.config()))
+            while time.monotonic() < claimed + rest / 2:
+                assert not spares(sup)
+                await asyncio.sleep(0.01)
+            await until(lambda: bool(spares(sup)))
+            assert time.monotonic() >= claimed + rest
+            await filled(sup, 1)
+
+    asyncio.run(main())
+    assert fleet.gone()
+
+
 def test_a_claimed_run_has_events_result_and_end_of_its_own(fleet: Fleet) -> None:
     async def main() -> None:
         async with fleet.supervisor(warm=1) as sup:

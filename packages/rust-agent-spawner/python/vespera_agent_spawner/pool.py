@@ -53,6 +53,11 @@ _BROKEN_FOR = 60.0
 _BOOT = 1.0
 # What it says of its start all the same, and asks of whoever will speak with it (its servers).
 _BEFORE_ALL = frozenset({"system", "control_request"})
+# The boot of the next one would take processors from the first turn of the one that was just handed
+# out, for which its owner waits. After so many seconds that turn is with the model; with one claim
+# after the other nobody is started later than the second number says.
+_REST = 0.5
+_LONGEST_REST = 2.0
 # The pause between two looks that find no room.
 _NO_ROOM = 0.25
 
@@ -152,6 +157,8 @@ class Pool:
         self._gone = asyncio.Event()
         self._soon = False
         self._timer: asyncio.TimerHandle | None = None
+        #: Since when, and until when, nothing is started because of a claim.
+        self._rest = (0.0, 0.0)
         self._closed = False
         #: The configurations of those who wait for a place, in their order, each with its memory
         #: reserve and whether its messages are counted.
@@ -174,6 +181,9 @@ class Pool:
             return None
         chosen = max(fitting, key=lambda spare: (spare.ready, -spare.since))
         self._forget(chosen)
+        now = time.monotonic()
+        since = self._rest[0] if now < self._rest[1] else now
+        self._rest = (since, min(now + _REST, since + _LONGEST_REST))
         return chosen.session
 
     def look_soon(self) -> None:
@@ -212,15 +222,19 @@ class Pool:
             else:
                 kept[spare.key] += 1
         pause = _LOOK_EVERY
-        for key, count in wanted.items():
-            for _ in range(count - kept[key]):
+        rest = self._rest[1] - time.monotonic()
+        for key in wanted - kept:
+            if rest > 0:
+                pause = rest
+                break
+            for _ in range(wanted[key] - kept[key]):
                 config, reserve, counting = self._configs[key]
                 if not self._places.may_prepare(reserve):
                     pause = _NO_ROOM
                     break
                 self._start(key, config, reserve, counting)
         self._configs = {key: one for key, one in self._configs.items() if key in wanted}
-        if self._spares or pause == _NO_ROOM:
+        if self._spares or pause < _LOOK_EVERY:
             self._timer = self._loop.call_later(pause, self.look_soon)
 
     def _wanted(self) -> Counter[str]:
