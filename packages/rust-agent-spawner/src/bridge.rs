@@ -32,6 +32,8 @@ struct News {
     late: Option<Instant>,
     /// When somebody last asked whether it is.
     asked: Option<Instant>,
+    /// Whether its thread's waits for a processor are counted.
+    is_watched: bool,
 }
 
 /// A loop that had nothing to do, and comes so long after its bell rang, shares its interpreter with
@@ -67,14 +69,18 @@ impl Bridge {
 
     /// Notes that an agent has news.
     pub fn note(&self, number: u64) {
-        let first = {
+        let (first, is_watched) = {
             let mut news = self.news();
             news.numbers.push(number);
             let first = news.since.is_none();
             news.since.get_or_insert_with(Instant::now);
-            first
+            (first, news.is_watched)
         };
         if first {
+            // From the news on: what the loop waited for before has made nobody late.
+            if is_watched {
+                self.run_queue.begin();
+            }
             let _ = rustix::io::write(&self.bell, &1_u64.to_ne_bytes());
         }
     }
@@ -105,9 +111,10 @@ impl Bridge {
         let mut news = self.news();
         let now = Instant::now();
         news.rested = Some(now);
-        // A system call, which only who asks has a use for.
-        if news.asked.is_some_and(|asked| now - asked < STAYS_LATE) {
-            self.run_queue.begin();
+        // System calls, which only who asks has a use for.
+        news.is_watched = news.asked.is_some_and(|asked| now - asked < STAYS_LATE);
+        if news.is_watched {
+            self.run_queue.follow();
         } else {
             self.run_queue.leave();
         }
@@ -163,6 +170,30 @@ mod tests {
         bridge.rest();
         bridge.note(1);
         // As a wait for the interpreter: asleep, not in line for a processor.
+        sleep(2 * VERY_LATE);
+        assert_eq!(bridge.take(), [1]);
+        assert!(bridge.is_late() && bridge.was_late());
+    }
+
+    #[test]
+    fn what_a_loop_waited_for_before_the_bell_rang_excuses_nothing() {
+        let bridge = Bridge::new().expect("a descriptor");
+        assert!(!bridge.was_late());
+        bridge.rest();
+        let processor = rustix::thread::sched_getcpu();
+        let computes = move || {
+            let mut only = rustix::thread::CpuSet::new();
+            only.set(processor);
+            rustix::thread::sched_setaffinity(None, &only).expect("a processor of ours");
+            let until = Instant::now() + Duration::from_millis(200);
+            while Instant::now() < until {}
+        };
+        let other = std::thread::spawn(computes);
+        let everywhere = rustix::thread::sched_getaffinity(None).expect("our own");
+        computes();
+        rustix::thread::sched_setaffinity(None, &everywhere).expect("as before");
+        other.join().expect("it does not panic");
+        bridge.note(1);
         sleep(2 * VERY_LATE);
         assert_eq!(bridge.take(), [1]);
         assert!(bridge.is_late() && bridge.was_late());

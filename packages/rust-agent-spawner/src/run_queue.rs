@@ -16,16 +16,29 @@ pub struct RunQueue(Mutex<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
+    /// Whose account is looked at: the kernel tells it to every thread that reads the file.
     file: Option<(ThreadId, Descriptor)>,
     begun: Option<(ThreadId, Duration)>,
 }
 
 impl RunQueue {
-    /// From here on the calling thread's waits are counted.
-    pub fn begin(&self) {
+    /// The calling thread is the one whose waits count.
+    pub fn follow(&self) {
         let mut inner = self.inner();
         let thread = std::thread::current().id();
-        inner.begun = inner.delay(thread).map(|delay| (thread, delay));
+        inner.begun = None;
+        if inner.file.as_ref().is_none_or(|(by, _)| *by != thread) {
+            let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+            let _making = making();
+            let file = rustix::fs::open(c"/proc/thread-self/schedstat", flags, Mode::empty());
+            inner.file = file.ok().map(|file| (thread, file.into()));
+        }
+    }
+
+    /// From here on the waits of the thread that is followed are counted; any thread may say so.
+    pub fn begin(&self) {
+        let mut inner = self.inner();
+        inner.begun = inner.delay();
     }
 
     /// Nothing is counted any more.
@@ -33,14 +46,14 @@ impl RunQueue {
         self.inner().begun = None;
     }
 
-    /// How long the calling thread has waited for a processor since it began; zero where it has
+    /// How long the calling thread has waited for a processor since that began; zero where it has
     /// not, or where the kernel keeps no such account.
     pub fn waited(&self) -> Duration {
         let mut inner = self.inner();
         let thread = std::thread::current().id();
         let begun = inner.begun.take().filter(|(by, _)| *by == thread);
         begun
-            .and_then(|(_, begun)| Some(inner.delay(thread)?.saturating_sub(begun)))
+            .and_then(|(_, begun)| Some(inner.delay()?.1.saturating_sub(begun)))
             .unwrap_or_default()
     }
 
@@ -50,20 +63,14 @@ impl RunQueue {
 }
 
 impl Inner {
-    fn delay(&mut self, thread: ThreadId) -> Option<Duration> {
-        if self.file.as_ref().is_none_or(|(by, _)| *by != thread) {
-            let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-            let _making = making();
-            let file = rustix::fs::open(c"/proc/thread-self/schedstat", flags, Mode::empty());
-            self.file = Some((thread, file.ok()?.into()));
-        }
-        let (_, file) = self.file.as_ref()?;
+    fn delay(&self) -> Option<(ThreadId, Duration)> {
+        let (thread, file) = self.file.as_ref()?;
         let mut text = [0_u8; 96];
         let length = rustix::io::pread(file, &mut text, 0).ok()?;
         // Time on a processor, time in line for one, times on one.
         let word = text[..length].split(|byte| *byte == b' ').nth(1)?;
         let nanoseconds = std::str::from_utf8(word).ok()?.parse().ok()?;
-        Some(Duration::from_nanos(nanoseconds))
+        Some((*thread, Duration::from_nanos(nanoseconds)))
     }
 }
 
@@ -75,6 +82,7 @@ mod tests {
     #[test]
     fn a_thread_that_sleeps_waits_for_no_processor() {
         let queue = RunQueue::default();
+        queue.follow();
         queue.begin();
         std::thread::sleep(Duration::from_millis(50));
         assert!(queue.waited() < Duration::from_millis(40));
@@ -94,6 +102,7 @@ mod tests {
         let other = std::thread::spawn(computes);
         let waits = std::thread::spawn(move || {
             let queue = RunQueue::default();
+            queue.follow();
             queue.begin();
             computes();
             queue.waited()
@@ -106,6 +115,7 @@ mod tests {
     #[test]
     fn what_one_thread_began_no_other_counts() {
         let queue = RunQueue::default();
+        queue.follow();
         queue.begin();
         let other = std::thread::scope(|scope| scope.spawn(|| queue.waited()).join());
         assert_eq!(other.expect("it does not panic"), Duration::ZERO);

@@ -71,6 +71,18 @@ def test_a_waiter_that_gives_up_leaves_no_hole() -> None:
     asyncio.run(main())
 
 
+def test_who_does_not_wait_is_not_kept_by_a_full_house() -> None:
+    async def main() -> None:
+        house = places(max_agents=1)
+        await house.enter(0, None, "first")
+        house.left_start()
+        for _ in range(100):
+            await refused(house)
+        assert len(house._waiting) <= 1
+
+    asyncio.run(main())
+
+
 def test_starts_keep_their_distance() -> None:
     async def main() -> float:
         house = places(start_interval=0.1)

@@ -26,6 +26,13 @@ def test_a_turn_has_its_result(agents: Agents) -> None:
     json.dumps(turn)
 
 
+def test_what_a_turn_answers_keeps_every_digit(agents: Agents) -> None:
+    name, many = agents.spawn(), {"of": [12345678901234567890123, -9223372036854775809, 0.5]}
+    frame = {"type": "result", "subtype": "success", "result": "", "structured_output": many}
+    turn = agents.say(name, f"say {json.dumps([json.dumps(frame)])}")
+    assert turn["structured_output"] == many
+
+
 def test_the_session_id_is_ours(agents: Agents) -> None:
     name = agents.spawn()
     argv = json.loads(agents.say(name, "argv")["result"] or "")

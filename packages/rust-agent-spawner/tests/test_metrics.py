@@ -16,6 +16,7 @@ from fake_agents import FAKE, Agents
 from fleets import Fleet, until
 from hosts import Host
 from vespera_agent_spawner import AgentConfig
+from vespera_agent_spawner._counters import Bill, Counters
 from vespera_agent_spawner.adapters.claude_frames import encode, user_frame
 
 # The names that exist so far; those of the pool, of retries and of budgets come with them.
@@ -137,6 +138,19 @@ def test_what_is_spent_is_what_a_budget_counts(fleet: Fleet) -> None:
         assert [now[at] - before[at] for at in range(3)] == [1.0, 46, 10]
 
     asyncio.run(main())
+
+
+def test_what_cost_nothing_has_its_series_too() -> None:
+    counters, bill = Counters(), Bill()
+    counters.count_spent(bill, (0.0, 5, 7))
+    assert counters.snapshot() == {
+        "vespera_cost_usd_total": 0.0,
+        'vespera_tokens_total{direction="input"}': 5.0,
+        'vespera_tokens_total{direction="output"}': 7.0,
+    }
+    counters.count_spent(bill, (0.5, 3, 8))
+    assert bill.counted == (0.5, 5, 8)
+    assert counters.snapshot()["vespera_cost_usd_total"] == 0.5
 
 
 def test_the_module_functions_count_a_turn_that_is_late(agents: Agents) -> None:

@@ -65,9 +65,9 @@ class Counters:
         with self._lock:
             counted = bill.counted
             for one, before, now in zip(_SPENT, counted, spent, strict=True):
-                if now > before:
-                    # Counter is typed for ints; sums of money are floats.
-                    self._values[one] += now - before  # type: ignore[assignment]
+                # Counter is typed for ints; sums of money are floats. A series of what cost nothing
+                # is there too.
+                self._values[one] += now - before if now > before else 0  # type: ignore[assignment]
             # Another thread may have told more in the meantime.
             bill.counted = (
                 max(counted[0], spent[0]),

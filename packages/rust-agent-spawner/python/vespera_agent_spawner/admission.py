@@ -429,6 +429,8 @@ class Admission:
         try:
             while self._waiting or self._standing:
                 full = self._alive >= self._max_agents and not self._standing
+                # Who waits no more leaves the queue all the same.
+                full = full and self._waiting[0][2].waits
                 if full and (self._standby is None or not self._standby.is_wanted()):
                     # Whoever leaves serves the others.
                     return

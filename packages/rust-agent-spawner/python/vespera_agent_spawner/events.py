@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["Event", "PythonEvent", "frame_of"]
+__all__ = ["Event", "PythonEvent", "exact_frame_of", "frame_of"]
 
 
 _raw_decode = json.JSONDecoder().raw_decode
@@ -232,6 +232,16 @@ def frame_of(line: bytes) -> dict[str, Any] | None:
             frame = json.loads(line)
         except (ValueError, RecursionError):
             return None
+    return frame if isinstance(frame, dict) else None
+
+
+def exact_frame_of(line: bytes) -> dict[str, Any] | None:
+    """As ``frame_of``, with every digit: orjson rounds whole numbers of more than 64 bits, and what
+    a turn answers (``structured_output``) is its caller's own data."""
+    try:
+        frame = _plain(line)
+    except (ValueError, RecursionError):
+        return frame_of(line)
     return frame if isinstance(frame, dict) else None
 
 

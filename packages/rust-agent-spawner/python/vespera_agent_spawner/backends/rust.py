@@ -31,7 +31,7 @@ from vespera_agent_spawner.backends._ending import exit_status, exit_status_of
 from vespera_agent_spawner.backends._loop_bridge import LoopBridge
 from vespera_agent_spawner.backends._protocol import Ownership, Session, Standby
 from vespera_agent_spawner.errors import SpawnError
-from vespera_agent_spawner.events import Event, frame_of
+from vespera_agent_spawner.events import Event, exact_frame_of
 from vespera_agent_spawner.results import (
     AgentInfo,
     ExitStatus,
@@ -367,7 +367,7 @@ class RustSession:
     ) -> TurnResult:
         return turn_result(
             # A line that is no frame raises what json says of it.
-            frame_of(line) or json.loads(line),
+            exact_frame_of(line) or json.loads(line),
             session_id=self.session_id,
             backend=RustBackend.name,
             cost_before=cost_before,

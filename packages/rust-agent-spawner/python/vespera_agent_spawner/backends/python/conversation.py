@@ -29,7 +29,7 @@ from vespera_agent_spawner.backends.python.stderr_tail import shown
 from vespera_agent_spawner.backends.python.turn import Turn
 from vespera_agent_spawner.config import Limits
 from vespera_agent_spawner.errors import AgentBusy, AgentError, AgentFailed, AgentTimeout
-from vespera_agent_spawner.events import frame_of
+from vespera_agent_spawner.events import exact_frame_of, frame_of
 from vespera_agent_spawner.results import Outcome, State, TurnResult
 from vespera_agent_spawner.spending import tokens_in_and_out
 
@@ -390,7 +390,7 @@ class Conversation(Life):
         if kind not in self._UNTOLD:
             self._publish(kind, line, len(line), frame if receive is None else None)
         if receive is not None:
-            receive(self, frame)
+            receive(self, (exact_frame_of(line) or frame) if kind == "result" else frame)
         return kind
 
     def _publish(
