@@ -66,6 +66,30 @@ impl Buffer {
         ROOM.0.get().cast()
     }
 
+    /// All whole pages behind what is kept: pages are larger than 4 KiB on some systems, and what
+    /// shares one with the room is somebody else's.
+    fn give_pages_back(&mut self) {
+        // SAFETY: takes and gives a number.
+        let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+        let Ok(page @ 1..) = usize::try_from(size) else {
+            return;
+        };
+        let room = self.start();
+        let start = room.addr();
+        let from = (start + Self::KEPT).next_multiple_of(page);
+        let to = (start + LONGEST) / page * page;
+        if from < to {
+            // SAFETY: whole pages inside the room, which read as zeros from here on.
+            unsafe {
+                libc::madvise(
+                    room.add(from - start).cast(),
+                    to - from,
+                    libc::MADV_DONTNEED,
+                )
+            };
+        }
+    }
+
     fn bytes(&self) -> &[u8] {
         // SAFETY: initialised memory of the program, which nobody but us can write to.
         unsafe { std::slice::from_raw_parts(ROOM.0.get().cast(), self.used) }
@@ -75,11 +99,7 @@ impl Buffer {
 impl Drop for Buffer {
     fn drop(&mut self) {
         if self.used > Self::KEPT {
-            // SAFETY: whole pages of our own, which read as zeros from here on.
-            unsafe {
-                let rest = self.start().add(Self::KEPT);
-                libc::madvise(rest.cast(), LONGEST - Self::KEPT, libc::MADV_DONTNEED);
-            }
+            self.give_pages_back();
         }
         IS_TAKEN.store(false, Ordering::Relaxed);
     }
