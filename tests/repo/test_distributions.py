@@ -34,8 +34,8 @@ def test_metadata_agrees(folder: str, name: str) -> None:
     assert project["name"] == name
     assert project["requires-python"] == ">=3.11"
     assert project["license"] == "MIT OR Apache-2.0"
-    if "version" not in project.get("dynamic", ()):
-        assert project["version"] == workspace_version()
+    # A second place would be the one that a release forgets: Cargo.toml's or __init__'s is taken.
+    assert "version" in project["dynamic"]
 
 
 @pytest.mark.parametrize("folder", RUST)
