@@ -38,6 +38,15 @@ def test_metadata_agrees(folder: str, name: str) -> None:
     assert "version" in project["dynamic"]
 
 
+@pytest.mark.parametrize("folder", DISTRIBUTIONS)
+def test_the_licences_texts_go_with_every_distribution(folder: str) -> None:
+    # A build takes no file from outside its package, and both licences want their text to go along.
+    named = toml(f"packages/{folder}/pyproject.toml")["project"]["license-files"]
+    assert named == ["LICENSE-APACHE", "LICENSE-MIT"]
+    for name in named:
+        assert (ROOT / "packages" / folder / name).read_text() == (ROOT / name).read_text()
+
+
 @pytest.mark.parametrize("folder", RUST)
 def test_python_halves_of_rust_packages_need_nothing(folder: str) -> None:
     assert not toml(f"packages/{folder}/pyproject.toml")["project"].get("dependencies")
