@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 import shutil
 import sys
 import tomllib
@@ -169,3 +170,22 @@ def test_cibuildwheel_makes_every_promised_python() -> None:
             assert f"{image}_{processor}" in wheel_matrix.PLATFORMS
     deployment = tool["macos"]["environment"]["MACOSX_DEPLOYMENT_TARGET"].replace(".", "_")
     assert f"macosx_{deployment}_arm64" in wheel_matrix.PLATFORMS
+
+
+@pytest.mark.parametrize("package", wheel_matrix.RUST)
+def test_what_is_checked_for_other_systems_has_its_neighbours_there(package: str) -> None:
+    # What `nox -s cross_check` would say, which needs compilers that few machines have.
+    source = ROOT / "packages" / package.replace("vespera_", "rust-").replace("_", "-") / "src"
+    crate = (source / "lib.rs").read_text()
+    elsewhere = (source / "elsewhere.rs").read_text()
+    beside = set(re.findall(r"^pub(?:\(crate\))? mod (\w+);", elsewhere, re.MULTILINE))
+    everywhere = set(re.findall(r"^(?:pub )?mod (\w+);", crate, re.MULTILINE))
+    gated = set(re.findall(r"^#\[cfg\(.+\)\]\n(?:pub )?mod (\w+);", crate, re.MULTILINE))
+    there = everywhere - gated | set(re.findall(r"^use elsewhere::(\w+);", crate, re.MULTILINE))
+    for place in re.findall(r'^#\[path = "(.+)"\]', elsewhere, re.MULTILINE):
+        whole = (source / place).parent.rglob("*.rs") if place.endswith("mod.rs") else ()
+        for file in {source / place, *whole}:
+            text = file.read_text()
+            assert set(re.findall(r"\bcrate::([a-z]\w*)", text)) <= there, file.name
+            if not whole:
+                assert set(re.findall(r"^use super::([a-z]\w*)", text, re.M)) <= beside, file.name
