@@ -296,11 +296,11 @@ def bench_smoke(session: nox.Session) -> None:
         make_dashboard(session)
 
 
-def make_dashboard(session: nox.Session) -> None:
+def make_dashboard(session: nox.Session, **env: str) -> None:
     """Publish the committed series and open the pages in Chromium, in an environment with asv."""
     session.run("python", "-m", "benchmarks.dashboard", "fetch")
     session.run("python", "-m", "benchmarks.dashboard", "publish")
-    pages = {"VESPERA_DASHBOARD": str(ROOT / ".asv" / "html")}
+    pages = {"VESPERA_DASHBOARD": str(ROOT / ".asv" / "html"), **env}
     command = ["python", "-m", "pytest", "-c", "pyproject.toml", "--rootdir", str(ROOT)]
     session.run(*command, "tests/dashboard", env=pages)
 
@@ -332,7 +332,7 @@ def bench_publish(session: nox.Session) -> None:
 def dashboard(session: nox.Session) -> None:
     """Make the dashboard of the committed results in `.asv/html`, and open it in Chromium."""
     install_pins(session, "bench")
-    make_dashboard(session)
+    make_dashboard(session, VESPERA_REQUIRE_BROWSER="1")
 
 
 @nox.session

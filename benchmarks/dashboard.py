@@ -11,6 +11,7 @@ import argparse
 import base64
 import hashlib
 import json
+import math
 import platform
 import re
 import shutil
@@ -85,11 +86,15 @@ def holes(folder: Path, least: int) -> Iterator[str]:
     files = results(folder)
     if len(files) < least:
         yield f"{folder.name}: results of {len(files)} commits, {least} are wanted"
+    everything = {name for one in files for name in one["results"]}
     for one in files:
         commit = one["commit_hash"][:8]
+        for name in sorted(everything - set(one["results"])):
+            yield f"{commit}: {name} was not measured"
         for name, row in one["results"].items():
             numbers, params = row[0], row[1]
-            if not numbers or any(number is None for number in numbers):
+            # What was skipped is NaN in asv's files, and what failed is null.
+            if not numbers or any(number is None or math.isnan(number) for number in numbers):
                 yield f"{commit}: {name} has no number for some of {params}"
             told = {value.strip("'") for values in params for value in values}
             if not {"rust", "python"} <= told:

@@ -59,29 +59,38 @@ def public_roots(package: griffe.Object | griffe.Alias) -> set[str]:
 
 def changes(name: str, folder: str, base: str) -> Iterator[Change]:
     """What is not as it was."""
-    before = griffe.load_git(name, ref=base, repo=ROOT, search_paths=[folder], resolve_aliases=True)
-    after = griffe.load(name, search_paths=[ROOT / folder], resolve_aliases=True)
+    # Without inspection: where the extension is built, it would be loaded in place of its stub.
+    before = griffe.load_git(
+        name,
+        ref=base,
+        repo=ROOT,
+        search_paths=[folder],
+        resolve_aliases=True,
+        allow_inspection=False,
+    )
+    after = griffe.load(
+        name, search_paths=[ROOT / folder], resolve_aliases=True, allow_inspection=False
+    )
+    yield from compared(name, before, after)
+
+
+def compared(
+    name: str, before: griffe.Object | griffe.Alias, after: griffe.Object | griffe.Alias
+) -> Iterator[Change]:
+    """What differs between two states of a package, the stub of its extension included."""
     roots = public_roots(before)
     for breakage in griffe.find_breaking_changes(before, after):
         path = breakage.obj.canonical_path
         public = path == name or any(path == root or path.startswith(f"{root}.") for root in roots)
-        yield Change(
-            path, COLOURS.sub("", breakage.explain(griffe.ExplanationStyle.ONE_LINE)), public
-        )
-    yield from removed_from_stub(name, before, after)
+        yield Change(path, _words(breakage), public)
+    # Its name has an underscore, so that the comparison of the package leaves it out.
+    if "_native" in before.members and "_native" in after.members:
+        for breakage in griffe.find_breaking_changes(before["_native"], after["_native"]):
+            yield Change(breakage.obj.canonical_path, _words(breakage), public=False)
 
 
-def removed_from_stub(
-    name: str, before: griffe.Object | griffe.Alias, after: griffe.Object | griffe.Alias
-) -> Iterator[Change]:
-    """Names of the extension that are gone."""
-    if "_native" not in before.members:
-        return
-    gone = set(before["_native"].members) - set(after["_native"].members)
-    for member in sorted(gone):
-        yield Change(
-            f"{name}._native.{member}", f"{member} is gone from the extension", public=False
-        )
+def _words(breakage: griffe.Breakage) -> str:
+    return COLOURS.sub("", breakage.explain(griffe.ExplanationStyle.ONE_LINE))
 
 
 def minor(ref: str | None) -> list[str]:

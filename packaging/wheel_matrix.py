@@ -74,11 +74,12 @@ def missing(files: Iterable[str]) -> list[str]:
     names = list(files)
     wrong = []
     for name in (*RUST, PURE):
-        there, wanted = kinds(name, names), promised(name)
-        wrong += [f"{name}: no {'-'.join(kind)}" for kind in sorted(wanted - there)]
-        # Tags that auditwheel adds beside the promised one are older names of the same thing.
-        others = {kind for kind in there - wanted if "linux" not in kind[1]}
-        wrong += [f"{name}: {'-'.join(kind)} is not promised" for kind in sorted(others)]
+        wanted = promised(name)
+        wrong += [f"{name}: no {'-'.join(kind)}" for kind in sorted(wanted - kinds(name, names))]
+        # By file: the tags that auditwheel adds to a wheel are older names of the promised one.
+        own = [file for file in names if file.startswith(f"{name}-")]
+        others = [file for file in own if not kinds(name, [file]) & wanted]
+        wrong += [f"{file} is not promised" for file in others]
     versions = {
         match[1] for file in names if (match := re.match(r"vespera_\w+?-([^-]+?)(-|\.tar)", file))
     }

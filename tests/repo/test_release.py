@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 import shutil
 import sys
 import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 TODAY = dt.date(2026, 12, 24)
+# What cibuildwheel makes on a runner: each builds for its own processor.
+BUILDS = {
+    "ubuntu-24.04": ("manylinux_2_28_x86_64", "musllinux_1_2_x86_64"),
+    "ubuntu-24.04-arm": ("manylinux_2_28_aarch64", "musllinux_1_2_aarch64"),
+    "macos-15-intel": ("macosx_11_0_x86_64",),
+    "macos-15": ("macosx_11_0_arm64",),
+}
 
 sys.path.insert(0, str(ROOT / "packaging"))
 try:
@@ -110,6 +119,15 @@ def test_each_file_is_missed(subtests: pytest.Subtests) -> None:
             assert file.startswith(why.split(":")[0])
 
 
+@pytest.mark.parametrize(
+    "tags",
+    ["cp311-abi3-linux_x86_64", "cp311-abi3-manylinux_2_34_x86_64", "cp310-abi3-win_amd64"],
+)
+def test_a_wheel_that_nobody_promised_is_no_part_of_a_release(tags: str) -> None:
+    stray = f"vespera_file_ops-0.1.0-{tags}.whl"
+    assert wheel_matrix.missing([*whole(), stray]) == [f"{stray} is not promised"]
+
+
 def test_files_of_two_versions_are_no_release() -> None:
     files = [*whole()[1:], whole()[0].replace("0.1.0", "0.1.1")]
     assert any("several versions" in why for why in wheel_matrix.missing(files))
@@ -131,3 +149,43 @@ def test_the_installed_part_of_the_suites_exists() -> None:
     for package, files in prove_installed.SUITES.items():
         there = {path.name for path in (ROOT / "packages" / package / "tests").glob("test_*.py")}
         assert set(files) <= there, package
+
+
+def test_the_release_builds_for_every_promised_platform() -> None:
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "release.yml").read_text())
+    runners = workflow["jobs"]["compiled"]["strategy"]["matrix"]["runner"]
+    built = [platform for runner in runners for platform in BUILDS[runner]]
+    assert sorted(built) == sorted(wheel_matrix.PLATFORMS)
+
+
+def test_cibuildwheel_makes_every_promised_python() -> None:
+    tool = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["cibuildwheel"]
+    pythons = [build.removesuffix("-*") for build in tool["build"]]
+    abi3 = {f"{pythons[0]}-abi3"}
+    threaded = {f"{name.removesuffix('t')}-{name}" for name in pythons if name.endswith("t")}
+    assert abi3 | threaded == set(wheel_matrix.PYTHONS)
+    for kind in ("manylinux", "musllinux"):
+        for processor in ("x86_64", "aarch64"):
+            image = tool[f"{kind}-{processor}-image"]
+            assert f"{image}_{processor}" in wheel_matrix.PLATFORMS
+    deployment = tool["macos"]["environment"]["MACOSX_DEPLOYMENT_TARGET"].replace(".", "_")
+    assert f"macosx_{deployment}_arm64" in wheel_matrix.PLATFORMS
+
+
+@pytest.mark.parametrize("package", wheel_matrix.RUST)
+def test_what_is_checked_for_other_systems_has_its_neighbours_there(package: str) -> None:
+    # What `nox -s cross_check` would say, which needs compilers that few machines have.
+    source = ROOT / "packages" / package.replace("vespera_", "rust-").replace("_", "-") / "src"
+    crate = (source / "lib.rs").read_text()
+    elsewhere = (source / "elsewhere.rs").read_text()
+    beside = set(re.findall(r"^pub(?:\(crate\))? mod (\w+);", elsewhere, re.MULTILINE))
+    everywhere = set(re.findall(r"^(?:pub )?mod (\w+);", crate, re.MULTILINE))
+    gated = set(re.findall(r"^#\[cfg\(.+\)\]\n(?:pub )?mod (\w+);", crate, re.MULTILINE))
+    there = everywhere - gated | set(re.findall(r"^use elsewhere::(\w+);", crate, re.MULTILINE))
+    for place in re.findall(r'^#\[path = "(.+)"\]', elsewhere, re.MULTILINE):
+        whole = (source / place).parent.rglob("*.rs") if place.endswith("mod.rs") else ()
+        for file in {source / place, *whole}:
+            text = file.read_text()
+            assert set(re.findall(r"\bcrate::([a-z]\w*)", text)) <= there, file.name
+            if not whole:
+                assert set(re.findall(r"^use super::([a-z]\w*)", text, re.M)) <= beside, file.name

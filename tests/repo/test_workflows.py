@@ -113,6 +113,16 @@ def test_ci_run_ends_with_the_readmes_test_command() -> None:
     assert json.loads(answer.stdout)[:3] == [".venv/bin/nox", "-s", "test"]
 
 
+def test_what_only_ci_runs_is_named() -> None:
+    ci = {found[1] for _, step in steps() if (found := NOX.fullmatch(step.get("run", "")))}
+    here = set(re.findall(r"\w+", (ROOT / ".ci" / "stages.py").read_text()))
+    # Parts of bench_smoke and of the release; cargo-deny is an action there.
+    others = {"dashboard", "cibuildwheel", "release_whole"}
+    told = re.search(r"^CI runs besides: (.+)\.$", (ROOT / "CONTRIBUTING.md").read_text(), re.M)
+    assert told
+    assert set(re.findall(r"`(\w+)`", told[1])) == ci - here - others | {"licences"}
+
+
 @pytest.mark.parametrize("session", ["lint", "typecheck", "test", "test_pure", "build", "bench"])
 def test_the_noxfile_has(session: str) -> None:
     assert session in nox_sessions()

@@ -2,6 +2,8 @@
 //! system, checked there so that none is tied to one unseen, and an extension that says why it is
 //! none.
 
+#[path = "agent/blocks.rs"]
+pub mod blocks;
 #[path = "agent/claude_argv.rs"]
 pub mod claude_argv;
 #[path = "agent/stream.rs"]

@@ -59,7 +59,6 @@ pub mod text;
 pub mod turns;
 #[cfg(unix)]
 pub mod walk;
-#[cfg(unix)]
 mod wildcards;
 #[cfg(unix)]
 pub mod write;
