@@ -34,7 +34,8 @@ when the whole is asked for. Who asks for all of it gets no miracle: as a dict i
 """
 MEMORY = """
 Memory. The host needs less for each session, but a leash watches over each agent and costs memory
-of its own, which the second figure counts. Both are small beside an agent: the real CLI takes 170
+of its own, which the second figure counts: together that is more than the SDK's host, which watches
+over nothing. Both are small beside an agent: the real CLI takes 170
 to 217 MB, so none of this changes how many agents fit into a machine.
 """
 CLEANUP = """
@@ -130,7 +131,7 @@ def memory(found: Table) -> Answer:
         "P6: a live session between turns; P6-busy: an agent whose events stream to a consumer",
         f"{said(less, '{:.0f} %')} less host than the SDK; {said(added, '{:.0f} KiB')} in all",
         f"{said(streaming, '{:.1f} KiB')} of the host",
-        within(less, 40),
+        f"host: {within(less, 40)}; with leash and guardian: no",
         MEMORY,
     )
 
