@@ -7,8 +7,11 @@
 
 use crate::kernel_files::shows_own_processes;
 use crate::own_pid::own_pid;
-use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, pidfd_open, pidfd_send_signal};
-use std::collections::BTreeSet;
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid,
+};
+use std::collections::BTreeMap;
 use std::fs;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -24,6 +27,12 @@ const QUIET: Duration = Duration::from_millis(20);
 /// A program's image is exchanged within this; on a machine where somebody always starts one, the
 /// sweep must end all the same.
 const SETTLES: Duration = Duration::from_millis(250);
+
+/// Who was killed is dead within this, unless the kernel holds it.
+const DIES: Duration = Duration::from_secs(1);
+
+/// So many are reaped; more would need as many descriptors.
+const HELD: usize = 64;
 
 static SLOT: AtomicU64 = AtomicU64::new(1);
 
@@ -63,7 +72,7 @@ pub fn sweep(mark: &[u8]) -> (u32, Vec<i32>) {
     }
     let began = Instant::now();
     let mut quiet_since = began;
-    let mut ended = BTreeSet::new();
+    let mut ended = BTreeMap::new();
     let survivors = loop {
         let looked = Instant::now();
         let (found, unsettled) = marked(mark);
@@ -81,18 +90,30 @@ pub fn sweep(mark: &[u8]) -> (u32, Vec<i32>) {
                 && carries(pid, mark) == Some(true)
                 && pidfd_send_signal(&pidfd, Signal::KILL).is_ok()
             {
-                ended.insert(pid);
+                let held = (ended.len() < HELD).then_some(pidfd);
+                ended.entry(pid).or_insert(held);
             }
         }
         std::thread::sleep(Duration::from_millis(2));
     };
-    ended.retain(|pid| !survivors.contains(pid));
-    for pid in ended.iter().filter_map(|pid| Pid::from_raw(*pid)) {
-        // A host that is process 1 or a subreaper has inherited them; of nobody else are they
-        // children.
-        let _ = rustix::process::waitpid(Some(pid), WaitOptions::NOHANG);
+    ended.retain(|pid, _| !survivors.contains(pid));
+    let count = u32::try_from(ended.len()).unwrap_or(u32::MAX);
+    reap(ended.into_values().flatten().collect());
+    (count, survivors)
+}
+
+/// A host that is process 1 or a subreaper has inherited who was ended; of nobody else are they
+/// children. One that is dying has no environment any more, and cannot be reaped yet.
+fn reap(mut ended: Vec<OwnedFd>) {
+    let began = Instant::now();
+    loop {
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
+        ended.retain(|pidfd| matches!(waitid(WaitId::PidFd(pidfd.as_fd()), options), Ok(None)));
+        if ended.is_empty() || began.elapsed() >= DIES {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(2));
     }
-    (u32::try_from(ended.len()).unwrap_or(u32::MAX), survivors)
 }
 
 /// Who carries `mark`, and whether there is somebody who cannot be told yet.
@@ -169,6 +190,21 @@ mod tests {
         assert!(other.try_wait().expect("our child").is_none());
         other.kill().expect("our child");
         other.wait().expect("our child");
+    }
+
+    #[test]
+    fn who_is_still_dying_is_reaped_when_dead() {
+        let mut child = sleeper("NO", "mark");
+        let pid = i32::try_from(child.id()).expect("a pid");
+        let number = Pid::from_raw(pid).expect("not 0");
+        let pidfd = pidfd_open(number, PidfdFlags::empty()).expect("it lives");
+        std::thread::scope(|scope| {
+            scope.spawn(|| reap(vec![pidfd]));
+            std::thread::sleep(Duration::from_millis(100));
+            // SAFETY: kill(2) touches no memory, and nobody but us reaps our child.
+            unsafe { libc::kill(pid, libc::SIGKILL) };
+        });
+        assert!(child.wait().is_err(), "reaped");
     }
 
     #[test]

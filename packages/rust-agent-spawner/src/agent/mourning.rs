@@ -2,7 +2,7 @@
 
 use crate::own_pid::own_pid;
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Guardians that were let go and have not been reaped; theirs is the host's pid beside it.
 static FORMER: Mutex<Vec<(u32, libc::pid_t)>> = Mutex::new(Vec::new());
@@ -16,6 +16,9 @@ const LOOKS: [Duration; 6] = [
     Duration::from_secs(2),
     Duration::from_secs(10),
 ];
+
+/// Who was killed is dead within this, unless the kernel holds it.
+const DIES: Duration = Duration::from_secs(1);
 
 /// Reaps guardians that have ended since they were let go.
 pub(super) fn reap_former() {
@@ -33,7 +36,7 @@ pub(super) fn mourn(own: u32, guardian: libc::pid_t) {
         for wait in LOOKS {
             std::thread::sleep(wait);
             // Nobody else is in that session, and a forked copy has no children of ours.
-            for (pid, session) in zombies() {
+            for (pid, session) in children() {
                 if session == guardian && own_pid() == own {
                     wait_for(pid);
                 }
@@ -46,33 +49,36 @@ pub(super) fn mourn(own: u32, guardian: libc::pid_t) {
         .spawn(work);
 }
 
-/// Reaps those children of ours that were in the session of an agent, of which nobody else is: they
-/// died with their leash, before anybody could look for them.
+/// Reaps those children of ours that are in the session of an agent, of which nobody else is: they
+/// die with their leash, before anybody could look for them, and may not be dead yet.
 pub(crate) fn reap_session(leader: libc::pid_t) {
-    for (pid, session) in zombies() {
-        if session == leader {
-            wait_for(pid);
+    let began = Instant::now();
+    loop {
+        let mut dying = false;
+        for (pid, session) in children() {
+            dying |= session == leader && wait_for(pid) == 0;
         }
+        if !dying || began.elapsed() >= DIES {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(2));
     }
 }
 
-/// Our children that wait to be reaped, and their sessions.
-fn zombies() -> Vec<(libc::pid_t, libc::pid_t)> {
+/// Our children and their sessions.
+fn children() -> Vec<(libc::pid_t, libc::pid_t)> {
     let tasks = std::fs::read_dir("/proc/self/task");
-    let children = tasks.into_iter().flatten().flatten().filter_map(|task| {
+    let pids = tasks.into_iter().flatten().flatten().filter_map(|task| {
         let text = std::fs::read_to_string(task.path().join("children")).ok()?;
         let pids = text.split_ascii_whitespace().map(str::parse);
         Some(pids.filter_map(Result::ok).collect::<Vec<libc::pid_t>>())
     });
-    children
-        .flatten()
+    pids.flatten()
         .filter_map(|pid| {
             let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
             // The name in field 2 may hold spaces and parentheses: count from its last one.
             let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
-            let state = fields.next()?;
-            let session = fields.nth(2)?.parse().ok()?;
-            (state == "Z").then_some((pid, session))
+            Some((pid, fields.nth(3)?.parse().ok()?))
         })
         .collect()
 }
