@@ -43,7 +43,7 @@ WORKS = (
         "starts",
         by("noop", "floor", "asyncio", "python", "rust", busy=True),
         400,
-        # docs/decisions/0023: 30 is more than the floor has.
+        # docs/decisions/0023: 30 is about all that the floor has.
         (Target("rust", "floor", RATE, 0.7), Target("rust", "asyncio", RATE, 12)),
     ),
     Work(

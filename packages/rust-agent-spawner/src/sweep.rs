@@ -9,7 +9,8 @@ use crate::kernel_files::shows_own_processes;
 use crate::own_pid::own_pid;
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::process::{
-    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid,
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, WaitOptions, pidfd_open, pidfd_send_signal,
+    waitid,
 };
 use std::collections::BTreeMap;
 use std::fs;
@@ -29,9 +30,9 @@ const QUIET: Duration = Duration::from_millis(20);
 const SETTLES: Duration = Duration::from_millis(250);
 
 /// Who was killed is dead within this, unless the kernel holds it.
-const DIES: Duration = Duration::from_secs(1);
+pub(crate) const DIES: Duration = Duration::from_secs(1);
 
-/// So many are reaped; more would need as many descriptors.
+/// So many are waited for until they are dead: each takes a descriptor. Of more the dead are reaped.
 const HELD: usize = 64;
 
 static SLOT: AtomicU64 = AtomicU64::new(1);
@@ -98,7 +99,11 @@ pub fn sweep(mark: &[u8]) -> (u32, Vec<i32>) {
     };
     ended.retain(|pid, _| !survivors.contains(pid));
     let count = u32::try_from(ended.len()).unwrap_or(u32::MAX);
-    reap(ended.into_values().flatten().collect());
+    let (held, others): (Vec<_>, Vec<_>) = ended.into_iter().partition(|(_, held)| held.is_some());
+    reap(held.into_iter().filter_map(|(_, held)| held).collect());
+    for pid in others.iter().filter_map(|(pid, _)| Pid::from_raw(*pid)) {
+        let _ = rustix::process::waitpid(Some(pid), WaitOptions::NOHANG);
+    }
     (count, survivors)
 }
 

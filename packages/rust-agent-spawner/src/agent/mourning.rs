@@ -1,6 +1,7 @@
 //! Reaps guardians, and what a dead one left to a host that inherits it.
 
 use crate::own_pid::own_pid;
+use crate::sweep::DIES;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -16,9 +17,6 @@ const LOOKS: [Duration; 6] = [
     Duration::from_secs(2),
     Duration::from_secs(10),
 ];
-
-/// Who was killed is dead within this, unless the kernel holds it.
-const DIES: Duration = Duration::from_secs(1);
 
 /// Reaps guardians that have ended since they were let go.
 pub(super) fn reap_former() {
