@@ -1,7 +1,7 @@
 //! All processes at one moment, more or less. Who has not run since the last look is not read
 //! again: an agent waits for its model most of its time, and its tools' parents wait for them.
 //!
-//! A process's CPU clock tells whether it has run, in nanoseconds, for a thirtieth of what reading
+//! A process's CPU clock tells whether it has run, in nanoseconds, for a twentieth of what reading
 //! its files costs (docs/decisions/0021).
 
 use crate::kernel_files::shows_own_processes;

@@ -160,7 +160,7 @@ def test_a_child_of_who_had_the_leaders_number_before_is_a_stranger(tree: Tree) 
 @pytest.fixture
 def read(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> Callable[[], set[int]]:
     """Who is read for the tree's usage; the tree has a child and waits."""
-    meter, roll, found = usage.Meter(), Roll(), set[int]()
+    meter, roll, found = usage.TreeMeter(), Roll(), set[int]()
     tree.fork("")
 
     def counted(pid: int) -> Process | None:

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from vespera_agent_spawner.backends.python import proc
 from vespera_agent_spawner.backends.python.census import Census
 from vespera_agent_spawner.backends.python.roll import Roll, enter_leader, forget_leader
-from vespera_agent_spawner.backends.python.usage import Meter
+from vespera_agent_spawner.backends.python.usage import TreeMeter
 from vespera_agent_spawner.results import Usage
 
 __all__ = ["Sweeper"]
@@ -35,7 +35,7 @@ class Sweeper:
         self._tag = f"{tag[0]}={tag[1]}".encode()
         self._known: set[tuple[int, int]] = set()
         self._killed: set[tuple[int, int]] = set()
-        self._meter = Meter()
+        self._meter = TreeMeter()
         enter_leader(leader)
 
     @property
@@ -103,7 +103,7 @@ class Sweeper:
         return [process.pid for process in found]
 
     def usage(self, roll: Roll | None = None, *, reaped: bool = False, files: bool = True) -> Usage:
-        """What the tree uses now; see ``Meter``. A ``roll`` of the caller's has looked."""
+        """What the tree uses now; see ``TreeMeter``. A ``roll`` of the caller's has looked."""
         if roll is None:
             roll = Roll.of_this_thread()
             roll.look()

@@ -14,7 +14,7 @@ from vespera_agent_spawner.backends.python.proc import Process, look_at
 from vespera_agent_spawner.backends.python.roll import Roll
 from vespera_agent_spawner.results import Usage
 
-__all__ = ["Meter"]
+__all__ = ["TreeMeter"]
 
 # For how long what was read is good at most, milliseconds: memory shrinks without its owner
 # (reclaim, swap). What puts neighbours at different places in that time.
@@ -36,7 +36,7 @@ class _Kept:
         self.open_files: int | None = None
 
 
-class Meter:
+class TreeMeter:
     """What one tree uses, look after look."""
 
     def __init__(self) -> None:
