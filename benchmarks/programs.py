@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 
 # A dynamic program spends most of its start in the loader.
-FLAGS = {"noop": ["-static"]}
+FLAGS = {"noop": ["-static"], "instant_cli": ["-static"]}
 
 PEERS = Path(__file__).resolve().parent / "peers"
 

@@ -64,6 +64,10 @@ pub struct Handle {
     reactor: Arc<Reactor>,
 }
 
+/// What a loop hears: whether the agent is over, its state, ends of turns that wait, whether answers
+/// do.
+pub type Heard = (bool, &'static str, usize, bool);
+
 /// How a start asks for its process.
 type Asking = fn(&Request<'_>) -> std::io::Result<Ends>;
 
@@ -346,6 +350,21 @@ impl Handle {
             limit,
         });
         Ok(turn)
+    }
+
+    /// The bridge's word was heard: what happens from now on is told again. Nothing when only events
+    /// came.
+    pub fn heard(&self) -> Option<Heard> {
+        if !self.shared.heard() {
+            return None;
+        }
+        let view = self.shared.view();
+        let over = view.state.is_over();
+        let mut turns = view.turn_ends.len();
+        if turns == 0 && over && !self.is_run.load(Ordering::Acquire) {
+            turns = 1;
+        }
+        Some((over, view.state.name(), turns, !view.answers.is_empty()))
     }
 
     /// The end of the turn in flight, once it has one.

@@ -1,7 +1,7 @@
 //! The Python bindings: converts, releases the interpreter, calls `handle`, converts back.
 
 use crate::config;
-use crate::handle::{Handle, Stopped};
+use crate::handle::{Handle, Heard, Stopped};
 use pyo3::exceptions::PyKeyboardInterrupt;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
@@ -19,7 +19,7 @@ mod told;
 use events::{PyBridge, PyEvent};
 use launch::{Answers, Around, Identity, PyEnvironment, PySettings, launch_of};
 use standby::PyStandby;
-use told::{Ended, Info, Told, Used, cpu_seconds, ended, told, tuple_of};
+use told::{Ended, Info, Summary, Told, Used, cpu_seconds, ended, told, tuple_of};
 
 /// Runs `call` without the interpreter; it may ask whether Python has a signal to deliver.
 fn detached<T: Send>(
@@ -163,12 +163,9 @@ impl PySession {
         self.handle.end_moment();
     }
 
-    /// The bridge's word was heard: what happens from now on is told again. Returns whether more
-    /// than events changed, and whether the agent is over.
-    fn heard(&self) -> (bool, bool) {
-        let shared = self.handle.shared();
-        let changed = shared.heard();
-        (changed, changed && shared.view().state.is_over())
+    /// The bridge's word was heard: what happens from now on is told again; see [`Heard`].
+    fn heard(&self) -> Option<Heard> {
+        self.handle.heard()
     }
 
     /// Begins or ends to keep events.
@@ -308,6 +305,23 @@ impl PySession {
     /// Dollars, and tokens in and out, so far.
     fn spent(&self) -> (f64, u64, u64) {
         self.handle.shared().view().spent()
+    }
+
+    /// What a result takes of it, at once; see [`Summary`].
+    fn summary(&self) -> Summary {
+        let view = self.handle.shared().view();
+        (
+            view.state.name(),
+            view.session_id.clone(),
+            view.turns,
+            view.cost_usd(),
+            view.total_cost_usd,
+            view.first_output
+                .map(|first| first.duration_since(view.started).as_secs_f64()),
+            String::from_utf8_lossy(&view.stderr).into_owned(),
+            view.ending.map_or(0, |ending| ending.killed),
+            view.ending.map_or(0.0, cpu_seconds),
+        )
     }
 
     /// One turn; see [`Told`].

@@ -5,7 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vespera_agent_spawner.errors import AgentError, AgentTimeout, BudgetExceeded
-from vespera_agent_spawner.results import ExitStatus, Outcome, RunResult, State, TurnResult
+from vespera_agent_spawner.results import (
+    OUTCOMES,
+    ExitStatus,
+    Outcome,
+    RunResult,
+    State,
+    TurnResult,
+)
 
 if TYPE_CHECKING:
     from vespera_agent_spawner.backends._protocol import LiveSession
@@ -32,9 +39,9 @@ def describe(
     ``by_exit``: the exit is all that a program says about its work. ``overspent``: it was stopped
     for its budget, in these words.
     """
-    info = session.info()
+    state, session_id, turns, cost, total, first, tail, reaped, used = session.summary()
     status = session.exit_status if ended else None
-    outcome, words = _outcome(info.state, turn, error, status, cancelled)
+    outcome, words = _outcome(state, turn, error, status, cancelled)
     if overspent and not cancelled and (turn is None or outcome is Outcome.CANCELLED):
         outcome, words = Outcome.BUDGET_EXCEEDED, overspent
     elif turn is None and not cancelled:
@@ -44,27 +51,26 @@ def describe(
             outcome, words = Outcome.COMPLETED, None
         elif status.by == "interrupt":
             outcome, words = Outcome.CANCELLED, "it was interrupted"
-    tail = session.stderr_tail
     if words and status is not None and turn is None and tail.strip():
         words += f"; stderr: {tail.strip()[-500:]!r}"
     return RunResult(
         outcome=outcome,
         result=turn["result"] if turn else (session.last_line or None) if by_exit else None,
-        session_id=info.session_id,
+        session_id=session_id,
         exit=status,
-        turns=info.turns,
+        turns=turns,
         usage=turn["usage"] if turn else {},
-        cost_usd=turn.get("cost_usd") if turn and not ended else info.cost_usd,
+        cost_usd=turn.get("cost_usd") if turn and not ended else cost,
         duration=duration,
-        time_to_first_output=session.time_to_first_output,
+        time_to_first_output=first,
         stderr_tail=tail,
         error=words,
-        orphans_reaped=session.orphans_reaped,
-        backend=info.backend,
-        containment=info.containment,
+        orphans_reaped=reaped,
+        backend=session.backend_name,
+        containment=session.containment,
         structured_output=turn["structured_output"] if turn else None,
-        cpu_seconds=session.usage().cpu_seconds if ended else None,
-        total_cost_usd=info.total_cost_usd,
+        cpu_seconds=used if ended else None,
+        total_cost_usd=total,
     )
 
 
@@ -130,7 +136,7 @@ def _outcome(
     ):
         return Outcome.LIMIT_EXCEEDED, status.reason
     if turn is not None:
-        return Outcome(turn["outcome"]), turn.get("error")
+        return OUTCOMES[turn["outcome"]], turn.get("error")
     if state is State.SPAWN_FAILED:
         return Outcome.SPAWN_FAILED, str(error) if error else None
     if status is None:

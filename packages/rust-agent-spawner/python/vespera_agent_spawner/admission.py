@@ -368,7 +368,11 @@ class Admission:
             return Obstacle(f"max_agents={self._max_agents}", "raise max_agents")
         if self._starting >= self._max_starting:
             return Obstacle(f"max_starting={self._max_starting}", "raise max_starting")
-        return self._pause(now) or self._too_little_memory(reserve) or self._too_little_room(now)
+        return (
+            self._pause(now)
+            or (self._too_little_memory(reserve) if reserve else None)
+            or self._too_little_room(now)
+        )
 
     def _pause(self, now: float) -> Obstacle | None:
         if (left := self._service_back - time.time()) > 0:

@@ -70,6 +70,7 @@ class Agent:
         loop = asyncio.get_running_loop()
         self.config = config
         self._adapter = adapter_named(config.adapter)
+        self._is_run = config.prompt is not None or self._adapter.runs_to_exit
         self._loop = loop
         self._on_end = on_end
         #: An attempt of a run: whoever tries it again counts the run.
@@ -77,8 +78,9 @@ class Agent:
         self._on_start: Callable[[Agent, AgentError | None], None] | None = None
         self._session: LiveSession | None = None
         self._started = time.monotonic()
-        self._ready: asyncio.Future[None] = loop.create_future()
-        self._ended: asyncio.Future[ExitStatus] = loop.create_future()
+        # Not by the loop's own method, which comes to the same by a call more.
+        self._ready: asyncio.Future[None] = asyncio.Future(loop=loop)
+        self._ended: asyncio.Future[ExitStatus] = asyncio.Future(loop=loop)
         # Only an iteration has one.
         self._bell: asyncio.Event | None = None
         self._turn: asyncio.Future[TurnResult] | None = None
@@ -131,7 +133,7 @@ class Agent:
     @property
     def is_run(self) -> bool:
         """True when it ends by itself: with a prompt, or a program that runs to its exit."""
-        return self.config.prompt is not None or self._adapter.runs_to_exit
+        return self._is_run
 
     def info(self) -> AgentInfo:
         """State, counters and identity."""
@@ -252,20 +254,17 @@ class Agent:
 
     def _result(self) -> RunResult:
         if self._final is None:
-            self._final = self._described()
+            self._final = describe(
+                self._live,
+                turn=self._last_turn,
+                error=self._last_error,
+                cancelled=self._cancelled,
+                duration=self._duration,
+                ended=True,
+                by_exit=self._adapter.runs_to_exit or self._adapter.relayed,
+                overspent=self._overspent,
+            )
         return self._final
-
-    def _described(self) -> RunResult:
-        return describe(
-            self._live,
-            turn=self._last_turn,
-            error=self._last_error,
-            cancelled=self._cancelled,
-            duration=self._duration,
-            ended=True,
-            by_exit=self._adapter.runs_to_exit or self._adapter.relayed,
-            overspent=self._overspent,
-        )
 
     # -- control ---------------------------------------------------------------------------
 
@@ -383,7 +382,7 @@ class Agent:
 
     def _changed(self, session: LiveSession) -> None:
         """More than events came."""
-        state = session.state
+        state = session.heard_state
         # Taken before the answers are, so that those hold all messages of a turn that has ended,
         # and accounted after them.
         ends = self._take_turns(session)
@@ -465,7 +464,7 @@ class Agent:
     def _take_turns(self, session: LiveSession) -> list[TurnResult | AgentError]:
         """The turn's end; a run may have several, of which the last one counts."""
         ends: list[TurnResult | AgentError] = []
-        many = self.is_run or self._adapter.relayed
+        many = self._is_run or self._adapter.relayed
         if not (many or self._turn is not None) or (self._last_error is not None and many):
             return ends
         try:
@@ -498,7 +497,9 @@ class Agent:
 
     def _turn_ended(self, session: LiveSession, result: TurnResult, *, counts: bool) -> None:
         self._last_turn = result
-        PROCESS.count_spent(self._bill, session.spent())
+        if not self._is_run:
+            # What a run has spent is counted at its end, which is near.
+            PROCESS.count_spent(self._bill, session.spent())
         meter = self._turn_meter
         if meter is not None and (words := meter.turn(result)) is not None:
             # What is there is paid for; a session says so when it is asked for more.
@@ -560,7 +561,7 @@ class Agent:
             self._end_transcript(session, self.config.transcript)
         PROCESS.count_spent(self._bill, session.spent())
         relayed = self._adapter.relayed
-        counts = self.is_run or relayed
+        counts = self._is_run or relayed
         if counts and self._ready.done() and self._ready.exception() is None:
             final = self._result()
             if not self._is_attempt:
@@ -582,7 +583,8 @@ class Agent:
 
     def __del__(self) -> None:
         session = getattr(self, "_session", None)
-        if session is not None and not session.state.is_over:
+        # Most have told their end, and are asked no more.
+        if session is not None and not self._ended.done() and not session.state.is_over:
             warnings.warn(
                 f"agent '{self.agent_id}' was dropped without shutdown(); its tree is ended",
                 ResourceWarning,

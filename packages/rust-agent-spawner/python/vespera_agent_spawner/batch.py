@@ -341,9 +341,13 @@ class Batch:
         """An attempt has an end: another one, or the run's own end."""
         run.agent = run.failed = None
         wait = None if self._ending else run.effort.again(result)
-        purses = (run.purse, self._supervisor._purse)
-        spent = any(purse is not None and purse.empty is not None for purse in purses)
-        if wait is not None and not spent and not settled and self._holds_again(run):
+        if (
+            wait is not None
+            and not settled
+            and not _is_empty(run.purse)
+            and not _is_empty(self._supervisor._purse)
+            and self._holds_again(run)
+        ):
             PROCESS.add("vespera_retries_total")
             run.last = result
             run.again = functools.partial(self._ask, run)
@@ -432,3 +436,7 @@ class Batch:
             await self._bell
         if self._broken is not None:
             raise self._broken
+
+
+def _is_empty(purse: Purse | None) -> bool:
+    return purse is not None and purse.empty is not None

@@ -58,6 +58,8 @@ def settled(
         changes["limits"] = fleet.limits
     if config.transcript is None and fleet.transcript_dir is not None:
         changes["transcript"] = path_in(fleet.transcript_dir, agent_id)
+    if common is None and config.budget is None:
+        return config._having(changes)
     adapter = adapter_named(config.adapter)
     left = None if common is None else common.left_usd
     budget = config.budget.usd if config.budget is not None else None

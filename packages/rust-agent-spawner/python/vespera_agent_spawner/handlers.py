@@ -100,8 +100,11 @@ class Handlers:
     @staticmethod
     def wanted(config: AgentConfig) -> bool:
         """Whether there is anything to ask."""
-        given = (config.on_permission, config.hooks, config.tools)
-        return any(handlers is not None for handlers in given)
+        return (
+            config.on_permission is not None
+            or config.hooks is not None
+            or config.tools is not None
+        )
 
     def hear(self, line: bytes) -> None:
         """Something is asked, or not any more."""

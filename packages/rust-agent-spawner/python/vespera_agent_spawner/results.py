@@ -39,6 +39,10 @@ class Outcome(StrEnum):
     SPAWN_FAILED = "spawn_failed"
 
 
+#: By their names: calling the class looks them up through several functions.
+OUTCOMES = {outcome.value: outcome for outcome in Outcome}
+
+
 class State(StrEnum):
     """Where an agent is in its life."""
 

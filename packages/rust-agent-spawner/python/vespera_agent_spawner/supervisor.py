@@ -69,7 +69,8 @@ class Supervisor:
         self._backend = backends.choose(config.backend)
         self._ownership = ownership_of(config, self._backend)
         # Weak: an agent that its owner dropped is ended, not kept. Ids and places are strong.
-        self._agents: weakref.WeakValueDictionary[str, Agent] = weakref.WeakValueDictionary()
+        # Whoever is dropped is taken out by its finalizer (``_release``).
+        self._agents: dict[str, weakref.ref[Agent]] = {}
         self._ids: dict[str, Seat] = {}
         self._numbers = itertools.count(1)
         self._admission: Admission | None = None
@@ -186,7 +187,8 @@ class Supervisor:
 
     def agents(self) -> list[Agent]:
         """The agents that live or are starting."""
-        return [agent for name, agent in list(self._agents.items()) if name in self._ids]
+        listed = [weak() for name, weak in list(self._agents.items()) if name in self._ids]
+        return [agent for agent in listed if agent is not None]
 
     def list_agents(self) -> list[AgentInfo]:
         """The agents that live, as values."""
@@ -218,7 +220,8 @@ class Supervisor:
 
     def agent(self, agent_id: str) -> Agent:
         """A living agent by its id; raises ``AgentNotFound``."""
-        if agent_id not in self._ids or (agent := self._agents.get(agent_id)) is None:
+        weak = self._agents.get(agent_id) if agent_id in self._ids else None
+        if weak is None or (agent := weak()) is None:
             raise AgentNotFound(f"no agent '{agent_id}' lives in this supervisor")
         return agent
 
@@ -380,11 +383,10 @@ class Supervisor:
         own = settled(config, seat.agent_id, self.config, self._purse, purse)
         agent = Agent(own, on_end)
         agent._on_service, agent._on_refused = self._noted_service, self._noted_refusal
-        purses = [one for one in (purse, self._purse) if one is not None]
-        if purses and not agent._adapter.runs_to_exit:
-            agent._meter = Meter(purses)
+        if (purse is not None or self._purse is not None) and not agent._adapter.runs_to_exit:
+            agent._meter = Meter([one for one in (purse, self._purse) if one is not None])
         if listed:
-            self._agents[seat.agent_id] = agent
+            self._agents[seat.agent_id] = weakref.ref(agent)
         return agent
 
     def _stand_by(
@@ -413,7 +415,7 @@ class Supervisor:
 
     def _join(self, agent: Agent, session: StandingSession) -> None:
         """It stood by, and another's end has started it."""
-        self._agents[agent.agent_id] = agent
+        self._agents[agent.agent_id] = weakref.ref(agent)
         agent._enter(session, session.entered())
         if self._merged is not None:
             self._merged.add(agent)
@@ -520,15 +522,13 @@ class Supervisor:
         del self._ids[seat.agent_id]
         self._agents.pop(seat.agent_id, None)
         # A dropped agent may be collected by any thread, and when its loop is closed already.
-        if self._loop is None or self._loop.is_closed():
-            return
         try:
-            here = asyncio.get_running_loop() is self._loop
+            here = asyncio.get_running_loop()
         except RuntimeError:
-            here = False
-        if here:
+            here = None
+        if here is not None and here is self._loop:
             self._left(seat)
-        else:
+        elif self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._left, seat)
 
     def _left(self, seat: Seat) -> None:

@@ -44,6 +44,21 @@ pub(super) type Info = (
     Option<f64>,
 );
 
+/// The state, the session's id, turns, dollars of this process and of the session, seconds to the
+/// first output, the tail of stderr, processes that were swept, CPU seconds of the whole tree once
+/// it is over.
+pub(super) type Summary = (
+    &'static str,
+    String,
+    u64,
+    Option<f64>,
+    Option<f64>,
+    Option<f64>,
+    String,
+    u32,
+    f64,
+);
+
 /// A turn: its `result` frame, the session's cost in dollars before it, and outcome and words when
 /// we stopped it for what the service answered.
 pub(super) type Told<'py> = (

@@ -160,6 +160,8 @@ def asked(frame: Mapping[str, Any]) -> str:
 
 def _number(value: Any) -> float | None:
     """A field that should be a number: one that is none costs that field, not its frame."""
+    if type(value) is float:
+        return value if math.isfinite(value) else None
     if not isinstance(value, int | float) or isinstance(value, bool):
         return None
     try:
@@ -274,7 +276,8 @@ def permission_response(decision: Any, asked: Mapping[str, Any]) -> dict[str, An
 def outcome_of(frame: Mapping[str, Any]) -> Outcome:
     """What a ``result`` frame says about its turn."""
     # An interrupted turn calls itself error_during_execution: cancelled is not failed.
-    if str(frame.get("terminal_reason") or "").startswith("aborted"):
+    reason = frame.get("terminal_reason")
+    if reason and str(reason).startswith("aborted"):
         return Outcome.CANCELLED
     subtype = str(frame.get("subtype") or "")
     if subtype in _BY_SUBTYPE:
@@ -309,13 +312,15 @@ def turn_result(
     total = _number(frame.get("total_cost_usd"))
     usage = frame.get("usage")
     return TurnResult(
-        outcome=outcome.value,
+        # As the enumeration keeps it: its property takes three calls.
+        outcome=outcome._value_,
         result=text if isinstance(text, str) else None,
         session_id=str(frame.get("session_id") or session_id),
         is_error=bool(frame.get("is_error")) or outcome is not Outcome.COMPLETED,
         num_turns=int(_number(frame.get("num_turns")) or 0),
         duration_ms=int(_number(frame.get("duration_ms")) or 0),
-        usage=dict(usage) if isinstance(usage, Mapping) else {},
+        # Frames are read from JSON, whose objects are dicts.
+        usage=dict(usage) if isinstance(usage, dict) else {},
         total_cost_usd=total,
         cost_usd=None if total is None else max(0.0, total - (cost_before or 0.0)),
         structured_output=frame.get("structured_output"),

@@ -9,8 +9,9 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,11 @@ from vespera_agent_spawner._ids import random_uuid
 from vespera_agent_spawner._tracing import trace_context
 from vespera_agent_spawner.adapters import Adapter, adapter_named
 from vespera_agent_spawner.adapters.claude import json_text
-from vespera_agent_spawner.adapters.environment import Environment, environment_for
+from vespera_agent_spawner.adapters.environment import (
+    Environment,
+    environment_for,
+    host_number,
+)
 from vespera_agent_spawner.adapters.locate import find_program
 from vespera_agent_spawner.adapters.lookups import Lookups
 from vespera_agent_spawner.errors import ConfigError, SpawnError
@@ -70,6 +75,78 @@ class Launch:
             shutil.rmtree(directory, ignore_errors=True)
 
 
+@dataclass(slots=True)
+class _Pattern:
+    """A launch, for others of a list that differ from it in their prompt and their ids alone."""
+
+    launch: Launch
+    ownership: Ownership | None
+    #: Which state of the host's environment it has.
+    host: int
+    #: Where in argv the session id is.
+    place: int | None
+
+    def again(self, agent_id: str) -> Launch:
+        """The next one."""
+        first, session_id = self.launch, random_uuid()
+        argv = first.argv.copy()
+        if self.place is not None:
+            argv[self.place] = f"--session-id={session_id}"
+        return Launch(
+            agent_id,
+            session_id,
+            first.program,
+            argv,
+            first.environment,
+            first.working_directory,
+            first.initialize,
+            first.host_death_grace,
+            first.cgroup,
+        )
+
+
+# No launch is made of these.
+_APART = frozenset(
+    {
+        "agent_id",
+        "limits",
+        "on_permission",
+        "overflow",
+        "priority",
+        "prompt",
+        "retry",
+        "timeouts",
+        "workspace",
+    }
+)
+
+# Whoever has one of these has something of its own.
+_OWN = frozenset(
+    {"budget", "fork_session", "hooks", "resume", "session_id", "tools", "transcript"}
+)
+
+
+def _likeness(config: AgentConfig) -> Hashable:
+    """Equal for configurations whose launches differ in their ids alone; None where none may."""
+    values = vars(config)
+    parts: list[object] = []
+    for name in values.get("_named", ("session_id",)):
+        if name in _APART:
+            continue
+        value = values[name]
+        if name in _OWN:
+            if value is not None and value is not False:
+                return None
+            continue
+        parts += (name, tuple(value.items()) if isinstance(value, dict) else value)
+    likeness = tuple(parts)
+    try:
+        hash(likeness)
+    except TypeError:
+        return None
+    return likeness
+
+
 def prepare(
     config: AgentConfig,
     unenforced: Sequence[str] = (),
@@ -80,7 +157,30 @@ def prepare(
 
     A limit that the backend cannot keep (``unenforced``) is refused: silence would be a promise.
     """
-    lookups = lookups or Lookups()
+    checked = unenforced and config.limits is not None
+    # A program that traces has something to say to each of them.
+    if lookups is None or checked or "opentelemetry.trace" in sys.modules:
+        return _prepared(config, unenforced, ownership, lookups or Lookups())
+    likeness = _likeness(config) if config.agent_id is not None else None
+    if likeness is None:
+        return _prepared(config, unenforced, ownership, lookups)
+    key = ("launch", likeness)
+    pattern = lookups.known(key)
+    if isinstance(pattern, _Pattern):
+        # Nothing of it has changed meanwhile.
+        if pattern.host == host_number() and pattern.ownership is ownership:
+            return pattern.again(str(config.agent_id))
+    launch = _prepared(config, unenforced, ownership, lookups)
+    if launch.private_directory is None:
+        word = f"--session-id={launch.session_id}"
+        place = launch.argv.index(word) if word in launch.argv else None
+        lookups.keep(key, _Pattern(launch, ownership, host_number(), place))
+    return launch
+
+
+def _prepared(
+    config: AgentConfig, unenforced: Sequence[str], ownership: Ownership | None, lookups: Lookups
+) -> Launch:
     adapter = adapter_named(config.adapter)
     grace = ownership.host_death_grace if ownership else None
     # Not its JSON text: paths that are not UTF-8 keep their bytes only here.

@@ -15,9 +15,12 @@ __all__ = ["Lookups"]
 
 T = TypeVar("T")
 
-# What was there so many seconds ago is looked up again; if it is gone earlier, the start fails
-# and says so.
+# What was there so many seconds ago is looked up again (what is made of it may be as old again); if
+# it is gone earlier, the start fails and says so.
 _FRESH = 1.0
+
+# A list in which nobody is like another one keeps no more than so many.
+_MOST = 64
 
 
 class Lookups:
@@ -36,10 +39,19 @@ class Lookups:
 
     def found(self, key: Hashable, look: Callable[[], T]) -> T:
         """What ``look`` finds, or found within the last second; a failure is not kept."""
-        now = time.monotonic()
+        known = self.known(key)
+        if known is None:
+            known = look()
+            self.keep(key, known)
+        return known  # type: ignore[return-value]
+
+    def known(self, key: Hashable) -> object:
+        """What was kept within the last second; None without that."""
         known = self._found.get(key)
-        if known is not None and now < known[0]:
-            return known[1]  # type: ignore[return-value]
-        found = look()
-        self._found[key] = (now + _FRESH, found)
-        return found
+        return known[1] if known is not None and time.monotonic() < known[0] else None
+
+    def keep(self, key: Hashable, found: object) -> None:
+        """For the next second."""
+        if len(self._found) >= _MOST:
+            self._found.clear()
+        self._found[key] = (time.monotonic() + _FRESH, found)

@@ -29,7 +29,7 @@ class Diagnostics:
 
     def look(self) -> None:
         """Tell the engine which levels are wanted now; start the thread at the first."""
-        level = min(map(_wanted, self._loggers))
+        level = _OFF if self._are_silent() else min(map(_wanted, self._loggers))
         if level == self._level:
             return
         with self._lock:
@@ -45,6 +45,19 @@ class Diagnostics:
                     return
             self._level = level
             _native.want_diagnostics(level)
+
+    def _are_silent(self) -> bool:
+        """Whether nobody listens, as in most programs: every start asks, so without a detour."""
+        for logger in self._loggers:
+            if logger.handlers or not logger.propagate:
+                return False
+        at = self._loggers[0].parent
+        while at is not None:
+            for handler in at.handlers:
+                if type(handler) is not logging.NullHandler:
+                    return False
+            at = at.parent if at.propagate else None
+        return True
 
     def close(self) -> None:
         """End the thread, for the interpreter's exit: it may not come back after that."""

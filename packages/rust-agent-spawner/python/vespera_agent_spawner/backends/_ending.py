@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import signal
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -38,6 +39,18 @@ def exit_status(
     ``by`` is the last rung of our own ladder that was stepped on, None when we did nothing;
     ``why`` is what made us step on it; ``survivors`` outlived force.
     """
+    return _exit_status(code, number, by, why, tuple(survivors))
+
+
+# Most agents end as another one did; what is told of it never changes.
+@functools.lru_cache(maxsize=64)
+def _exit_status(
+    code: int | None,
+    number: int | None,
+    by: str | None,
+    why: str | None,
+    survivors: tuple[str, ...],
+) -> ExitStatus:
     asked = _ASKED.get(by or "", "by itself") + (f": {why}" if by and why else "")
     left = _left(survivors)
     if number is not None:

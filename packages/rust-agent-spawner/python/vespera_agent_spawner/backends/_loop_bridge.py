@@ -41,22 +41,30 @@ class LoopBridge:
         self._closing = weakref.finalize(reader, _loop_closed, weakref.ref(self))
         self._closing.atexit = False
 
-    def add(self, number: int, session: RustSession, news: Callable[[], bool]) -> None:
-        """Call ``news`` on the loop whenever the session has some; False: nobody listens."""
+    def add(
+        self,
+        number: int,
+        session: RustSession,
+        news: Callable[[], bool],
+        asked: _native.Session | None = None,
+    ) -> None:
+        """Call ``news`` on the loop whenever the session has some; False: nobody listens.
+
+        ``asked``: the agent was asked for just now. Those of one moment are started together at
+        its end: whoever is woken for each of them may take the processor of this thread, which
+        holds the interpreter.
+        """
         self._watched[number] = (session, news)
+        if self.moment and asked is not None:
+            self._asked = asked
+
+    def sessions(self) -> list[RustSession]:
+        """Those that are watched."""
+        return [session for session, _ in tuple(self._watched.values())]
 
     def forget(self, number: int) -> None:
         """It never started."""
         self._watched.pop(number, None)
-
-    def asked(self, native: _native.Session) -> None:
-        """An agent was asked for: those of one moment are started together at its end.
-
-        Whoever is woken for each of them may take the processor of this thread, which holds the
-        interpreter.
-        """
-        if self.moment:
-            self._asked = native
 
     def close_if_idle(self) -> None:
         """Let go of the loop when nobody is left to watch."""

@@ -13,7 +13,16 @@ if TYPE_CHECKING:
     from vespera_agent_spawner.adapters.lookups import Lookups
     from vespera_agent_spawner.config import AgentConfig
 
-__all__ = ["NOTICE", "Backend", "LiveSession", "Ownership", "Session", "Standby", "StandingSession"]
+__all__ = [
+    "NOTICE",
+    "Backend",
+    "LiveSession",
+    "Ownership",
+    "Session",
+    "Standby",
+    "StandingSession",
+    "Summary",
+]
 
 #: The id under which ``take_answers`` gives what the CLI says of the service unasked.
 NOTICE = ""
@@ -30,6 +39,14 @@ class Ownership:
 
     host_death_grace: float | None = None
     cgroup: str | None = None
+
+
+#: What a result takes of an agent at once: state, session id, turns, dollars of this process and of
+#: the session, seconds to the model's first output, the tail of stderr, processes that were still
+#: there after the leader's exit and were ended, CPU seconds of the tree.
+Summary = tuple[
+    State, str, int, float | None, float | None, float | None, str, int, float
+]
 
 
 class Standby(Protocol):
@@ -109,6 +126,17 @@ class LiveSession(Session, Protocol):
         """Seconds from the start to the model's first output."""
 
     @property
+    def backend_name(self) -> str:
+        """``"rust"`` or ``"python"``."""
+
+    @property
+    def containment(self) -> str:
+        """The tier that the agent has."""
+
+    def summary(self) -> Summary:
+        """The agent as it is, for a result."""
+
+    @property
     def last_line(self) -> str:
         """The last line that was not empty, of a program that says nothing but lines."""
 
@@ -122,6 +150,10 @@ class LiveSession(Session, Protocol):
 
     def heard(self) -> bool:
         """What happens from now on is told again; False when nothing but events has come."""
+
+    @property
+    def heard_state(self) -> State:
+        """The state as it was when ``heard`` said that more had come."""
 
     def listen(self, listening: bool) -> None:
         """Begin or end to keep events."""

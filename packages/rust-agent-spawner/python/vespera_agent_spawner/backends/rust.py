@@ -14,7 +14,7 @@ import time
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from vespera_agent_spawner import _native
 from vespera_agent_spawner._counters import Counters, merge, series
@@ -29,7 +29,7 @@ from vespera_agent_spawner.adapters.launch import Launch, prepare
 from vespera_agent_spawner.backends._diagnostics import Diagnostics
 from vespera_agent_spawner.backends._ending import exit_status, exit_status_of
 from vespera_agent_spawner.backends._loop_bridge import LoopBridge
-from vespera_agent_spawner.backends._protocol import Ownership, Session, Standby
+from vespera_agent_spawner.backends._protocol import Ownership, Session, Standby, Summary
 from vespera_agent_spawner.errors import SpawnError
 from vespera_agent_spawner.events import Event, exact_frame_of
 from vespera_agent_spawner.results import (
@@ -65,10 +65,9 @@ class RustBackend:
         self.build = _native.build_info()
         self._counters = Counters()
         self._diagnostics = Diagnostics()
+        # Those that a bridge holds anyway are here once somebody reads their events.
         self._sessions: weakref.WeakSet[RustSession] = weakref.WeakSet()
-        self._bridges: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, LoopBridge] = (
-            weakref.WeakKeyDictionary()
-        )
+        self._bridges: dict[asyncio.AbstractEventLoop, LoopBridge] = {}
 
     def containment(self) -> str:
         return _native.containment()[0]
@@ -85,7 +84,7 @@ class RustBackend:
     def metrics(self) -> dict[str, float]:
         merged = self._counters.snapshot()
         merge(merged, _native.metrics())
-        sessions = tuple(self._sessions)
+        sessions = self._known()
         merged["vespera_queue_depth"] = float(sum(one.backlog()[0] for one in sessions))
         used = self.usage_of(sessions)
         merged["vespera_tree_rss_bytes"] = float(sum(one.rss for one in used))
@@ -100,7 +99,10 @@ class RustBackend:
         self._diagnostics.look()
         try:
             native = _native.Session.spawn(
-                _settings_of(config), _encoded(launch), _identity(launch), _around(launch, 0)
+                _settings_of(config),
+                _encoded(launch),
+                (launch.agent_id, launch.session_id, launch.argv, launch.working_directory),
+                (launch.host_death_grace, launch.cgroup, launch.transcript, 0),
             )
         except BaseException:
             self._counters.add("vespera_spawns_total", outcome="spawn_failed")
@@ -128,16 +130,18 @@ class RustBackend:
         self._diagnostics.look()
         bridge = self._bridge()
         prompt = None if spare else _prompt_of(config)
+        # Not a cast, which is a call.
+        ours: Any = standby
         try:
             native = _native.Session.start(
                 _settings_of(config),
-                _encoded(launch),
-                _identity(launch),
-                _around(launch, bridge.moment),
+                launch.environment.encoded or _encoded(launch),
+                (launch.agent_id, launch.session_id, launch.argv, launch.working_directory),
+                (launch.host_death_grace, launch.cgroup, launch.transcript, bridge.moment),
                 bridge.native,
                 prompt,
                 _answers(config, launch),
-                (counting, spare, cast("_native.Standby | None", standby), stands_by),
+                (counting, spare, ours, stands_by),
                 listening,
             )
         except BaseException:
@@ -147,12 +151,11 @@ class RustBackend:
             launch.discard()
             bridge.close_if_idle()
             raise
-        if not stands_by:
-            bridge.asked(native)
         session = RustSession(native, launch, config.limits, self._counters)
-        session.bridge = bridge
-        self._sessions.add(session)
-        bridge.add(native.number, session, news)
+        session.bridge, session.readers = bridge, self._sessions
+        if listening:
+            self._sessions.add(session)
+        bridge.add(native.number, session, news, None if stands_by else native)
         return session
 
     def standby(self, most_starting: int) -> _native.Standby:
@@ -162,12 +165,23 @@ class RustBackend:
         loop = asyncio.get_running_loop()
         bridge = self._bridges.get(loop)
         if bridge is None or bridge.closed:
+            # A bridge holds its loop and a descriptor: those of loops that are done with go here.
+            for other, old in tuple(self._bridges.items()):
+                if old.closed:
+                    self._bridges.pop(other, None)
             bridge = self._bridges[loop] = LoopBridge(loop)
         return bridge
 
+    def _known(self) -> set[RustSession]:
+        """Everybody who lives, or has events that nobody has taken."""
+        known = set(self._sessions)
+        for bridge in tuple(self._bridges.values()):
+            known.update(bridge.sessions())
+        return known
+
     def close(self, grace: float) -> None:
         threads = []
-        for session in tuple(self._sessions):
+        for session in self._known():
             if session.state.is_over or session.withdraw():
                 continue
             thread = threading.Thread(target=_end_quietly, args=(session, grace), daemon=True)
@@ -184,7 +198,7 @@ class RustBackend:
 
     def forget_in_fork(self) -> None:
         # The extension has closed its descriptors (pthread_atfork).
-        for session in tuple(self._sessions):
+        for session in self._known():
             session.forget_in_fork()
         for bridge in tuple(self._bridges.values()):
             bridge.forget_in_fork()
@@ -193,10 +207,6 @@ class RustBackend:
 
 
 _SPAWNED = series("vespera_spawns_total", outcome="completed")
-
-
-def _identity(launch: Launch) -> tuple[str, str, list[str], str]:
-    return launch.agent_id, launch.session_id, launch.argv, launch.working_directory
 
 
 def _answers(config: AgentConfig, launch: Launch) -> tuple[bool, bool, str | None]:
@@ -266,10 +276,6 @@ def _prompt_of(config: AgentConfig) -> tuple[str, str] | None:
     return None if config.prompt is None else (config.prompt, random_uuid())
 
 
-def _around(launch: Launch, moment: int) -> tuple[float, str | None, str | None, int]:
-    return launch.host_death_grace, launch.cgroup, launch.transcript, moment
-
-
 def _end_quietly(session: RustSession, grace: float) -> None:
     try:
         session.shutdown(grace)
@@ -279,6 +285,8 @@ def _end_quietly(session: RustSession, grace: float) -> None:
 
 class RustSession:
     """One agent of the Rust backend."""
+
+    backend_name = RustBackend.name
 
     def __init__(
         self,
@@ -291,14 +299,19 @@ class RustSession:
         self._limits = limits
         self._launch = launch
         self._counters = counters
-        self._started_at = time.time() - native.age()
+        #: Unix seconds, once somebody asks.
+        self._started_at: float | None = None
         self.was_over = False
+        # As of the last time that it was heard: state, ends of turns, whether there are answers.
+        self._state, self._turns, self._answers = "starting", 0, False
         #: Where its news are told; none for one of a thread that waits.
         self.bridge: LoopBridge | None = None
+        #: Who may have events that nobody has taken.
+        self.readers: weakref.WeakSet[RustSession] | None = None
         self._ending = threading.Lock()
-        self._containment = _tier() if launch.cgroup is None else "cgroup"
+        self.containment = _tier() if launch.cgroup is None else "cgroup"
         self._exit: ExitStatus | None = None
-        self._discard: Callable[[], object] = launch.discard
+        self._discard: weakref.finalize[[], Self] | None = None
         if launch.private_directory is not None:
             self._discard = weakref.finalize(self, launch.discard)
 
@@ -332,7 +345,13 @@ class RustSession:
             self._remember(told)
         return self._exit
 
+    def summary(self) -> Summary:
+        state, *rest = self._native.summary()
+        return (_STATES[state], *rest)
+
     def info(self) -> AgentInfo:
+        if self._started_at is None:
+            self._started_at = time.time() - self._native.age()
         session_id, pid, state, turns, cost, outcome, total = self._native.info()
         return AgentInfo(
             agent_id=self.agent_id,
@@ -340,7 +359,7 @@ class RustSession:
             pid=pid,
             state=_STATES[state],
             backend=RustBackend.name,
-            containment=self._containment,
+            containment=self.containment,
             started_at=self._started_at,
             turns=turns,
             cost_usd=cost,
@@ -393,12 +412,17 @@ class RustSession:
         return self._native.refused()
 
     def heard(self) -> bool:
-        changed, over = self._native.heard()
+        heard = self._native.heard()
+        if heard is None:
+            return False
+        over, self._state, self._turns, self._answers = heard
         # Its owner may ask before the ring that tells of its end.
         self.was_over = self.was_over or over
-        return changed
+        return True
 
     def listen(self, listening: bool) -> None:
+        if listening and self.readers is not None:
+            self.readers.add(self)
         self._native.listen(listening)
 
     def take_events(self, limit: int) -> list[Event]:
@@ -414,7 +438,7 @@ class RustSession:
         return self._native.take_asks()
 
     def take_answers(self) -> list[tuple[str, bytes]]:
-        return self._native.take_answers()
+        return self._native.take_answers() if self._answers else []
 
     def noted(self) -> None:
         self._native.noted()
@@ -437,11 +461,18 @@ class RustSession:
         self._native.begin_turn(prompt, random_uuid(), timeout)
 
     def take_turn(self) -> TurnResult | None:
+        if not self._turns:
+            return None
+        self._turns -= 1
         taken = self._native.take_turn()
         return None if taken is None else self._result(*taken)
 
+    @property
+    def heard_state(self) -> State:
+        return _STATES[self._state]
+
     def check_start(self) -> None:
-        if self.state is State.SPAWN_FAILED:
+        if self._state == State.SPAWN_FAILED:
             self._counters.add("vespera_spawns_total", outcome="spawn_failed")
             self._native.raise_start_failure()
         self._counters.add(_SPAWNED)
@@ -463,7 +494,8 @@ class RustSession:
             return False
         if self.bridge is not None:
             self.bridge.forget(self._native.number)
-        self._discard()
+        if self._discard is not None:
+            self._discard()
         return True
 
     def entered(self) -> float:
@@ -489,7 +521,7 @@ class RustSession:
 
     def forget_in_fork(self) -> None:
         # The files are the parent's.
-        if isinstance(self._discard, weakref.finalize):
+        if self._discard is not None:
             self._discard.detach()
 
     def _remember(self, told: _Told) -> ExitStatus:
@@ -501,7 +533,8 @@ class RustSession:
                 else:
                     why = why if by == "kill" else None
                     self._exit = exit_status(code, number, by, why, survivors)
-                self._discard()
+                if self._discard is not None:
+                    self._discard()
             return self._exit
 
 

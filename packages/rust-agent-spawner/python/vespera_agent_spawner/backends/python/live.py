@@ -19,7 +19,7 @@ from vespera_agent_spawner._patience import Limit
 from vespera_agent_spawner.adapters import adapter_named
 from vespera_agent_spawner.adapters.claude_frames import is_final
 from vespera_agent_spawner.adapters.launch import Launch
-from vespera_agent_spawner.backends._protocol import NOTICE
+from vespera_agent_spawner.backends._protocol import NOTICE, Summary
 from vespera_agent_spawner.backends.python.burial import bury
 from vespera_agent_spawner.backends.python.conversation import Conversation
 from vespera_agent_spawner.backends.python.event_queue import EventQueue
@@ -439,6 +439,32 @@ class LivePythonSession:
             cost_usd=None if talk is None else talk.cost_usd,
             outcome=Outcome(talk.outcome) if talk is not None and talk.outcome else None,
             total_cost_usd=None if talk is None else talk.total_cost_usd,
+        )
+
+    @property
+    def backend_name(self) -> str:
+        return self._backend.name
+
+    @property
+    def heard_state(self) -> State:
+        return self.state
+
+    @property
+    def containment(self) -> str:
+        return _TIER
+
+    def summary(self) -> Summary:
+        talk = self._conversation
+        return (
+            self.state,
+            self.session_id,
+            0 if talk is None else talk.turns,
+            None if talk is None else talk.cost_usd,
+            None if talk is None else talk.total_cost_usd,
+            self._first_output,
+            self.stderr_tail,
+            self.orphans_reaped,
+            self.usage().cpu_seconds,
         )
 
     def spent(self) -> tuple[float, int, int]:
