@@ -428,8 +428,7 @@ class Admission:
         # loop below sees it.
         if self._serving or self._closed is not None:
             return
-        self._serving = True
-        pause = time.monotonic() + _IN_ONE_GO
+        self._serving, pause = True, 0.0
         try:
             while self._waiting or self._standing:
                 full = self._alive >= self._max_agents and not self._standing
@@ -438,7 +437,9 @@ class Admission:
                 if full and (self._standby is None or not self._standby.is_wanted()):
                     # Whoever leaves serves the others.
                     return
-                if time.monotonic() > pause:
+                now = time.monotonic()
+                pause = pause or now + _IN_ONE_GO
+                if now > pause:
                     asyncio.get_running_loop().call_soon(self._serve)
                     return
                 if not self._admit_next() and not self._prepare_next():
@@ -474,7 +475,8 @@ class Admission:
         self._starting += 1
         self._claimed += ticket.reserve
         self._next_start = time.monotonic() + self._interval
-        self._answer(ticket, None)
+        ticket.waits = False
+        ticket.tell(None)
         return True
 
     def _admit_begun(self, entry: tuple[int, int, Ticket]) -> None:

@@ -55,6 +55,7 @@ _BATCH = 256
 _ANSWER_DEADLINE = 30.0
 # Seconds for a run that may spend nothing more to leave by itself.
 _STOP_GRACE = 5.0
+_OVER = (State.ENDED, State.SPAWN_FAILED)
 _NOT_READY = (State.QUEUED, State.STARTING, State.DRAINING)
 
 
@@ -69,6 +70,7 @@ class Agent:
     def __init__(self, config: AgentConfig, on_end: Callable[[Agent], None]) -> None:
         loop = asyncio.get_running_loop()
         self.config = config
+        self._id = config.agent_id or ""
         self._adapter = adapter_named(config.adapter)
         self._is_run = config.prompt is not None or self._adapter.runs_to_exit
         self._loop = loop
@@ -110,7 +112,7 @@ class Agent:
 
     @property
     def agent_id(self) -> str:
-        return self.config.agent_id or ""
+        return self._id
 
     @property
     def session_id(self) -> str:
@@ -372,26 +374,26 @@ class Agent:
         if session is None:
             return
         try:
-            if session.heard():
-                self._changed(session)
+            state = session.heard()
+            if state is not None:
+                self._changed(session, state)
         finally:
             if self._bell is not None:
                 self._bell.set()
             if self._merged is not None:
                 self._merged(self)
 
-    def _changed(self, session: LiveSession) -> None:
+    def _changed(self, session: LiveSession, state: State) -> None:
         """More than events came."""
-        state = session.heard_state
         # Taken before the answers are, so that those hold all messages of a turn that has ended,
         # and accounted after them.
-        ends = self._take_turns(session)
+        ends = self._take_turns(session) if session.turns_ended else ()
         # Whatever is raised on the way: nobody else tells of an end that was taken.
         try:
             if self._handlers is not None:
                 for ask in session.take_asks():
                     self._guarded(self._handlers.hear, ask)
-            for request_id, frame in session.take_answers():
+            for request_id, frame in session.take_answers() if session.has_answers else ():
                 self._guarded(self._answered, session, request_id, frame)
         finally:
             try:
@@ -401,7 +403,7 @@ class Agent:
                 # One that is being ended was ready before, or never is.
                 if not self._ready.done() and state not in _NOT_READY:
                     self._guarded(self._settle_start, session)
-                if state.is_over and not self._ended.done():
+                if state in _OVER and not self._ended.done():
                     self._end(session)
 
     def _guarded(self, act: Callable[..., object], *what: Any) -> None:
@@ -468,7 +470,7 @@ class Agent:
         if not (many or self._turn is not None) or (self._last_error is not None and many):
             return ends
         try:
-            while (result := session.take_turn()) is not None:
+            while session.turns_ended and (result := session.take_turn()) is not None:
                 ends.append(result)
                 if not many:
                     break
@@ -500,11 +502,12 @@ class Agent:
         if not self._is_run:
             # What a run has spent is counted at its end, which is near.
             PROCESS.count_spent(self._bill, session.spent())
-        meter = self._turn_meter
+        meter = None if self._adapter.relayed else self._meter
         if meter is not None and (words := meter.turn(result)) is not None:
             # What is there is paid for; a session says so when it is asked for more.
             self._overspent = self._overspent or (None if self.is_run else words)
-        self._note_refusal(result["outcome"], result.get("error"))
+        if result["outcome"] != "completed":
+            self._note_refusal(result["outcome"], result.get("error"))
         if counts:
             PROCESS.count_run(result["outcome"], time.monotonic() - self._turn_began)
 
@@ -568,7 +571,8 @@ class Agent:
                 PROCESS.count_run(final.outcome, final.duration)
             if relayed and self._meter is not None:
                 self._meter.whole(final.cost_usd or 0.0)
-            self._note_refusal(final.outcome, final.error)
+            if final.outcome is not Outcome.COMPLETED:
+                self._note_refusal(final.outcome, final.error)
         if _LOGGER.isEnabledFor(logging.INFO):
             self._log.info("ended: %s", status.reason)
 

@@ -194,7 +194,7 @@ class Batch:
         ticket = self._places.ask(
             priority,
             run.seat.reserve,
-            lambda error: self._told(run, error),
+            functools.partial(self._told, run),
             subject,
             _Prospect(self, run) if may_stand else None,
         )
@@ -308,7 +308,7 @@ class Batch:
 
     def _started(self, agent: Agent, error: AgentError | None) -> None:
         """The start has an end."""
-        run = self._runs[agent.agent_id]
+        run = self._runs[agent._id]
         if error is not None:
             run.failed = self._never_started(error)
         self._left_start(run, error)
@@ -319,10 +319,11 @@ class Batch:
 
     def _over(self, agent: Agent) -> None:
         """Nothing of the agent is left."""
-        self._supervisor._forget(agent)
-        run = self._runs.get(agent.agent_id)
+        run = self._runs.get(agent._id)
         if run is None or run.agent is not agent:
+            self._supervisor._forget(agent)
             return
+        self._supervisor._release(run.seat)
         try:
             result = run.failed or agent._result()
             if self._ending:

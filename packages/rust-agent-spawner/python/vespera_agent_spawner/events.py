@@ -14,15 +14,16 @@ from typing import Any
 __all__ = ["Event", "PythonEvent", "exact_frame_of", "frame_of"]
 
 
-_raw_decode = json.JSONDecoder().raw_decode
+# What the decoder does with a text, without its function around it.
+_scan_once = json.JSONDecoder().scan_once
 
 
 def _plain(line: bytes) -> Any:
     """What ``json.loads`` does, without its looking for other encodings and for white space."""
     try:
         text = line.decode()
-        frame, end = _raw_decode(text)
-    except ValueError:
+        frame, end = _scan_once(text, 0)
+    except (ValueError, StopIteration):
         return json.loads(line)
     return frame if end == len(text) else json.loads(line)
 

@@ -171,6 +171,10 @@ def _number(value: Any) -> float | None:
     return number if math.isfinite(number) else None
 
 
+def _count(value: Any) -> int:
+    return value if type(value) is int and abs(value) < 1 << 53 else int(_number(value) or 0)
+
+
 def _whole(value: Any) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
 
@@ -307,7 +311,11 @@ def turn_result(
     own cost is a difference: ``cost_before`` is the total that the turn before it told. Before the
     first turn of a process that is what the CLI restored of the session's earlier ones.
     """
-    outcome = outcome_of(frame) if refused is None else refused.outcome
+    if refused is not None:
+        outcome, error = refused.outcome, f"the service said: {refused.words}"
+    else:
+        outcome = outcome_of(frame)
+        error = None if outcome is Outcome.COMPLETED else _why(frame, outcome)
     text = frame.get("result")
     total = _number(frame.get("total_cost_usd"))
     usage = frame.get("usage")
@@ -317,21 +325,19 @@ def turn_result(
         result=text if isinstance(text, str) else None,
         session_id=str(frame.get("session_id") or session_id),
         is_error=bool(frame.get("is_error")) or outcome is not Outcome.COMPLETED,
-        num_turns=int(_number(frame.get("num_turns")) or 0),
-        duration_ms=int(_number(frame.get("duration_ms")) or 0),
+        num_turns=_count(frame.get("num_turns")),
+        duration_ms=_count(frame.get("duration_ms")),
         # Frames are read from JSON, whose objects are dicts.
         usage=dict(usage) if isinstance(usage, dict) else {},
         total_cost_usd=total,
         cost_usd=None if total is None else max(0.0, total - (cost_before or 0.0)),
         structured_output=frame.get("structured_output"),
         backend=backend,
-        error=_why(frame, outcome) if refused is None else f"the service said: {refused.words}",
+        error=error,
     )
 
 
-def _why(frame: Mapping[str, Any], outcome: Outcome) -> str | None:
-    if outcome is Outcome.COMPLETED:
-        return None
+def _why(frame: Mapping[str, Any], outcome: Outcome) -> str:
     if outcome is Outcome.CANCELLED:
         return "the turn was interrupted"
     errors = frame.get("errors")

@@ -85,6 +85,8 @@ class _Pattern:
     host: int
     #: Where in argv the session id is.
     place: int | None
+    #: In which moment it was last looked at whether it holds.
+    moment: int
 
     def again(self, agent_id: str) -> Launch:
         """The next one."""
@@ -166,15 +168,16 @@ def prepare(
         return _prepared(config, unenforced, ownership, lookups)
     key = ("launch", likeness)
     pattern = lookups.known(key)
-    if isinstance(pattern, _Pattern):
-        # Nothing of it has changed meanwhile.
-        if pattern.host == host_number() and pattern.ownership is ownership:
+    if isinstance(pattern, _Pattern) and pattern.ownership is ownership:
+        moment = lookups.moment
+        if pattern.moment == moment != 0 or pattern.host == host_number():
+            pattern.moment = moment
             return pattern.again(str(config.agent_id))
     launch = _prepared(config, unenforced, ownership, lookups)
     if launch.private_directory is None:
         word = f"--session-id={launch.session_id}"
         place = launch.argv.index(word) if word in launch.argv else None
-        lookups.keep(key, _Pattern(launch, ownership, host_number(), place))
+        lookups.keep(key, _Pattern(launch, ownership, host_number(), place, 0))
     return launch
 
 

@@ -27,6 +27,8 @@ class Lookups:
     """Where the host was when the list was given, and what was found for it a moment ago."""
 
     def __init__(self) -> None:
+        #: Of the loop, in which only its own callbacks run and nothing of the host changes; 0: any.
+        self.moment = 0
         self._here: str | None = None
         self._found: dict[Hashable, tuple[float, object]] = {}
 

@@ -148,12 +148,17 @@ class LiveSession(Session, Protocol):
     def refused(self) -> tuple[str, str] | None:
         """What the service answered last instead of the model: outcome and words."""
 
-    def heard(self) -> bool:
-        """What happens from now on is told again; False when nothing but events has come."""
+    def heard(self) -> State | None:
+        """What happens from now on is told again; None when nothing but events has come, else the
+        state."""
 
     @property
-    def heard_state(self) -> State:
-        """The state as it was when ``heard`` said that more had come."""
+    def turns_ended(self) -> int:
+        """Ends of turns that ``heard`` found and nobody has taken."""
+
+    @property
+    def has_answers(self) -> bool:
+        """Whether ``heard`` found something for ``take_answers``."""
 
     def listen(self, listening: bool) -> None:
         """Begin or end to keep events."""

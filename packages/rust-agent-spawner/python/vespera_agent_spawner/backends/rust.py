@@ -126,9 +126,11 @@ class RustBackend:
         standby: Standby | None = None,
         stands_by: bool = False,
     ) -> RustSession:
+        bridge = self._bridge()
+        if lookups is not None:
+            lookups.moment = bridge.moment
         launch = prepare(config, (), ownership, lookups)
         self._diagnostics.look()
-        bridge = self._bridge()
         prompt = None if spare else _prompt_of(config)
         # Not a cast, which is a call.
         ours: Any = standby
@@ -302,8 +304,8 @@ class RustSession:
         #: Unix seconds, once somebody asks.
         self._started_at: float | None = None
         self.was_over = False
-        # As of the last time that it was heard: state, ends of turns, whether there are answers.
-        self._state, self._turns, self._answers = "starting", 0, False
+        self.turns_ended = 0
+        self.has_answers = False
         #: Where its news are told; none for one of a thread that waits.
         self.bridge: LoopBridge | None = None
         #: Who may have events that nobody has taken.
@@ -384,10 +386,11 @@ class RustSession:
     def _result(
         self, line: bytes, cost_before: float | None, refused: tuple[str, str] | None
     ) -> TurnResult:
+        # A line that is no frame raises what json says of it.
+        frame = exact_frame_of(line) or json.loads(line)
         return turn_result(
-            # A line that is no frame raises what json says of it.
-            exact_frame_of(line) or json.loads(line),
-            session_id=self.session_id,
+            frame,
+            session_id=frame.get("session_id") or self.session_id,
             backend=RustBackend.name,
             cost_before=cost_before,
             refused=None if refused is None else Refused(Outcome(refused[0]), refused[1]),
@@ -411,14 +414,14 @@ class RustSession:
     def refused(self) -> tuple[str, str] | None:
         return self._native.refused()
 
-    def heard(self) -> bool:
+    def heard(self) -> State | None:
         heard = self._native.heard()
         if heard is None:
-            return False
-        over, self._state, self._turns, self._answers = heard
+            return None
+        over, state, self.turns_ended, self.has_answers = heard
         # Its owner may ask before the ring that tells of its end.
         self.was_over = self.was_over or over
-        return True
+        return _STATES[state]
 
     def listen(self, listening: bool) -> None:
         if listening and self.readers is not None:
@@ -438,7 +441,7 @@ class RustSession:
         return self._native.take_asks()
 
     def take_answers(self) -> list[tuple[str, bytes]]:
-        return self._native.take_answers() if self._answers else []
+        return self._native.take_answers()
 
     def noted(self) -> None:
         self._native.noted()
@@ -461,18 +464,12 @@ class RustSession:
         self._native.begin_turn(prompt, random_uuid(), timeout)
 
     def take_turn(self) -> TurnResult | None:
-        if not self._turns:
-            return None
-        self._turns -= 1
+        self.turns_ended -= 1
         taken = self._native.take_turn()
         return None if taken is None else self._result(*taken)
 
-    @property
-    def heard_state(self) -> State:
-        return _STATES[self._state]
-
     def check_start(self) -> None:
-        if self._state == State.SPAWN_FAILED:
+        if self.state is State.SPAWN_FAILED:
             self._counters.add("vespera_spawns_total", outcome="spawn_failed")
             self._native.raise_start_failure()
         self._counters.add(_SPAWNED)

@@ -446,8 +446,13 @@ class LivePythonSession:
         return self._backend.name
 
     @property
-    def heard_state(self) -> State:
-        return self.state
+    def turns_ended(self) -> int:
+        # One that is over may have an end of its turn that is made when it is taken.
+        return len(self._turn_ends) or 1
+
+    @property
+    def has_answers(self) -> bool:
+        return bool(self._answers)
 
     @property
     def containment(self) -> str:
@@ -481,9 +486,9 @@ class LivePythonSession:
             return Usage(rss=0, cpu_seconds=0.0, processes=0, open_files=0)
         return talk.sweeper.usage(roll)
 
-    def heard(self) -> bool:
+    def heard(self) -> State | None:
         more, self._more, self._told = self._more, False, False
-        return more
+        return self.state if more else None
 
     def listen(self, listening: bool) -> None:
         self._queue.listen(listening)
