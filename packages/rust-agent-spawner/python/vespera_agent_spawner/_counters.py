@@ -86,9 +86,7 @@ class Counters:
         self.__init__()  # type: ignore[misc]
 
 
-def _larger(
-    one: tuple[float, int, int], other: tuple[float, int, int]
-) -> tuple[float, int, int]:
+def _larger(one: tuple[float, int, int], other: tuple[float, int, int]) -> tuple[float, int, int]:
     return max(one[0], other[0]), max(one[1], other[1]), max(one[2], other[2])
 
 

@@ -368,11 +368,11 @@ class Agent:
         self._started = self._turn_began = time.monotonic() - ago
         self._attach(session)
 
-    def _news(self) -> None:
-        """Something changed: called on the loop's thread, coalesced."""
+    def _news(self) -> bool:
+        """Something changed: called on the loop's thread, coalesced. True: somebody listens."""
         session = self._session
         if session is None:
-            return
+            return True
         try:
             state = session.heard()
             if state is not None:
@@ -382,6 +382,7 @@ class Agent:
                 self._bell.set()
             if self._merged is not None:
                 self._merged(self)
+        return True
 
     def _changed(self, session: LiveSession, state: State) -> None:
         """More than events came."""
@@ -482,18 +483,12 @@ class Agent:
             ends.append(ProtocolError(words, context={"agent_id": self.agent_id}))
         return ends
 
-    @property
-    def _turn_meter(self) -> Meter | None:
-        """None where turns are somebody else's: their money is counted at the end, so that no
-        answer that is paid for is taken from whom it was given to."""
-        return None if self._adapter.relayed else self._meter
-
     def _turn_failed(self, session: LiveSession, error: AgentError, *, counts: bool) -> None:
         self._last_error = error
         PROCESS.count_spent(self._bill, session.spent())
-        if self._turn_meter is not None:
+        if self._meter is not None and not self._adapter.relayed:
             # A turn that was stopped for its time may have told its cost all the same.
-            self._turn_meter.lost(session.info().cost_usd)
+            self._meter.lost(session.info().cost_usd)
         if counts:
             self._judge_failed_turn(session, error)
 
@@ -502,6 +497,8 @@ class Agent:
         if not self._is_run:
             # What a run has spent is counted at its end, which is near.
             PROCESS.count_spent(self._bill, session.spent())
+        # What others' turns cost is counted at the end, so that no answer that is paid for is taken
+        # from whom it was given to.
         meter = None if self._adapter.relayed else self._meter
         if meter is not None and (words := meter.turn(result)) is not None:
             # What is there is paid for; a session says so when it is asked for more.

@@ -290,6 +290,7 @@ class Batch:
                 listening=False,
                 lookups=self._lookups,
                 workspace=run.workspace,
+                owned=True,
             )
         except BaseException as failure:
             # Whoever stops the batch finds no agent that has nothing to end.

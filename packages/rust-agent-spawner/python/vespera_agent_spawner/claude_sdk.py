@@ -18,7 +18,7 @@ import functools
 import os
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from vespera_agent_spawner._logging import logger_for
 from vespera_agent_spawner._tracing import trace_context
@@ -43,6 +43,9 @@ except ImportError as _missing:
         "installed: pip install 'vespera-agent-spawner[claude-sdk]'",
         name="claude_agent_sdk",
     ) from _missing
+
+if TYPE_CHECKING:
+    from vespera_agent_spawner.iteration import AgentEvents
 
 __all__ = ["SupervisedTransport"]
 
@@ -150,10 +153,14 @@ class SupervisedTransport(Transport):
     # -- how -------------------------------------------------------------------------------
 
     async def _messages(self, agent: Agent) -> AsyncIterator[dict[str, Any]]:
-        async for event in agent:
-            message = _message_of(event)
-            if message is not None:
-                yield message
+        events = cast("AgentEvents", aiter(agent))
+        async for first in events:
+            event: Event | None = first
+            while event is not None:
+                message = _message_of(event)
+                if message is not None:
+                    yield message
+                event = events.at_hand()
             self._stderr.tell(agent)
         self._open = False
         self._stderr.tell(agent)

@@ -14,16 +14,15 @@ from typing import Any
 __all__ = ["Event", "PythonEvent", "exact_frame_of", "frame_of"]
 
 
-# What the decoder does with a text, without its function around it.
-_scan_once = json.JSONDecoder().scan_once
+_raw_decode = json.JSONDecoder().raw_decode
 
 
 def _plain(line: bytes) -> Any:
     """What ``json.loads`` does, without its looking for other encodings and for white space."""
     try:
         text = line.decode()
-        frame, end = _scan_once(text, 0)
-    except (ValueError, StopIteration):
+        frame, end = _raw_decode(text)
+    except ValueError:
         return json.loads(line)
     return frame if end == len(text) else json.loads(line)
 

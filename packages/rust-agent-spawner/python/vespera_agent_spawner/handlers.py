@@ -101,9 +101,7 @@ class Handlers:
     def wanted(config: AgentConfig) -> bool:
         """Whether there is anything to ask."""
         return (
-            config.on_permission is not None
-            or config.hooks is not None
-            or config.tools is not None
+            config.on_permission is not None or config.hooks is not None or config.tools is not None
         )
 
     def hear(self, line: bytes) -> None:

@@ -27,6 +27,10 @@ class AgentEvents(AsyncIterator[Event]):
     def __aiter__(self) -> AgentEvents:
         return self
 
+    def at_hand(self) -> Event | None:
+        """The next one, if it is here already: for who would await each of many."""
+        return self._batch.pop() if self._batch else None
+
     async def __anext__(self) -> Event:
         if self._batch:
             return self._batch.pop()

@@ -20,10 +20,10 @@ from vespera_agent_spawner._logging import logger_for
 from vespera_agent_spawner.adapters import adapter_named
 from vespera_agent_spawner.adapters.claude import CLAUDE
 from vespera_agent_spawner.adapters.claude_frames import limit_ends
-from vespera_agent_spawner.adapters.lookups import Lookups
+from vespera_agent_spawner.adapters.lookups import SHORTLY, Found, Lookups
 from vespera_agent_spawner.admission import Admission, default_max_agents
 from vespera_agent_spawner.agent import Agent
-from vespera_agent_spawner.backends._protocol import Standby, StandingSession
+from vespera_agent_spawner.backends._protocol import LiveSession, Standby, StandingSession
 from vespera_agent_spawner.batch import Batch, Seat
 from vespera_agent_spawner.config import AgentConfig, Duration, SupervisorConfig
 from vespera_agent_spawner.errors import (
@@ -68,8 +68,9 @@ class Supervisor:
         self.config = config
         self._backend = backends.choose(config.backend)
         self._ownership = ownership_of(config, self._backend)
-        # Weak: an agent that its owner dropped is ended, not kept. Ids and places are strong.
-        # Whoever is dropped is taken out by its finalizer (``_release``).
+        #: What agents that are spawned one by one have found.
+        self._found: Found = {}
+        # Weak: who is dropped is ended, not kept. Ids and places are strong until its finalizer.
         self._agents: dict[str, weakref.ref[Agent]] = {}
         self._ids: dict[str, Seat] = {}
         self._numbers = itertools.count(1)
@@ -337,7 +338,8 @@ class Supervisor:
                 agent.config = await workspace.furnish(agent.config)
                 if places.closed is not None:
                     raise places.closed
-            self._launch(agent, seat, listening=True, workspace=workspace)
+            lookups = Lookups(self._found, SHORTLY)
+            self._launch(agent, seat, listening=True, lookups=lookups, workspace=workspace)
             weakref.finalize(agent, self._release, seat).atexit = False
             await self._ready(agent)
         except BaseException as error:
@@ -383,7 +385,7 @@ class Supervisor:
         own = settled(config, seat.agent_id, self.config, self._purse, purse)
         agent = Agent(own, on_end)
         agent._on_service, agent._on_refused = self._noted_service, self._noted_refusal
-        if (purse is not None or self._purse is not None) and not agent._adapter.runs_to_exit:
+        if (purse or self._purse) and not agent._adapter.runs_to_exit:
             agent._meter = Meter([one for one in (purse, self._purse) if one is not None])
         if listed:
             self._agents[seat.agent_id] = weakref.ref(agent)
@@ -404,7 +406,7 @@ class Supervisor:
             return None
         session = self._backend.start(
             agent.config,
-            _news_of(agent),
+            agent._news,
             listening=False,
             ownership=self._ownership,
             lookups=lookups,
@@ -432,11 +434,16 @@ class Supervisor:
         seat: Seat,
         *,
         listening: bool,
-        lookups: Lookups | None = None,
+        lookups: Lookups,
         workspace: Workspace | None = None,
+        owned: bool = False,
     ) -> None:
-        """Start the agent, which has a place, without waiting for what comes of it."""
+        """Start the agent, which has a place, without waiting for what comes of it.
+
+        ``owned``: somebody holds it until its end; others may be dropped.
+        """
         seat.entered = True
+        session: LiveSession | None = None
         try:
             if agent.config.resume is not None or agent.config.session_id is not None:
                 agent.config, hold = held(agent.config)
@@ -444,12 +451,13 @@ class Supervisor:
             listening = listening or self._merged is not None
             counting = agent._meter is not None
             tenancy = None if workspace is None else self._tenants.tenancy(agent, workspace)
-            news = _news_of(agent) if tenancy is None else tenancy.news
-            session = None
+            news: Callable[[], bool] = agent._news if owned else _news_of(agent)
+            if tenancy is not None:
+                news = tenancy.news
             if self._pool is not None:
-                here = Lookups().here if lookups is None else lookups.here
-                placed = in_place(agent.config, here)
+                placed = in_place(agent.config, lookups.here)
                 session = self._pool.take(placed, seat.reserve, counting=counting)
+            tells_itself = False
             if session is not None:
                 session.claim(agent.config, news, listening=listening)
             else:
@@ -462,15 +470,19 @@ class Supervisor:
                     counting=counting,
                     standby=self._standby,
                 )
+                tells_itself = session.tells_itself
             agent._attach(session)
             if tenancy is not None:
                 self._tenants.add(tenancy, session)
         except BaseException:
+            if session is not None:
+                session.kill()
             self._release(seat)
             raise
         if self._merged is not None:
             self._merged.add(agent)
-        news()
+        if not tells_itself:
+            news()
 
     async def _ready(self, agent: Agent) -> None:
         try:

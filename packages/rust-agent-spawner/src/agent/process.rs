@@ -3,11 +3,10 @@
 //! The host itself never forks, installs no signal handler and reaps nothing but its guardian.
 
 use super::image;
-use super::mourning::{let_go, mourn, reap_former, wait_for};
+use super::mourning::{let_go, mourn, wait_for};
 use crate::descriptor::{Descriptor, making};
-use crate::diagnostics::{self, Level};
 use crate::own_pid::own_pid;
-use crate::rights::{self, Asker, Rights};
+use crate::rights::{Asker, Rights};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::MemfdFlags;
 use rustix::io::Errno;
@@ -16,12 +15,15 @@ use rustix::net::{
     SocketType,
 };
 use rustix::pipe::PipeFlags;
-use std::cell::Cell;
 use std::io::{self, IoSlice};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use vespera_guardian::{Environment, Hello, INHERIT, Limits, MAX_INLINE, Spawn, VERSION};
+
+mod current;
+
+pub use current::{guardian, is_ready};
 
 /// Every request and the guardian's first word have this long.
 const DEADLINE_MS: u64 = 5000;
@@ -172,99 +174,6 @@ pub struct Guardian {
     mourned: AtomicBool,
 }
 
-static CURRENT: Mutex<Option<Arc<Guardian>>> = Mutex::new(None);
-
-/// In a moment of the loop that nobody asked anything of the host in, its rights of so long ago do:
-/// the run that starts has waited, and might have started then.
-const LOOKED_FOR: Duration = Duration::from_millis(20);
-
-/// When a thread's rights were last found to be a guardian's own.
-#[derive(Clone, Copy)]
-struct Looked {
-    at: Instant,
-    guardian: libc::pid_t,
-    sender: Sender,
-    umask: u32,
-}
-
-thread_local! {
-    static LOOKED: Cell<Option<Looked>> = const { Cell::new(None) };
-}
-
-/// The guardian of this process, started at first use and again when it has died or when the
-/// host's rights have changed, and the host's umask.
-///
-/// # Errors
-/// What the system said when it could not be started.
-pub fn guardian(moment: Moment) -> io::Result<(Arc<Guardian>, u32)> {
-    let mut current = CURRENT.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(running) = current.as_ref()
-        && moment != 0
-        && running.checked.load(Ordering::Relaxed) == moment
-        && running.rights.pid == own_pid()
-        && running.is_alive()
-    {
-        return Ok((Arc::clone(running), running.umask.load(Ordering::Relaxed)));
-    }
-    if let Some(running) = current.as_ref()
-        && moment != 0
-        && let Some(looked) = LOOKED.try_with(Cell::get).ok().flatten()
-        && looked.guardian == running.pid
-        && looked.at.elapsed() < LOOKED_FOR
-        // The kernel tells a leash whose request it is.
-        && looked.sender == Sender::here()
-        && running.rights.pid == own_pid()
-        && running.is_alive()
-    {
-        running.umask.store(looked.umask, Ordering::Relaxed);
-        running.checked.store(moment, Ordering::Relaxed);
-        return Ok((Arc::clone(running), looked.umask));
-    }
-    reap_former();
-    let at = Instant::now();
-    let (rights, umask) = rights::now();
-    if let Some(running) = current.as_ref()
-        && running.rights == rights
-        && running.is_alive()
-    {
-        running.umask.store(umask, Ordering::Relaxed);
-        running.checked.store(moment, Ordering::Relaxed);
-        let looked = Looked {
-            at,
-            guardian: running.pid,
-            sender: Sender::here(),
-            umask,
-        };
-        // A thread that is ending has no place for it.
-        let _ = LOOKED.try_with(|last| last.set(Some(looked)));
-        return Ok((Arc::clone(running), umask));
-    }
-    let own = rights.pid;
-    let started = Arc::new(Guardian::start(rights)?);
-    let pid = started.pid;
-    let last = current
-        .replace(Arc::clone(&started))
-        .filter(|last| last.rights.pid == own);
-    if let Some(last) = last {
-        crate::metrics::GUARDIAN_RESTARTS.add(1);
-        last.retire();
-        let why = if last.is_alive() {
-            "the host's rights have changed"
-        } else if wait_for(last.pid) == 0 {
-            "the last one does not answer"
-        } else {
-            last.mourn_if_dead();
-            "the last one died, and its agents with it"
-        };
-        diagnostics::note(Level::Warning, "guardian", "", || {
-            format!("started again as pid {pid}: {why} (pid {})", last.pid)
-        });
-    } else {
-        diagnostics::note(Level::Info, "guardian", "", || format!("started pid {pid}"));
-    }
-    Ok((started, umask))
-}
-
 /// Starts an agent; how the start went arrives on the leash's socket.
 ///
 /// # Errors
@@ -291,15 +200,6 @@ pub fn spawn(request: &Request<'_>) -> io::Result<Ends> {
 pub fn prepare(request: &Request<'_>) -> io::Result<Ends> {
     let (guardian, umask) = guardian(request.moment)?;
     guardian.prepare(request, umask)
-}
-
-/// Whether [`spawn`] will not wait for a guardian to start.
-pub fn is_ready() -> bool {
-    CURRENT.try_lock().is_ok_and(|current| {
-        current
-            .as_ref()
-            .is_some_and(|running| running.rights.pid == own_pid() && running.is_alive())
-    })
 }
 
 fn is_hangup(error: &io::Error) -> bool {

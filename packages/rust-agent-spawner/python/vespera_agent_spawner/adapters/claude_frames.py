@@ -311,11 +311,13 @@ def turn_result(
     own cost is a difference: ``cost_before`` is the total that the turn before it told. Before the
     first turn of a process that is what the CLI restored of the session's earlier ones.
     """
+    error: str | None = None
     if refused is not None:
         outcome, error = refused.outcome, f"the service said: {refused.words}"
     else:
         outcome = outcome_of(frame)
-        error = None if outcome is Outcome.COMPLETED else _why(frame, outcome)
+        if outcome is not Outcome.COMPLETED:
+            error = _why(frame, outcome)
     text = frame.get("result")
     total = _number(frame.get("total_cost_usd"))
     usage = frame.get("usage")

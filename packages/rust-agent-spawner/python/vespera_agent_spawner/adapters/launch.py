@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-import sys
 import tempfile
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -123,9 +122,7 @@ _APART = frozenset(
 )
 
 # Whoever has one of these has something of its own.
-_OWN = frozenset(
-    {"budget", "fork_session", "hooks", "resume", "session_id", "tools", "transcript"}
-)
+_OWN = frozenset({"budget", "fork_session", "hooks", "resume", "session_id", "tools", "transcript"})
 
 
 def _likeness(config: AgentConfig) -> Hashable:
@@ -160,13 +157,12 @@ def prepare(
     A limit that the backend cannot keep (``unenforced``) is refused: silence would be a promise.
     """
     checked = unenforced and config.limits is not None
-    # A program that traces has something to say to each of them.
-    if lookups is None or checked or "opentelemetry.trace" in sys.modules:
+    if lookups is None or checked or trace_context(config.environment):
         return _prepared(config, unenforced, ownership, lookups or Lookups())
     likeness = _likeness(config) if config.agent_id is not None else None
     if likeness is None:
         return _prepared(config, unenforced, ownership, lookups)
-    key = ("launch", likeness)
+    key = ("launch", lookups.here, likeness)
     pattern = lookups.known(key)
     if isinstance(pattern, _Pattern) and pattern.ownership is ownership:
         moment = lookups.moment
@@ -258,7 +254,8 @@ def _working_directory(config: AgentConfig, lookups: Lookups) -> str:
     chosen = config.working_directory
     if not chosen:
         return lookups.here
-    return lookups.found(chosen, lambda: _existing_directory(config, chosen, lookups))
+    key = chosen if chosen.startswith(os.sep) else (chosen, lookups.here)
+    return lookups.found(key, lambda: _existing_directory(config, chosen, lookups))
 
 
 def _existing_directory(config: AgentConfig, chosen: str, lookups: Lookups) -> str:

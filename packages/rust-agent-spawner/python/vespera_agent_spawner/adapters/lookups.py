@@ -9,9 +9,9 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Hashable
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
-__all__ = ["Lookups"]
+__all__ = ["SHORTLY", "Found", "Lookups"]
 
 T = TypeVar("T")
 
@@ -19,18 +19,28 @@ T = TypeVar("T")
 # it is gone earlier, the start fails and says so.
 _FRESH = 1.0
 
+# As long for agents that are started one by one, whose owners may have looked in between.
+SHORTLY = 0.05
+
+# What was found, and until when it may be used (``time.monotonic``).
+Found: TypeAlias = dict[Hashable, tuple[float, object]]
+
 # A list in which nobody is like another one keeps no more than so many.
 _MOST = 64
 
 
 class Lookups:
-    """Where the host was when the list was given, and what was found for it a moment ago."""
+    """Where the host was when the list was given, and what was found for it a moment ago.
 
-    def __init__(self) -> None:
+    ``found``: what others have found, who kept it for ``fresh`` seconds.
+    """
+
+    def __init__(self, found: Found | None = None, fresh: float = _FRESH) -> None:
         #: Of the loop, in which only its own callbacks run and nothing of the host changes; 0: any.
         self.moment = 0
         self._here: str | None = None
-        self._found: dict[Hashable, tuple[float, object]] = {}
+        self._found: Found = {} if found is None else found
+        self._fresh = fresh
 
     @property
     def here(self) -> str:
@@ -40,7 +50,7 @@ class Lookups:
         return self._here
 
     def found(self, key: Hashable, look: Callable[[], T]) -> T:
-        """What ``look`` finds, or found within the last second; a failure is not kept."""
+        """What ``look`` finds, or found a moment ago; a failure is not kept."""
         known = self.known(key)
         if known is None:
             known = look()
@@ -48,12 +58,12 @@ class Lookups:
         return known  # type: ignore[return-value]
 
     def known(self, key: Hashable) -> object:
-        """What was kept within the last second; None without that."""
+        """What was kept a moment ago; None without that."""
         known = self._found.get(key)
         return known[1] if known is not None and time.monotonic() < known[0] else None
 
     def keep(self, key: Hashable, found: object) -> None:
-        """For the next second."""
+        """For the next moments."""
         if len(self._found) >= _MOST:
             self._found.clear()
-        self._found[key] = (time.monotonic() + _FRESH, found)
+        self._found[key] = (time.monotonic() + self._fresh, found)

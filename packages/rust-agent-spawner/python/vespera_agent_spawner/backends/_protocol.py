@@ -44,9 +44,7 @@ class Ownership:
 #: What a result takes of an agent at once: state, session id, turns, dollars of this process and of
 #: the session, seconds to the model's first output, the tail of stderr, processes that were still
 #: there after the leader's exit and were ended, CPU seconds of the tree.
-Summary = tuple[
-    State, str, int, float | None, float | None, float | None, str, int, float
-]
+Summary = tuple[State, str, int, float | None, float | None, float | None, str, int, float]
 
 
 class Standby(Protocol):
@@ -147,6 +145,10 @@ class LiveSession(Session, Protocol):
     @property
     def refused(self) -> tuple[str, str] | None:
         """What the service answered last instead of the model: outcome and words."""
+
+    @property
+    def tells_itself(self) -> bool:
+        """Whether ``news`` tells of a start's first news too; else its owner asks at once."""
 
     def heard(self) -> State | None:
         """What happens from now on is told again; None when nothing but events has come, else the

@@ -14,7 +14,7 @@ import time
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from vespera_agent_spawner import _native
 from vespera_agent_spawner._counters import Counters, merge, series
@@ -174,12 +174,12 @@ class RustBackend:
             bridge = self._bridges[loop] = LoopBridge(loop)
         return bridge
 
-    def _known(self) -> set[RustSession]:
+    def _known(self) -> list[RustSession]:
         """Everybody who lives, or has events that nobody has taken."""
         known = set(self._sessions)
         for bridge in tuple(self._bridges.values()):
             known.update(bridge.sessions())
-        return known
+        return list(known)
 
     def close(self, grace: float) -> None:
         threads = []
@@ -289,6 +289,7 @@ class RustSession:
     """One agent of the Rust backend."""
 
     backend_name = RustBackend.name
+    tells_itself = True
 
     def __init__(
         self,
@@ -313,7 +314,7 @@ class RustSession:
         self._ending = threading.Lock()
         self.containment = _tier() if launch.cgroup is None else "cgroup"
         self._exit: ExitStatus | None = None
-        self._discard: weakref.finalize[[], Self] | None = None
+        self._discard: weakref.finalize[[], RustSession] | None = None
         if launch.private_directory is not None:
             self._discard = weakref.finalize(self, launch.discard)
 
@@ -349,7 +350,7 @@ class RustSession:
 
     def summary(self) -> Summary:
         state, *rest = self._native.summary()
-        return (_STATES[state], *rest)
+        return cast("Summary", (_STATES[state], *rest))
 
     def info(self) -> AgentInfo:
         if self._started_at is None:
@@ -469,7 +470,8 @@ class RustSession:
         return None if taken is None else self._result(*taken)
 
     def check_start(self) -> None:
-        if self.state is State.SPAWN_FAILED:
+        # Whose end nobody has heard of was ready.
+        if self.was_over and self.state is State.SPAWN_FAILED:
             self._counters.add("vespera_spawns_total", outcome="spawn_failed")
             self._native.raise_start_failure()
         self._counters.add(_SPAWNED)

@@ -446,6 +446,10 @@ class LivePythonSession:
         return self._backend.name
 
     @property
+    def tells_itself(self) -> bool:
+        return False
+
+    @property
     def turns_ended(self) -> int:
         # One that is over may have an end of its turn that is made when it is taken.
         return len(self._turn_ends) or 1

@@ -1,0 +1,122 @@
+//! Which guardian this process has, and whether that still has the host's rights.
+
+use super::super::mourning::{reap_former, wait_for};
+use super::{Guardian, Moment, Sender};
+use crate::diagnostics::{self, Level};
+use crate::own_pid::own_pid;
+use crate::rights;
+use std::cell::Cell;
+use std::io;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+static CURRENT: Mutex<Option<Arc<Guardian>>> = Mutex::new(None);
+
+/// Where the loop starts what has waited, in a moment of its own, the rights of so long ago do: the
+/// run might have started then. Who asks for an agent gets it with the rights of now.
+const LOOKED_FOR: Duration = Duration::from_millis(20);
+
+/// When a thread's rights were last found to be a guardian's own.
+#[derive(Clone, Copy)]
+struct Looked {
+    at: Instant,
+    guardian: libc::pid_t,
+    sender: Sender,
+    umask: u32,
+}
+
+thread_local! {
+    static LOOKED: Cell<Option<Looked>> = const { Cell::new(None) };
+}
+
+impl Looked {
+    /// What the calling thread found of that guardian, not long ago and as the same user.
+    fn lately(guardian: &Guardian) -> Option<Self> {
+        LOOKED.try_with(Cell::get).ok().flatten().filter(|looked| {
+            looked.guardian == guardian.pid
+                && looked.at.elapsed() < LOOKED_FOR
+                // The kernel tells a leash whose request it is.
+                && looked.sender == Sender::here()
+        })
+    }
+
+    fn now(guardian: &Guardian, at: Instant, umask: u32) {
+        let looked = Self {
+            at,
+            guardian: guardian.pid,
+            sender: Sender::here(),
+            umask,
+        };
+        // A thread that is ending has no place for it.
+        let _ = LOOKED.try_with(|last| last.set(Some(looked)));
+    }
+}
+
+/// The guardian of this process, started at first use and again when it has died or when the
+/// host's rights have changed, and the host's umask.
+///
+/// # Errors
+/// What the system said when it could not be started.
+pub fn guardian(moment: Moment) -> io::Result<(Arc<Guardian>, u32)> {
+    let mut current = CURRENT.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(running) = current.as_ref()
+        && moment != 0
+        && running.rights.pid == own_pid()
+        && running.is_alive()
+    {
+        if running.checked.load(Ordering::Relaxed) == moment {
+            return Ok((Arc::clone(running), running.umask.load(Ordering::Relaxed)));
+        }
+        if let Some(looked) = Looked::lately(running) {
+            running.umask.store(looked.umask, Ordering::Relaxed);
+            running.checked.store(moment, Ordering::Relaxed);
+            return Ok((Arc::clone(running), looked.umask));
+        }
+    }
+    reap_former();
+    let at = Instant::now();
+    let (rights, umask) = rights::now();
+    if let Some(running) = current.as_ref()
+        && running.rights == rights
+        && running.is_alive()
+    {
+        running.umask.store(umask, Ordering::Relaxed);
+        running.checked.store(moment, Ordering::Relaxed);
+        Looked::now(running, at, umask);
+        return Ok((Arc::clone(running), umask));
+    }
+    let own = rights.pid;
+    let started = Arc::new(Guardian::start(rights)?);
+    let pid = started.pid;
+    let last = current
+        .replace(Arc::clone(&started))
+        .filter(|last| last.rights.pid == own);
+    if let Some(last) = last {
+        crate::metrics::GUARDIAN_RESTARTS.add(1);
+        last.retire();
+        let why = if last.is_alive() {
+            "the host's rights have changed"
+        } else if wait_for(last.pid) == 0 {
+            "the last one does not answer"
+        } else {
+            last.mourn_if_dead();
+            "the last one died, and its agents with it"
+        };
+        diagnostics::note(Level::Warning, "guardian", "", || {
+            format!("started again as pid {pid}: {why} (pid {})", last.pid)
+        });
+    } else {
+        diagnostics::note(Level::Info, "guardian", "", || format!("started pid {pid}"));
+    }
+    Ok((started, umask))
+}
+
+/// Whether [`spawn`] will not wait for a guardian to start.
+pub fn is_ready() -> bool {
+    CURRENT.try_lock().is_ok_and(|current| {
+        current
+            .as_ref()
+            .is_some_and(|running| running.rights.pid == own_pid() && running.is_alive())
+    })
+}
