@@ -30,7 +30,7 @@ WORKS = (
         "start + exit of a static no-op, idle host",
         "starts",
         by("noop", "floor", "asyncio", "uvloop", "threads", "python", "rust"),
-        400,
+        1_000,
         (
             Target("rust", "floor", RATE, 0.8),
             Target("rust", "asyncio", RATE, 1.5),
@@ -51,9 +51,12 @@ WORKS = (
         "one session of one turn: spawn, initialize, 10 messages, exit",
         "sessions",
         by("session", "floor", "asyncio", "sdk", "python", "rust"),
-        200,
+        # Two hundred are over in a tenth of a second, a third of which makes leashes.
+        2_000,
         (
-            Target("rust", "sdk", RATE, 4),
+            # docs/decisions/0023: 4 is about all that the floor has.
+            Target("rust", "floor", RATE, 0.8),
+            Target("rust", "sdk", RATE, 3.2),
             Target("rust", "sdk", CPU, 1 / 5),
             Target("python", "asyncio", RATE, 1 / 1.2),
         ),
@@ -63,7 +66,7 @@ WORKS = (
         "the session of P3 with a hook and a reader of the metrics, and with the hook called",
         "sessions",
         by("session", "rust", "rust, observed", "rust, hook called"),
-        400,
+        1_000,
         (Target("rust, observed", "rust", RATE, 0.95),),
     ),
     Work(
@@ -71,7 +74,7 @@ WORKS = (
         "the session of P3 by the official SDK, on its own transport and on ours",
         "sessions",
         by("session", "sdk", "sdk-on-python", "sdk-on-rust"),
-        200,
+        1_000,
         (Target("sdk-on-rust", "sdk", RATE, 1.5),),
     ),
     Work(

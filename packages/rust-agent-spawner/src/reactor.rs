@@ -357,7 +357,7 @@ impl Engine {
         for command in commands {
             let mut out = Vec::new();
             let id = match command {
-                Command::Add(newcomer) => self.meet(newcomer),
+                Command::Add(newcomer) => self.meet(newcomer, &mut out),
                 Command::Leash { id, leash } => {
                     if let Some(agent) = self.agents.get_mut(&id) {
                         agent.get_leash(leash, &self.poller, id, now, &mut out);
@@ -426,8 +426,9 @@ impl Engine {
         }
     }
 
-    /// Begins to listen to an agent; its request is sent, if it was not. Returns its number.
-    fn meet(&mut self, newcomer: Newcomer) -> u64 {
+    /// Begins to listen to an agent; its request is sent, if it was not. Returns its number, and
+    /// what is to be done for it.
+    fn meet(&mut self, newcomer: Newcomer, out: &mut Vec<Action>) -> u64 {
         let Newcomer {
             id,
             session,
@@ -453,6 +454,7 @@ impl Engine {
             self.mailbox.send_elsewhere(id, unsent, guardian);
         }
         agent.watch(&self.poller, id);
+        agent.session.greet_early(out);
         self.agents.insert(id, agent);
         id
     }
@@ -564,8 +566,9 @@ impl Engine {
             agent.note_start();
             self.agents.remove(&id);
             if let Some(next) = next {
-                let id = self.meet(next);
-                self.act(id, Vec::new());
+                let mut out = Vec::new();
+                let id = self.meet(next, &mut out);
+                self.act(id, out);
             }
             if self.agents.is_empty() {
                 blocks::clear();

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import gc
 import importlib
+import os
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from vespera_agent_spawner import State, backends
+from fleets import Fleet
+from vespera_agent_spawner import AgentConfig, State, backends
 
 
 def rung(native: Any) -> SimpleNamespace:
@@ -133,3 +136,23 @@ def test_the_end_of_an_agent_that_its_owner_dropped_lets_go_of_the_loop() -> Non
         return bool(bridge.closed)
 
     assert asyncio.run(main())
+
+
+def test_loops_that_are_done_with_are_let_go(fleet: Fleet) -> None:
+    if fleet.backend != "rust":
+        pytest.skip("the bridge belongs to the Rust backend")
+
+    async def main() -> None:
+        async with fleet.supervisor() as supervisor:
+            await supervisor.run([AgentConfig(adapter="raw", program="/bin/true")])
+
+    asyncio.run(main())
+    gc.collect()
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(10):
+        asyncio.run(main())
+    gc.collect()
+    module = importlib.import_module("vespera_agent_spawner.backends._loop_bridge")
+    kept = [one for one in gc.get_objects() if isinstance(one, module.LoopBridge)]
+    assert len(kept) <= 1
+    assert len(os.listdir("/proc/self/fd")) <= before + 1

@@ -58,6 +58,9 @@ pub enum Action {
     Finish,
 }
 
+/// Bytes that any socket takes while nobody reads.
+const EARLY: usize = 16 * 1024;
+
 /// The limits on time.
 #[derive(Clone, Copy, Debug)]
 pub struct Timeouts {
@@ -97,6 +100,7 @@ pub struct Session {
     pub(super) unheard: bool,
     pub(super) grace: Duration,
     pub(super) greeted: bool,
+    greets_early: bool,
     pub(super) interrupts: u64,
     /// The turn in flight; nothing of it outlives its `result`.
     pub(super) turn: Option<Turn>,
@@ -147,6 +151,7 @@ impl Session {
             unheard: false,
             grace: Duration::ZERO,
             greeted: false,
+            greets_early: false,
             interrupts: 0,
             turn: None,
             expired: None,
@@ -207,6 +212,17 @@ impl Session {
         self.clocks.shift(by);
     }
 
+    /// What is said first is said before the program runs: it waits in the socket, and nobody has to
+    /// be woken to read it. What may not fit there waits for the program.
+    pub fn greet_early(&mut self, out: &mut Vec<Action>) {
+        if let Some(greeting) = self.plan.adapter.greeting(&self.plan.told)
+            && greeting.len() <= EARLY
+        {
+            self.greets_early = true;
+            out.push(Action::Write(greeting));
+        }
+    }
+
     /// A report of the leash arrived.
     pub fn report(&mut self, report: Report, now: Instant, out: &mut Vec<Action>) {
         match report {
@@ -216,9 +232,11 @@ impl Session {
                 diagnostics::agent(Level::Info, &self.shared, || format!("started pid {pid}"));
                 self.shared
                     .change_silently(|view| (view.pid, view.leash) = (pid, leash));
-                match self.plan.adapter.greeting(&self.plan.told) {
-                    Some(greeting) => out.push(Action::Write(greeting)),
-                    None => self.greeted(now, out),
+                if !self.greets_early {
+                    match self.plan.adapter.greeting(&self.plan.told) {
+                        Some(greeting) => out.push(Action::Write(greeting)),
+                        None => self.greeted(now, out),
+                    }
                 }
             }
             Report::Failed { errno, stage } => {

@@ -243,6 +243,8 @@ impl Agent {
                     for report in reports {
                         self.session.report(report, now, out);
                     }
+                    // Should there be another, epoll says so at once.
+                    return;
                 }
                 Err(Errno::AGAIN | Errno::INTR) => return,
                 // The leash left orders of ours unread. The kernel says so before it hands out

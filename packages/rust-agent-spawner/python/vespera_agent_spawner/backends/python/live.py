@@ -19,25 +19,22 @@ from vespera_agent_spawner._patience import Limit
 from vespera_agent_spawner.adapters import adapter_named
 from vespera_agent_spawner.adapters.claude_frames import is_final
 from vespera_agent_spawner.adapters.launch import Launch
-from vespera_agent_spawner.backends._protocol import NOTICE, Summary
+from vespera_agent_spawner.backends._protocol import NOTICE
 from vespera_agent_spawner.backends.python.burial import bury
 from vespera_agent_spawner.backends.python.conversation import Conversation
 from vespera_agent_spawner.backends.python.event_queue import EventQueue
+from vespera_agent_spawner.backends.python.looks import LiveLooks
 from vespera_agent_spawner.backends.python.owner_loop import OwnerLoop, begin
 from vespera_agent_spawner.backends.python.process import ChildProcess
 from vespera_agent_spawner.backends.python.program import Program
 from vespera_agent_spawner.backends.python.relayed import Relayed
-from vespera_agent_spawner.backends.python.roll import Roll
 from vespera_agent_spawner.config import AgentConfig, Limits, Timeouts
 from vespera_agent_spawner.errors import AgentBusy, AgentError, AgentFailed, SpawnError
 from vespera_agent_spawner.events import Event
 from vespera_agent_spawner.results import (
-    AgentInfo,
     ExitStatus,
-    Outcome,
     State,
     TurnResult,
-    Usage,
 )
 
 if TYPE_CHECKING:
@@ -45,10 +42,12 @@ if TYPE_CHECKING:
 
 __all__ = ["LivePythonSession"]
 
-_TIER = "pgroup"
+
+def _nobody() -> bool:
+    return True
 
 
-class LivePythonSession:
+class LivePythonSession(LiveLooks):
     """One agent; see ``LiveSession`` for what each method means."""
 
     def __init__(
@@ -358,98 +357,6 @@ class LivePythonSession:
     # -- the owner's loop ------------------------------------------------------------------
 
     @property
-    def agent_id(self) -> str:
-        return self._launch.agent_id
-
-    @property
-    def session_id(self) -> str:
-        talk = self._conversation
-        return self._launch.session_id if talk is None else talk.session_id
-
-    @property
-    def pid(self) -> int | None:
-        return None if self._conversation is None else self._conversation.pid
-
-    @property
-    def state(self) -> State:
-        if self._failure is not None:
-            return State.SPAWN_FAILED
-        if self._conversation is None:
-            return State.STARTING
-        state = self._conversation.state
-        if state.is_over and not self._over:
-            # The process is gone, but what it said last is still on its way.
-            return State.DRAINING if self._ready else State.STARTING
-        if state is State.DRAINING and not self._ready:
-            # It is being ended before it was ready: how its start went is not known yet.
-            return State.STARTING
-        if state is State.READY and (self._in_turn or not self._talks or self._is_run):
-            return State.IN_TURN
-        return state
-
-    @property
-    def stderr_tail(self) -> str:
-        if self._conversation is not None:
-            return self._conversation.stderr.text()
-        return "" if self._failure is None else self._failure.stderr_tail
-
-    @property
-    def orphans_reaped(self) -> int:
-        return 0 if self._conversation is None else self._conversation.orphans_reaped
-
-    @property
-    def exit_status(self) -> ExitStatus | None:
-        if self._conversation is not None:
-            return self._conversation.exit_status
-        if self._failure is not None:
-            return ExitStatus(None, None, "spawn", f"never started: {self._failure}")
-        return None
-
-    @property
-    def time_to_first_output(self) -> float | None:
-        return self._first_output
-
-    @property
-    def last_line(self) -> str:
-        talk = self._conversation
-        return talk.last_line if isinstance(talk, Program) else ""
-
-    @property
-    def transcript_lost(self) -> str | None:
-        return self._process.transcript_lost if self._process is not None else None
-
-    @property
-    def refused(self) -> tuple[str, str] | None:
-        talk = self._conversation
-        if talk is None or talk.refused is None:
-            return None
-        return talk.refused.outcome, talk.refused.words
-
-    def info(self) -> AgentInfo:
-        talk = self._conversation
-        return AgentInfo(
-            agent_id=self.agent_id,
-            session_id=self.session_id,
-            pid=self.pid,
-            state=self.state,
-            backend=self._backend.name,
-            containment=_TIER,
-            started_at=self._started_at,
-            turns=0 if talk is None else talk.turns,
-            cost_usd=None if talk is None else talk.cost_usd,
-            outcome=Outcome(talk.outcome) if talk is not None and talk.outcome else None,
-            total_cost_usd=None if talk is None else talk.total_cost_usd,
-        )
-
-    @property
-    def backend_name(self) -> str:
-        return self._backend.name
-
-    @property
-    def tells_itself(self) -> bool:
-        return False
-
-    @property
     def turns_ended(self) -> int:
         # One that is over may have an end of its turn that is made when it is taken.
         return len(self._turn_ends) or 1
@@ -458,41 +365,15 @@ class LivePythonSession:
     def has_answers(self) -> bool:
         return bool(self._answers)
 
-    @property
-    def containment(self) -> str:
-        return _TIER
-
-    def summary(self) -> Summary:
-        talk = self._conversation
-        return (
-            self.state,
-            self.session_id,
-            0 if talk is None else talk.turns,
-            None if talk is None else talk.cost_usd,
-            None if talk is None else talk.total_cost_usd,
-            self._first_output,
-            self.stderr_tail,
-            self.orphans_reaped,
-            self.usage().cpu_seconds,
-        )
-
-    def spent(self) -> tuple[float, int, int]:
-        talk = self._conversation
-        return (0.0, 0, 0) if talk is None else talk.spent
-
-    def usage(self) -> Usage:
-        return self.usage_in(None)
-
-    def usage_in(self, roll: Roll | None) -> Usage:
-        """``usage()``, read from a roll that others share and that has looked."""
-        talk = self._conversation
-        if talk is None or self.state.is_over:
-            return Usage(rss=0, cpu_seconds=0.0, processes=0, open_files=0)
-        return talk.sweeper.usage(roll)
-
     def heard(self) -> State | None:
         more, self._more, self._told = self._more, False, False
-        return self.state if more else None
+        if not more:
+            return None
+        state = self.state
+        if state.is_over:
+            # That was the last: whoever listens, and holds this, is let go.
+            self._news = _nobody
+        return state
 
     def listen(self, listening: bool) -> None:
         self._queue.listen(listening)
