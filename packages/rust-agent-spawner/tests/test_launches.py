@@ -91,6 +91,40 @@ def test_whoever_differs_in_more_shares_nothing(fields: dict[str, Any]) -> None:
             launch.discard()
 
 
+def test_equal_values_of_different_types_stay_different() -> None:
+    lookups = Lookups()
+    for value, text in ((1, "1"), (True, "true"), (1.0, "1.0")):
+        one = config(output_schema={"const": value})
+        assert f'--json-schema={{"const":{text}}}' in prepare(one, (), OWNERSHIP, lookups).argv
+
+
+def test_a_configuration_of_an_older_pickle_shares_nothing() -> None:
+    old = [config(), config(program="/bin/false")]
+    for one in old:
+        del vars(one)["_named"]
+    first, second = both(old[0], old[1])
+    assert (first.program, second.program) == ("/bin/true", "/bin/false")
+
+
+def test_a_home_directory_is_that_of_now(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lookups = Lookups()
+    for name in ("one", "two"):
+        (tmp_path / name / "work").mkdir(parents=True)
+        monkeypatch.setenv("HOME", str(tmp_path / name))
+        launch = prepare(config(working_directory="~/work"), (), OWNERSHIP, lookups)
+        assert launch.working_directory == str(tmp_path / name / "work")
+
+
+def test_what_the_adapter_does_not_know_is_refused_of_each() -> None:
+    lookups = Lookups()
+    prepare(config(adapter="relay"), (), OWNERSHIP, lookups)
+    with pytest.raises(ConfigError, match="prompt"):
+        prepare(config(adapter="relay", prompt="x"), (), OWNERSHIP, lookups)
+    prepare(config(adapter="raw"), (), OWNERSHIP, lookups)
+    with pytest.raises(ConfigError, match="on_permission"):
+        prepare(config(adapter="raw", on_permission=lambda *_: True), (), OWNERSHIP, lookups)
+
+
 def test_each_has_private_files_of_its_own() -> None:
     servers = {"mcpServers": {"one": {"command": "x"}}}
     first, second = both(config(mcp_config=servers), config(mcp_config=servers))
@@ -137,8 +171,8 @@ def test_a_configuration_that_was_changed_in_place_is_read_again() -> None:
     shared = config(environment={"A": "1"}, extra_args={"a": "1"})
     lookups = Lookups()
     first = prepare(shared, (), OWNERSHIP, lookups)
-    dict.__setitem__(shared.environment, "A", "2")  # type: ignore[arg-type]
-    dict.__setitem__(shared.extra_args, "a", "2")  # type: ignore[arg-type]
+    dict.__setitem__(shared.environment, "A", "2")
+    dict.__setitem__(shared.extra_args, "a", "2")
     second = prepare(shared, (), OWNERSHIP, lookups)
     assert (first.environment["A"], second.environment["A"]) == ("1", "2")
     assert ("--a=1" in first.argv, "--a=2" in second.argv) == (True, True)

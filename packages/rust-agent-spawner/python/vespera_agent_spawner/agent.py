@@ -142,7 +142,7 @@ class Agent:
         return self._live.info()
 
     def usage(self) -> Usage:
-        """What the whole process tree uses now; zeros after its end."""
+        """What the whole process tree uses now; after its end the CPU time of what was reaped."""
         return self._live.usage()
 
     @property
@@ -494,8 +494,8 @@ class Agent:
 
     def _turn_ended(self, session: LiveSession, result: TurnResult, *, counts: bool) -> None:
         self._last_turn = result
-        if not self._is_run:
-            # What a run has spent is counted at its end, which is near.
+        if not self._is_attempt:
+            # Others may be dropped; of a list's all that is spent is counted at the end.
             PROCESS.count_spent(self._bill, session.spent())
         # What others' turns cost is counted at the end, so that no answer that is paid for is taken
         # from whom it was given to.

@@ -190,7 +190,10 @@ impl Session {
         if self.greeted {
             return;
         }
-        if response.subtype == "success" {
+        if response.subtype == "success" && self.shared.view().pid == 0 {
+            // Faster than the word that it runs, without which nobody knows who it is.
+            self.answered_early = true;
+        } else if response.subtype == "success" {
             self.greeted(now, out);
         } else {
             self.clocks.clear(Clock::Startup);

@@ -101,6 +101,7 @@ pub struct Session {
     pub(super) grace: Duration,
     pub(super) greeted: bool,
     greets_early: bool,
+    pub(super) answered_early: bool,
     pub(super) interrupts: u64,
     /// The turn in flight; nothing of it outlives its `result`.
     pub(super) turn: Option<Turn>,
@@ -152,6 +153,7 @@ impl Session {
             grace: Duration::ZERO,
             greeted: false,
             greets_early: false,
+            answered_early: false,
             interrupts: 0,
             turn: None,
             expired: None,
@@ -232,7 +234,9 @@ impl Session {
                 diagnostics::agent(Level::Info, &self.shared, || format!("started pid {pid}"));
                 self.shared
                     .change_silently(|view| (view.pid, view.leash) = (pid, leash));
-                if !self.greets_early {
+                if self.answered_early {
+                    self.greeted(now, out);
+                } else if !self.greets_early {
                     match self.plan.adapter.greeting(&self.plan.told) {
                         Some(greeting) => out.push(Action::Write(greeting)),
                         None => self.greeted(now, out),

@@ -243,8 +243,11 @@ impl Agent {
                     for report in reports {
                         self.session.report(report, now, out);
                     }
-                    // Should there be another, epoll says so at once.
-                    return;
+                    // Should there be another, epoll says so at once; before a limit of time is
+                    // judged it is heard first.
+                    if !self.session.is_due(now) {
+                        return;
+                    }
                 }
                 Err(Errno::AGAIN | Errno::INTR) => return,
                 // The leash left orders of ours unread. The kernel says so before it hands out

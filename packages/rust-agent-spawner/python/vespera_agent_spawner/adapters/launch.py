@@ -125,19 +125,30 @@ _APART = frozenset(
 _OWN = frozenset({"budget", "fork_session", "hooks", "resume", "session_id", "tools", "transcript"})
 
 
+# Mappings of text to text: of others two may be equal and not the same, as 1 and True are.
+_TEXTS = frozenset({"environment", "extra_args"})
+
+
 def _likeness(config: AgentConfig) -> Hashable:
     """Equal for configurations whose launches differ in their ids alone; None where none may."""
     values = vars(config)
+    if (named := values.get("_named")) is None:
+        return None
     parts: list[object] = []
-    for name in values.get("_named", ("session_id",)):
-        if name in _APART:
-            continue
+    for name in named:
         value = values[name]
+        if name in _APART:
+            # That there is one may be refused all the same.
+            if value is not None and name != "agent_id":
+                parts.append(name)
+            continue
         if name in _OWN:
             if value is not None and value is not False:
                 return None
             continue
-        parts += (name, tuple(value.items()) if isinstance(value, dict) else value)
+        if name in _TEXTS:
+            value = tuple(value.items())
+        parts += (name, value)
     likeness = tuple(parts)
     try:
         hash(likeness)
@@ -254,7 +265,9 @@ def _working_directory(config: AgentConfig, lookups: Lookups) -> str:
     chosen = config.working_directory
     if not chosen:
         return lookups.here
-    key = chosen if chosen.startswith(os.sep) else (chosen, lookups.here)
+    key: Hashable = chosen
+    if not chosen.startswith(os.sep):
+        key = (chosen, lookups.here, host_number())
     return lookups.found(key, lambda: _existing_directory(config, chosen, lookups))
 
 

@@ -43,8 +43,8 @@ class Ownership:
 
 #: What a result takes of an agent at once: state, session id, turns, dollars of this process and of
 #: the session, seconds to the model's first output, the tail of stderr, processes that were still
-#: there after the leader's exit and were ended, CPU seconds of the tree.
-Summary = tuple[State, str, int, float | None, float | None, float | None, str, int, float]
+#: there after the leader's exit and were ended, CPU seconds of what was reaped of an ended tree.
+Summary = tuple[State, str, int, float | None, float | None, float | None, str, int, float | None]
 
 
 class Standby(Protocol):
@@ -94,7 +94,7 @@ class Session(Protocol):
         """Dollars, and tokens in and out, that its results have told so far."""
 
     def usage(self) -> Usage:
-        """What the whole tree uses now; zeros after its end."""
+        """What the whole tree uses now; after its end only the CPU time of what was reaped."""
 
     def execute(self, prompt: str, timeout: float | None) -> TurnResult:
         """One turn. Blocks; ``timeout`` in seconds bounds it, None does not.

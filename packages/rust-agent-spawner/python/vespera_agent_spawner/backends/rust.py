@@ -68,6 +68,8 @@ class RustBackend:
         # Those that a bridge holds anyway are here once somebody reads their events.
         self._sessions: weakref.WeakSet[RustSession] = weakref.WeakSet()
         self._bridges: dict[asyncio.AbstractEventLoop, LoopBridge] = {}
+        #: In a forked child: what is the parent's.
+        self._forgotten: list[object] = []
 
     def containment(self) -> str:
         return _native.containment()[0]
@@ -169,7 +171,7 @@ class RustBackend:
         if bridge is None or bridge.closed:
             # A bridge holds its loop and a descriptor: those of loops that are done with go here.
             for other, old in tuple(self._bridges.items()):
-                if old.closed:
+                if old.closed and other.is_closed():
                     self._bridges.pop(other, None)
             bridge = self._bridges[loop] = LoopBridge(loop)
         return bridge
@@ -204,6 +206,9 @@ class RustBackend:
             session.forget_in_fork()
         for bridge in tuple(self._bridges.values()):
             bridge.forget_in_fork()
+        # Kept, as who lets go of an agent ends it.
+        self._forgotten.append(self._bridges)
+        self._bridges = {}
         self._sessions = weakref.WeakSet()
         self._diagnostics.forget_in_fork()
 
@@ -302,8 +307,7 @@ class RustSession:
         self._limits = limits
         self._launch = launch
         self._counters = counters
-        #: Unix seconds, once somebody asks.
-        self._started_at: float | None = None
+        self._started_at = time.time()
         self.was_over = False
         self.turns_ended = 0
         self.has_answers = False
@@ -353,8 +357,6 @@ class RustSession:
         return cast("Summary", (_STATES[state], *rest))
 
     def info(self) -> AgentInfo:
-        if self._started_at is None:
-            self._started_at = time.time() - self._native.age()
         session_id, pid, state, turns, cost, outcome, total = self._native.info()
         return AgentInfo(
             agent_id=self.agent_id,
@@ -482,6 +484,8 @@ class RustSession:
     def claim(self, config: AgentConfig, news: Callable[[], bool], *, listening: bool) -> None:
         if self.bridge is not None:
             self.bridge.add(self._native.number, self, news)
+        if listening and self.readers is not None:
+            self.readers.add(self)
         self._started_at = time.time()
         self._native.claim(config.agent_id or "", _prompt_of(config), listening)
 

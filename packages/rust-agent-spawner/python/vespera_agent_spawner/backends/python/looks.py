@@ -147,7 +147,7 @@ class LiveLooks:
             self._first_output,
             self.stderr_tail,
             self.orphans_reaped,
-            self.usage().cpu_seconds,
+            None if self._process is None else self._process.cpu_seconds,
         )
 
     def spent(self) -> tuple[float, int, int]:
@@ -161,5 +161,6 @@ class LiveLooks:
         """``usage()``, read from a roll that others share and that has looked."""
         talk = self._conversation
         if talk is None or self.state.is_over:
-            return Usage(rss=0, cpu_seconds=0.0, processes=0, open_files=0)
+            used = 0.0 if self._process is None else self._process.cpu_seconds or 0.0
+            return Usage(rss=0, cpu_seconds=used, processes=0, open_files=0)
         return talk.sweeper.usage(roll)

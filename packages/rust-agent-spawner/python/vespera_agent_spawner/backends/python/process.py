@@ -52,6 +52,8 @@ class ChildProcess:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._write_lock = asyncio.Lock()
         self._forgotten = False
+        #: What it and those that it reaped used; None before it is reaped, or where its host did.
+        self.cpu_seconds: float | None = None
         self._on_stdout: Callable[[bytes], None] = _told_nobody
         self._on_stderr: Callable[[bytes], None] = _told_nobody
         self._on_stdout_end: Callable[[], None] = _nothing
@@ -306,7 +308,8 @@ class ChildProcess:
     def reap(self) -> None:
         """Let the zombie go and close everything; the pid means nothing after this."""
         try:
-            _, status = os.waitpid(self.pid, os.WNOHANG)
+            _, status, used = os.wait4(self.pid, os.WNOHANG)
+            self.cpu_seconds = used.ru_utime + used.ru_stime
             self._popen.returncode = os.waitstatus_to_exitcode(status)
         except ChildProcessError:
             self._popen.returncode = -signal.SIGKILL
