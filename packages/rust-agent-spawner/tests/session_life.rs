@@ -6,6 +6,7 @@ mod machine;
 
 use machine::{Kind, Move, World};
 use proptest::prelude::*;
+use vespera_agent_spawner::agent::State;
 
 fn a_move() -> impl Strategy<Value = Move> {
     (
@@ -14,6 +15,18 @@ fn a_move() -> impl Strategy<Value = Move> {
         proptest::collection::vec(any::<u8>(), 0..12),
     )
         .prop_map(|(what, how, raw)| Move::of(what, how, &raw))
+}
+
+#[test]
+fn whoever_answers_before_its_pid_is_known_is_ready_once_it_is() {
+    for (kind, ready) in [(0, State::Ready), (1, State::InTurn)] {
+        let mut world = World::new(Kind::of(kind));
+        world.play(&Move::of(10, 0, b""));
+        assert_eq!(world.state(), State::Starting);
+        world.play(&Move::of(63, 64, b""));
+        assert_eq!(world.state(), ready);
+        world.play_to_the_end();
+    }
 }
 
 proptest! {

@@ -147,6 +147,8 @@ def test_hooks_are_each_ones_own() -> None:
     second = config(hooks={"PreToolUse": Hook(two, matcher="B")})
     launches = both(first, second)
     assert launches[0].initialize != launches[1].initialize
+    alike = both(config(hooks={"PreToolUse": one}), config(hooks={"PreToolUse": two}))
+    assert alike[0].initialize == alike[1].initialize
 
 
 def test_the_hosts_environment_is_that_of_the_start(monkeypatch: pytest.MonkeyPatch) -> None:

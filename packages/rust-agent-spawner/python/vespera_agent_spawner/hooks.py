@@ -11,14 +11,25 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import FunctionType
-from typing import Any
+from typing import Any, TypeAlias
 
 from vespera_agent_spawner._logging import logger_for
 from vespera_agent_spawner._validation import Rule, positive_duration
 from vespera_agent_spawner.config import Duration, Setting
 from vespera_agent_spawner.errors import ConfigError
 
-__all__ = ["HANDLER_DEADLINE", "Hook", "answer_of", "hooks_by_id", "refusal", "wire_of"]
+__all__ = [
+    "HANDLER_DEADLINE",
+    "Hook",
+    "answer_of",
+    "hooks_by_id",
+    "refusal",
+    "shape_of",
+    "wire_of",
+]
+
+# Events, each with the matchers and the deadlines of its hooks.
+Shape: TypeAlias = tuple[tuple[str, tuple[tuple[str | None, float], ...]], ...]
 
 #: How long a hook or a tool may take when nothing else is said, in seconds.
 HANDLER_DEADLINE = 60.0
@@ -101,19 +112,22 @@ def hooks_by_id(hooks: Mapping[str, Any] | None) -> dict[str, Hook]:
 
 def wire_of(hooks: Mapping[str, Any] | None) -> dict[str, Any] | None:
     """The hooks as ``initialize`` tells the CLI of them; not to be changed."""
-    return _wire(
-        tuple(
+    return _wire(shape_of(hooks))
+
+
+def shape_of(hooks: Mapping[str, Any] | None) -> Shape:
+    """What of them the CLI is told: who is called is no part of this."""
+    return tuple(
+        [
             (event, tuple([_matcher_and_timeout(hook) for hook in given]))
             for event, given in _listed(hooks)
-        )
+        ]
     )
 
 
 @functools.lru_cache(maxsize=64)
-def _wire(
-    hooks: tuple[tuple[str, tuple[tuple[str | None, float], ...]], ...],
-) -> dict[str, Any] | None:
-    # The agents of a fleet mostly have the same hooks; who is called is no part of this.
+def _wire(hooks: Shape) -> dict[str, Any] | None:
+    # The agents of a fleet mostly have the same hooks.
     for event, _ in hooks:
         _check_event(event)
     told: dict[str, list[dict[str, Any]]] = {}

@@ -128,7 +128,7 @@ impl World {
         let shared = Arc::new(Shared::new("a-session".into()));
         shared.listen(true);
         let session = Session::new(Arc::clone(&shared), timeouts, plan, now);
-        Self {
+        let mut world = Self {
             kind,
             shared,
             session,
@@ -143,7 +143,14 @@ impl World {
             forced: false,
             finished: false,
             log: Vec::new(),
-        }
+        };
+        world.with(|session, _, out| session.greet_early(out));
+        world
+    }
+
+    /// Where the session stands.
+    pub(crate) fn state(&self) -> State {
+        *self.shared.view().state
     }
 
     /// True once the session has said its last word.

@@ -28,6 +28,7 @@ from vespera_agent_spawner.adapters.locate import find_program
 from vespera_agent_spawner.adapters.lookups import Lookups
 from vespera_agent_spawner.errors import ConfigError, SpawnError
 from vespera_agent_spawner.handlers import offering
+from vespera_agent_spawner.hooks import shape_of
 from vespera_agent_spawner.transcripts import begin_transcript
 
 if TYPE_CHECKING:
@@ -122,7 +123,7 @@ _APART = frozenset(
 )
 
 # Whoever has one of these has something of its own.
-_OWN = frozenset({"budget", "fork_session", "hooks", "resume", "session_id", "tools", "transcript"})
+_OWN = frozenset({"budget", "fork_session", "resume", "session_id", "tools", "transcript"})
 
 
 # Mappings of text to text: of others two may be equal and not the same, as 1 and True are.
@@ -148,6 +149,8 @@ def _likeness(config: AgentConfig) -> Hashable:
             continue
         if name in _TEXTS:
             value = tuple(value.items())
+        elif name == "hooks" and value is not None:
+            value = shape_of(value)
         parts += (name, value)
     likeness = tuple(parts)
     try:
