@@ -9,8 +9,8 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-# A dynamic program spends most of its start in the loader, which is nobody's work here: three fifths
-# of all CPU in P3 were that of the dynamic linker.
+# A dynamic program spends most of its start in the loader, which is nobody's work here: three
+# fifths of all CPU in P3 were that of the dynamic linker.
 FLAGS = {"noop": ["-static"], "instant_cli": ["-static"]}
 
 PEERS = Path(__file__).resolve().parent / "peers"
