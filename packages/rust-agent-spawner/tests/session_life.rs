@@ -23,7 +23,7 @@ fn whoever_answers_before_its_pid_is_known_is_ready_once_it_is() {
         let mut world = World::new(Kind::of(kind));
         world.play(&Move::of(10, 0, b""));
         assert_eq!(world.state(), State::Starting);
-        world.play(&Move::of(63, 64, b""));
+        world.play(&Move::of(63, 96, b""));
         assert_eq!(world.state(), ready);
         world.play_to_the_end();
     }
@@ -40,7 +40,7 @@ proptest! {
     ) {
         let mut world = World::new(Kind::of(kind));
         if greeted {
-            world.play(&Move::of(63, 64, b""));
+            world.play(&Move::of(63, 96, b""));
             world.play(&Move::of(10, 0, b""));
         }
         for step in &moves {
