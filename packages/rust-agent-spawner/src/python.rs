@@ -262,12 +262,6 @@ impl PySession {
         Ok(())
     }
 
-    /// Seconds from the start to the first output of the model.
-    fn time_to_first_output(&self) -> Option<f64> {
-        let first = self.handle.shared().view().first_output?;
-        Some(first.duration_since(self.handle.started()).as_secs_f64())
-    }
-
     #[getter]
     fn agent_id(&self) -> String {
         self.handle.agent_id().to_string()
@@ -410,12 +404,6 @@ impl PySession {
 
     fn stderr_tail(&self) -> String {
         String::from_utf8_lossy(&self.handle.shared().view().stderr).into_owned()
-    }
-
-    /// Processes that were still there when the leader had ended, and were swept.
-    fn orphans_reaped(&self) -> u32 {
-        let ending = self.handle.shared().view().ending;
-        ending.map_or(0, |ending| ending.killed)
     }
 }
 

@@ -81,10 +81,6 @@ class Session(Protocol):
         """The last 64 KiB of stderr, decoded with replacement characters."""
 
     @property
-    def orphans_reaped(self) -> int:
-        """How many processes were still there after the leader's exit and were ended."""
-
-    @property
     def exit_status(self) -> ExitStatus | None:
         """How the process ended; None while it lives."""
 
@@ -118,10 +114,6 @@ class LiveSession(Session, Protocol):
 
     What happened is asked for after ``news``: ``heard`` first, so that nothing is missed.
     """
-
-    @property
-    def time_to_first_output(self) -> float | None:
-        """Seconds from the start to the model's first output."""
 
     @property
     def backend_name(self) -> str:

@@ -343,10 +343,6 @@ class RustSession:
         return self._native.stderr_tail()
 
     @property
-    def orphans_reaped(self) -> int:
-        return self._native.orphans_reaped()
-
-    @property
     def exit_status(self) -> ExitStatus | None:
         if self._exit is None and (told := self._native.ending()) is not None:
             self._remember(told)
@@ -400,10 +396,6 @@ class RustSession:
         )
 
     # -- on an event loop ------------------------------------------------------------------
-
-    @property
-    def time_to_first_output(self) -> float | None:
-        return self._native.time_to_first_output()
 
     @property
     def last_line(self) -> str:

@@ -334,10 +334,6 @@ class PythonSession:
         return self._conversation.stderr.text()
 
     @property
-    def orphans_reaped(self) -> int:
-        return self._conversation.orphans_reaped
-
-    @property
     def exit_status(self) -> ExitStatus | None:
         return self._conversation.exit_status
 

@@ -77,20 +77,12 @@ class LiveLooks:
         return "" if self._failure is None else self._failure.stderr_tail
 
     @property
-    def orphans_reaped(self) -> int:
-        return 0 if self._conversation is None else self._conversation.orphans_reaped
-
-    @property
     def exit_status(self) -> ExitStatus | None:
         if self._conversation is not None:
             return self._conversation.exit_status
         if self._failure is not None:
             return ExitStatus(None, None, "spawn", f"never started: {self._failure}")
         return None
-
-    @property
-    def time_to_first_output(self) -> float | None:
-        return self._first_output
 
     @property
     def last_line(self) -> str:
@@ -146,7 +138,7 @@ class LiveLooks:
             None if talk is None else talk.total_cost_usd,
             self._first_output,
             self.stderr_tail,
-            self.orphans_reaped,
+            0 if talk is None else talk.orphans_reaped,
             None if self._process is None else self._process.cpu_seconds,
         )
 
