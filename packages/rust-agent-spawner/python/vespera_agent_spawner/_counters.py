@@ -18,14 +18,11 @@ __all__ = ["PROCESS", "Bill", "Counters", "kind_label", "merge", "series"]
 _BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0)
 
 
-_NOTHING = (0.0, 0, 0)
-
-
 @dataclass(slots=True, eq=False)
 class Bill:
     """What of one agent's spending is counted already: dollars, tokens in and out."""
 
-    counted: tuple[float, int, int] = _NOTHING
+    counted: tuple[float, int, int] = (0.0, 0, 0)
 
 
 class Counters:
@@ -72,7 +69,11 @@ class Counters:
                 # is there too.
                 self._values[one] += now - before if now > before else 0  # type: ignore[assignment]
             # Another thread may have told more in the meantime.
-            bill.counted = spent if counted == _NOTHING else _larger(counted, spent)
+            bill.counted = (
+                max(counted[0], spent[0]),
+                max(counted[1], spent[1]),
+                max(counted[2], spent[2]),
+            )
 
     def snapshot(self) -> dict[str, float]:
         with self._lock:
@@ -84,10 +85,6 @@ class Counters:
     def forget_in_fork(self) -> None:
         """In a forked child: nothing was counted yet, and the lock may have been held."""
         self.__init__()  # type: ignore[misc]
-
-
-def _larger(one: tuple[float, int, int], other: tuple[float, int, int]) -> tuple[float, int, int]:
-    return max(one[0], other[0]), max(one[1], other[1]), max(one[2], other[2])
 
 
 @functools.lru_cache(maxsize=64)

@@ -6,7 +6,6 @@ use crate::agent::queue::Event;
 use crate::bridge::Bridge;
 use crate::json::Span;
 use bytes::Bytes;
-use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyString, PyTuple};
@@ -172,20 +171,6 @@ fn loads(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
     Ok(loads.bind(py))
 }
 
-/// `callable(argument)` without a tuple for the one argument, which a fast decoder would notice.
-fn called<'py>(
-    callable: &Bound<'py, PyAny>,
-    argument: &Bound<'py, PyAny>,
-) -> PyResult<Bound<'py, PyAny>> {
-    let end = std::ptr::null_mut::<ffi::PyObject>();
-    // SAFETY: both are living objects of the interpreter that this thread is attached to, NULL ends
-    // the arguments, and what comes back is a new reference, or NULL beside an exception.
-    unsafe {
-        let made = ffi::PyObject_CallFunctionObjArgs(callable.as_ptr(), argument.as_ptr(), end);
-        Bound::from_owned_ptr_or_err(callable.py(), made)
-    }
-}
-
 #[pymethods]
 impl PyEvent {
     #[getter]
@@ -271,7 +256,7 @@ impl PyEvent {
         let raw = self.bytes(py);
         let mut decoded = None;
         if self.is_frame() {
-            decoded = called(loads(py)?, raw.as_any()).ok();
+            decoded = loads(py)?.call1((&raw,)).ok();
         }
         let data = match decoded {
             Some(frame) if frame.is_instance_of::<PyDict>() => frame,

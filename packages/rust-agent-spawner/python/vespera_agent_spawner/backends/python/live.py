@@ -141,10 +141,6 @@ class LivePythonSession(LiveLooks):
         else:
             self._begin(self._live(talk))
 
-    @property
-    def _is_run(self) -> bool:
-        return self._config.prompt is not None and not self.spare
-
     def _watch_total(self, talk: Conversation) -> None:
         total = self._timeouts.total
         if total is not None and not self.spare:

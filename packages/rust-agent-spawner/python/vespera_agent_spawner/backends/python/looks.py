@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from vespera_agent_spawner.backends.python import PythonBackend
     from vespera_agent_spawner.backends.python.process import ChildProcess
     from vespera_agent_spawner.backends.python.roll import Roll
+    from vespera_agent_spawner.config import AgentConfig
 
 __all__ = ["LiveLooks"]
 
@@ -25,6 +26,7 @@ class LiveLooks:
     """The part of ``LiveSession`` that only looks."""
 
     _backend: PythonBackend
+    _config: AgentConfig
     _launch: Launch
     _process: ChildProcess | None
     _conversation: Conversation | None
@@ -35,10 +37,11 @@ class LiveLooks:
     _over: bool
     _started_at: float
     _first_output: float | None
+    spare: bool
 
     @property
     def _is_run(self) -> bool:
-        raise NotImplementedError
+        return self._config.prompt is not None and not self.spare
 
     @property
     def agent_id(self) -> str:
