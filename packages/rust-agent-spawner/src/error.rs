@@ -68,8 +68,13 @@ impl Subject<'_> {
         let error = match failure {
             Failure::Spawn { errno, stage } => {
                 let reason = std::io::Error::from_raw_os_error(*errno);
-                let remedy = match stage.name() {
-                    "working_directory" => {
+                // As the other backend and a look before the start name it.
+                let stage = match stage.name() {
+                    "working_directory" => "chdir",
+                    other => other,
+                };
+                let remedy = match stage {
+                    "chdir" => {
                         format!("; working_directory {directory:?} must exist and be accessible")
                     }
                     "exec" if *errno == libc::E2BIG => {
@@ -80,10 +85,9 @@ impl Subject<'_> {
                     _ => String::new(),
                 };
                 let message = format!(
-                    "agent '{agent_id}': {program} did not start ({}: {reason}){remedy}",
-                    stage.name()
+                    "agent '{agent_id}': {program} did not start ({stage}: {reason}){remedy}"
                 );
-                Error::spawn(message, Some(*errno), program, stage.name(), stderr)
+                Error::spawn(message, Some(*errno), program, stage, stderr)
             }
             Failure::Exited { code, signal } => {
                 let how = ended_how(*code, *signal);

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import functools
 import itertools
 import json
@@ -206,8 +207,11 @@ def test_none_waits_in_a_directory_that_another_has_replaced(fleet: Fleet, tmp_p
             await filled(sup, 2)
             assert directories(*pids(sup)) == {str(place)}
             place.rmdir()
-            with pytest.raises(SpawnError, match="does not exist"):
+            # Seen before the start, or by it where the directory was found a moment ago.
+            with pytest.raises(SpawnError, match="exist") as refused:
                 await sup.spawn(fleet.config(working_directory=place))
+            assert (refused.value.stage, refused.value.errno) == ("chdir", errno.ENOENT)
+            assert str(place) in str(refused.value)
 
     asyncio.run(main())
     assert fleet.gone()
