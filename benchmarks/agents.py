@@ -99,11 +99,11 @@ WORKS = (
     ),
     Work(
         "P5",
-        "event.data of 450 bytes, with orjson installed and without",
+        "event.data of 450 bytes, beside a loop over orjson.loads",
         "events",
-        by("data", "orjson", "data", "data-json"),
+        by("data", "orjson", "data"),
         50_000,
-        (Target("data", "orjson", RATE, 0.95), Target("data-json", "orjson", RATE, 0.5)),
+        (Target("data", "orjson", RATE, 0.95),),
     ),
     Work(
         "P4b",

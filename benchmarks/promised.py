@@ -30,7 +30,7 @@ LOADED = "The engine should not need it; in these rounds the machine was too loa
 JSON = """
 JSON. Not by serde: a frame is walked for the few fields that everybody reads, and parsed only
 when the whole is asked for. Who asks for all of it gets no miracle: as a dict it is made at
-{full} the rate of orjson alone, since making Python objects is most of that work.
+{full} the rate of orjson alone, which it does not need: making Python objects is most of that work.
 """
 MEMORY = """
 Memory. The host needs less for each session, but a leash watches over each agent and costs memory

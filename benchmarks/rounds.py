@@ -16,7 +16,7 @@ from benchmarks.table import Column, Row, Shown, Verdict
 RATE, CPU, STREAM = "rate", "cpu", "stream"
 FLOORS = frozenset({"floor", "C twin"})
 # Contestants that are the Rust backend under another name, because the work is one part of it.
-OURS = frozenset({"rust", "rust, observed", "rust, hook called", "data", "data-json"})
+OURS = frozenset({"rust", "rust, observed", "rust, hook called", "data"})
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ use crate::agent::queue::Event;
 use crate::bridge::Bridge;
 use crate::json::Span;
 use bytes::Bytes;
+use jiter::{FloatMode, PartialMode, PythonParse, StringCacheMode};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyString, PyTuple};
@@ -161,15 +162,15 @@ fn known_name(py: Python<'_>, kind: Kind) -> Option<&'static Py<PyString>> {
         .as_ref()
 }
 
-/// What decodes a frame: `orjson.loads` where it is installed, else `json.loads`.
-fn loads(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
-    static LOADS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let loads = LOADS.get_or_try_init(py, || {
-        let module = py.import("vespera_agent_spawner.events")?;
-        module.getattr("_decode").map(Bound::unbind)
-    })?;
-    Ok(loads.bind(py))
-}
+/// What makes a frame's objects. Short texts are kept for the next frame, whose keys, kinds and ids
+/// are mostly the same: at most 16,384 of under 64 bytes.
+const FRAMES: PythonParse = PythonParse {
+    allow_inf_nan: true,
+    cache_mode: StringCacheMode::All,
+    partial_mode: PartialMode::Off,
+    catch_duplicate_keys: false,
+    float_mode: FloatMode::Float,
+};
 
 #[pymethods]
 impl PyEvent {
@@ -253,17 +254,18 @@ impl PyEvent {
         if let Some(data) = self.data.get(py) {
             return Ok(data.bind(py).clone());
         }
-        let raw = self.bytes(py);
-        let mut decoded = None;
-        if self.is_frame() {
-            decoded = loads(py)?.call1((&raw,)).ok();
-        }
-        let data = match decoded {
+        let frame = if self.is_frame() {
+            FRAMES.python_parse(py, self.line(py)).ok()
+        } else {
+            None
+        };
+        let data = match frame {
             Some(frame) if frame.is_instance_of::<PyDict>() => frame,
+            // What no Rust string can hold, and what is nested deeper than others are.
             _ => py
                 .import("vespera_agent_spawner.events")?
                 .getattr("decode")?
-                .call1((self.name(py), raw))?,
+                .call1((self.name(py), self.bytes(py)))?,
         };
         Ok(keep(py, &self.data, data))
     }
