@@ -9,6 +9,7 @@ use std::io::Write;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Stat {
     pub parent: i32,
+    pub session: i32,
     /// Clock ticks after boot. A pid names one process only together with it.
     start: u64,
     /// Of the process, in clock ticks.
@@ -21,34 +22,36 @@ pub(crate) struct Stat {
 
 impl Stat {
     pub(crate) fn read(pid: i32) -> Self {
-        let mut fields = [0; 22];
+        let mut found = [0; 22];
         let mut text = [0_u8; 1024];
         // Read at once into the stack: the file is short, and asking for its length tells nothing.
         let length = with_path(pid, "stat", |path| {
             let file = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
             rustix::io::read(&file, &mut text)
         });
-        let length = length.unwrap_or(0);
-        // The name in field 2 may hold spaces and parentheses: count from its last one.
-        let text = &text[..length];
-        let from = memchr::memrchr(b')', text).map_or(length, |at| at + 1);
-        let words = text[from..].split(|byte| *byte == b' ').skip(1);
-        for (field, word) in fields.iter_mut().zip(words) {
-            *field = number(word);
+        let text = &text[..length.unwrap_or(0)];
+        for (number, word) in found.iter_mut().zip(fields(text)) {
+            *number = self::number(word);
         }
-        let field = |number: usize| fields.get(number - 3).copied().unwrap_or(0);
+        let field = |number: usize| found.get(number - 3).copied().unwrap_or(0);
         Self {
             parent: i32::try_from(field(4)).unwrap_or(0),
+            session: i32::try_from(field(6)).unwrap_or(0),
             start: field(22),
             own_ticks: field(14) + field(15),
             reaped_ticks: field(16) + field(17),
             resident_pages: field(24),
-            has_ended: matches!(text.get(from + 1), Some(b'Z' | b'X')),
+            has_ended: matches!(fields(text).next(), Some(b"Z" | b"X")),
         }
     }
 
     pub(crate) fn is_there(&self) -> bool {
         self.start != 0
+    }
+
+    /// Clock ticks after boot; 0 of a process that is gone.
+    pub(crate) fn start(&self) -> u64 {
+        self.start
     }
 
     /// Whether its children have been given to another parent.
@@ -65,6 +68,18 @@ impl Stat {
     }
 }
 
+/// Has memory, but no place in it for an environment, not even for an empty one: between two images
+/// of `execve`.
+pub(crate) fn is_between_images(pid: i32) -> bool {
+    let Ok(text) = fs::read(format!("/proc/{pid}/stat")) else {
+        return false;
+    };
+    let field = |at: usize| fields(&text).nth(at - 3).map(number);
+    // What has no memory of its own (field 23, and 51 of its environment): a kernel thread, or the
+    // dead.
+    field(23).is_some_and(|size| size != 0) && field(51) == Some(0)
+}
+
 pub(crate) fn open_files(pid: i32) -> u64 {
     // Since Linux 6.2 the directory's size is their number; before that it is 0.
     let size = with_path(pid, "fd", |path| rustix::fs::stat(path)).map_or(0, |found| found.st_size);
@@ -72,6 +87,13 @@ pub(crate) fn open_files(pid: i32) -> u64 {
         Ok(count) if count > 0 => count,
         _ => fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, |entries| entries.count() as u64),
     }
+}
+
+/// The words of proc_pid_stat(5) from field 3 on.
+fn fields(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+    // The name in field 2 may hold spaces and parentheses: count from its last one.
+    let from = memchr::memrchr(b')', text).map_or(text.len(), |at| at + 1);
+    text[from..].trim_ascii().split(|byte| *byte == b' ')
 }
 
 /// The number that a word is; 0 for one that is none, such as a state.
@@ -91,4 +113,33 @@ fn with_path<T>(
     let mut rest = &mut path[..];
     let _ = write!(rest, "/proc/{pid}/{name}");
     with(CStr::from_bytes_until_nul(&path).map_err(|_| rustix::io::Errno::INVAL)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::{Command, Stdio};
+
+    #[test]
+    fn a_name_may_look_like_the_fields_after_it() {
+        let name = std::env::temp_dir().join(format!("{}) Z 1 2", std::process::id()));
+        std::os::unix::fs::symlink("/bin/sleep", &name).expect("a link");
+        let mut child = Command::new(&name)
+            .arg("20")
+            .stdin(Stdio::null())
+            .spawn()
+            .expect("sleep starts");
+        let stat = Stat::read(i32::try_from(child.id()).expect("a pid"));
+        child.kill().expect("our child");
+        child.wait().expect("our child");
+        fs::remove_file(&name).expect("our link");
+        let own = Stat::read(i32::try_from(std::process::id()).expect("a pid"));
+        assert!(stat.is_there() && !stat.has_ended());
+        assert_eq!(
+            stat.parent,
+            i32::try_from(std::process::id()).expect("a pid")
+        );
+        assert_eq!((stat.session, true), (own.session, own.session > 0));
+        assert!(stat.start() >= own.start());
+    }
 }

@@ -7,6 +7,7 @@
 
 use crate::kernel_files::shows_own_processes;
 use crate::own_pid::own_pid;
+use crate::process_stat::{Stat, is_between_images};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::process::{
     Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, WaitOptions, pidfd_open, pidfd_send_signal,
@@ -56,14 +57,8 @@ pub fn mark() -> Vec<u8> {
 
 /// Clock ticks since boot at which a process began; `None` for one that is not there.
 pub fn start_time(pid: u32) -> Option<u64> {
-    field(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?, 22)
-}
-
-/// A number of proc_pid_stat(5), by the manual's count.
-fn field(stat: &str, number: usize) -> Option<u64> {
-    // The name in field 2 may hold spaces and parentheses: count from its last one.
-    let (_, rest) = stat.rsplit_once(')')?;
-    rest.split_ascii_whitespace().nth(number - 3)?.parse().ok()
+    let stat = Stat::read(i32::try_from(pid).ok()?);
+    stat.is_there().then(|| stat.start())
 }
 
 /// Ends every process that carries `mark`; returns how many were ended, and who survives.
@@ -152,16 +147,6 @@ fn carries(pid: i32, mark: &[u8]) -> Option<bool> {
     Some(environ.split(|byte| *byte == 0).any(|entry| entry == mark))
 }
 
-/// Has memory, but no place in it for an environment, not even for an empty one.
-fn is_between_images(pid: i32) -> bool {
-    let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else {
-        return false;
-    };
-    // What has no memory of its own (fields 23 and 51 of proc_pid_stat(5)): a kernel thread, or
-    // the dead.
-    field(&stat, 23) != Some(0) && field(&stat, 51) == Some(0)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -195,6 +180,20 @@ mod tests {
         assert!(other.try_wait().expect("our child").is_none());
         other.kill().expect("our child");
         other.wait().expect("our child");
+    }
+
+    #[test]
+    fn of_more_than_can_be_held_all_are_ended() {
+        let mark = mark();
+        let (name, value) = entry(&mark);
+        let number = HELD + 16;
+        let mut ours: Vec<_> = (0..number).map(|_| sleeper(name, value)).collect();
+        let ended = u32::try_from(number).expect("few");
+        assert_eq!(sweep(&mark), (ended, vec![]));
+        // Those that were held are reaped; of the others, who was dead by then.
+        let left = ours.iter_mut().filter_map(|child| child.wait().ok());
+        assert!(left.count() <= number - HELD);
+        assert_eq!(sweep(&mark), (0, vec![]));
     }
 
     #[test]

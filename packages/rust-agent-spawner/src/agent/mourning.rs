@@ -1,6 +1,7 @@
 //! Reaps guardians, and what a dead one left to a host that inherits it.
 
 use crate::own_pid::own_pid;
+use crate::process_stat::Stat;
 use crate::sweep::DIES;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -73,10 +74,8 @@ fn children() -> Vec<(libc::pid_t, libc::pid_t)> {
     });
     pids.flatten()
         .filter_map(|pid| {
-            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-            // The name in field 2 may hold spaces and parentheses: count from its last one.
-            let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
-            Some((pid, fields.nth(3)?.parse().ok()?))
+            let stat = Stat::read(pid);
+            stat.is_there().then_some((pid, stat.session))
         })
         .collect()
 }
