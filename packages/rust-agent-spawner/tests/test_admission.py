@@ -83,6 +83,28 @@ def test_who_does_not_wait_is_not_kept_by_a_full_house() -> None:
     asyncio.run(main())
 
 
+def test_who_comes_and_goes_behind_one_that_waits_is_not_kept() -> None:
+    async def main() -> None:
+        house = places(max_agents=1)
+        await house.enter(0, None, "first")
+        house.left_start()
+        patient = [asyncio.ensure_future(house.enter(9, None, str(number))) for number in range(3)]
+        await asyncio.sleep(0)
+        for number in range(2000):
+            told = house.ask(number % 9, 0, lambda _: None)
+            house.withdraw(told)
+            house.withdraw(told)
+        assert len(house._waiting) < 100
+        assert house.waiting == 3
+        for one in patient:
+            house.leave()
+            await asyncio.wait_for(one, 1)
+        house.leave()
+        assert (house.alive, house.waiting) == (0, 0)
+
+    asyncio.run(main())
+
+
 def test_starts_keep_their_distance() -> None:
     async def main() -> float:
         house = places(start_interval=0.1)

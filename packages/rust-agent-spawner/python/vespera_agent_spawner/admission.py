@@ -38,6 +38,8 @@ _BREAKER_PAUSE = 10.0
 _IN_ONE_GO = 0.004
 # So many are ready to follow others at most: each holds six descriptors.
 _MOST_STANDING = 16
+# So many who wait no more may stay in the queue, or half of it.
+_FEW_WITHDRAWN = 64
 # Seconds for which what was seen of the machine lets them start.
 _GOOD_FOR = 1.0
 
@@ -110,6 +112,8 @@ class Admission:
         self._claimed = 0
         self._next_start = 0.0
         self._waiting: list[tuple[int, int, Ticket]] = []
+        # At most so many of them wait no more.
+        self._withdrawn = 0
         # Those of them that are ready to follow whoever leaves, in their order.
         self._standing: deque[tuple[int, int, Ticket]] = deque()
         # Who starts at regular intervals follows nobody.
@@ -252,7 +256,15 @@ class Admission:
 
     def withdraw(self, ticket: Ticket) -> None:
         """Nobody waits for this place any more. It may have been given a moment ago: ``settle``."""
+        if not ticket.waits:
+            return
         ticket.waits = False
+        # Behind one who waits for hours others come and go.
+        self._withdrawn += 1
+        if self._withdrawn > max(_FEW_WITHDRAWN, len(self._waiting) // 2):
+            self._waiting[:] = [entry for entry in self._waiting if entry[2].waits]
+            heapq.heapify(self._waiting)
+            self._withdrawn = 0
 
     def settle(self, ticket: Ticket) -> None:
         """One that stands by is told of its place if it has begun, else it stands by no more."""
