@@ -10,15 +10,15 @@ from .series import IMPLS, ROUNDS
 
 
 class Ratios:
-    """The peer's seconds over ours, the median of interleaved rounds: above 1 is faster."""
+    """Our seconds over the peer's, the median of interleaved rounds: asv takes more for worse."""
 
     params = (IMPLS,)
     param_names = ("impl",)
     timeout = 600.0
-    unit = "x peer"
+    unit = "x peer's time"
 
     def _ratio(self, contestants: dict[str, work.Round], impl: str) -> float:
-        return statistics.median(ratio(interleaved(contestants, ROUNDS), impl))
+        return 1 / statistics.median(ratio(interleaved(contestants, ROUNDS), impl))
 
     def track_edit(self, impl: str) -> float:
         """F3: one edit of 10 MB beside the same system calls in C, in memory."""
