@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from benchmarks import agent_ratios, file_ratios, find_ratios
+from benchmarks import agent_ratios, file_ratios, find_ratios, finding
 from benchmarks.accounting import Cost
 
 # What took the peer a second took us three, in all rounds.
@@ -34,7 +34,7 @@ def test_slower_files_are_more(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_slower_finding_is_more(monkeypatch: pytest.MonkeyPatch) -> None:
     taken: dict[str, Any] = costs(rust=OURS, pathlib=PEER)
-    monkeypatch.setattr(find_ratios.finding, "ratios", lambda *_: taken)
+    monkeypatch.setattr(finding, "ratios", lambda *_: taken)
     series = find_ratios.Ratios()
     series.names = Path()
     assert series.track_glob_beside_pathlib("rust") == 3.0
