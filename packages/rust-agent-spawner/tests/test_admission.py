@@ -105,6 +105,49 @@ def test_who_comes_and_goes_behind_one_that_waits_is_not_kept() -> None:
     asyncio.run(main())
 
 
+def test_who_waits_for_memory_is_told_apart_from_who_may_enter(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    free = 2 << 20
+    monkeypatch.setattr(admission, "free_memory", lambda: free)
+    monkeypatch.setattr(admission, "total_memory", lambda: 8 << 20)
+    monkeypatch.setattr(admission, "_STUCK", 0.3)
+    monkeypatch.setattr(admission, "_RECHECK", 0.05)
+
+    async def main() -> None:
+        nonlocal free
+        house = places()
+        waiting = asyncio.ensure_future(house.enter(0, None, "first", 4 << 20))
+        await asyncio.sleep(0)
+        assert house.obstacle is not None
+        assert house.obstacle.words == "2 MiB free, memory_reserve wants 4 MiB"
+        await asyncio.sleep(1)
+        # At 0.3 s, then each time after twice as long.
+        told = [record.getMessage() for record in caplog.records]
+        assert 1 <= len(told) <= 2, told
+        assert "1 wait, and nobody has been let in for 0 s: 2 MiB free" in told[0]
+        assert "lower memory_reserve" in told[0]
+        free = 4 << 20
+        await asyncio.wait_for(waiting, 1)
+        assert house.obstacle is None
+
+    asyncio.run(main())
+
+
+def test_a_reserve_that_the_machine_has_not_is_refused(fleet: Fleet) -> None:
+    async def main() -> None:
+        async with fleet.supervisor(memory_reserve="1000TiB") as sup:
+            with pytest.raises(ConfigError, match=r"memory_reserve wants .* MiB in all") as caught:
+                await sup.spawn(fleet.config())
+            assert (caught.value.field, caught.value.value) == ("memory_reserve", 1000 << 40)
+            [result] = await asyncio.wait_for(sup.run([fleet.config("hi")]), 10)
+            assert result.outcome == "spawn_failed"
+            assert "lower memory_reserve" in str(result.error)
+            assert (sup.waiting, sup.obstacle) == (0, None)
+
+    asyncio.run(main())
+
+
 def test_starts_keep_their_distance() -> None:
     async def main() -> float:
         house = places(start_interval=0.1)

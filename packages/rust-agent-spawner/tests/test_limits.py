@@ -20,6 +20,7 @@ import pytest
 from fake_agents import FAKE, eventually
 from fleets import Fleet
 from vespera_agent_spawner import AgentConfig, ConfigError, Outcome, RunResult, SpawnError
+from vespera_agent_spawner.errors import LimitExceeded
 
 MIB = 1 << 20
 
@@ -297,3 +298,35 @@ def test_a_cgroup_with_processes_is_refused(fleet: Fleet, delegated: Path) -> No
     finally:
         sleeper.kill()
         sleeper.wait()
+
+
+FATAL = "import signal as s; s.signal(s.SIGXFSZ, s.SIG_DFL)"
+EARLY: list[tuple[dict[str, Any], str]] = [
+    ({"memory": "50MB"}, "import time; x = bytearray(200 << 20); time.sleep(20)"),
+    ({"cpu_seconds": 1}, "while True: pass"),
+    ({"processes": 2}, "import os, time; [os.fork() for _ in range(3)]; time.sleep(20)"),
+    ({"file_size": 1000}, f"{FATAL}; f = open('x', 'wb', 0); [f.write(b'x' * 900) for _ in 'abc']"),
+]
+
+
+@pytest.mark.parametrize(("limits", "program"), EARLY, ids=lambda value: str(value)[:20])
+def test_a_limit_that_is_reached_before_the_start_is_over_is_named(
+    fleet: Fleet, tmp_path: Path, limits: dict[str, Any], program: str
+) -> None:
+    config = AgentConfig(
+        program=sys.executable,
+        args=("-c", program),
+        prompt="hi",
+        limits=limits,
+        working_directory=tmp_path,
+    )
+
+    async def main() -> None:
+        async with fleet.supervisor() as sup:
+            [result] = await sup.run([config])
+            assert (result.outcome, result.attempts) == ("limit_exceeded", 1)
+            assert f"limits.{next(iter(limits))}: " in str(result.error)
+            with pytest.raises(LimitExceeded, match=f"limits.{next(iter(limits))}: "):
+                await sup.spawn(config)
+
+    asyncio.run(main())

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vespera_agent_spawner.errors import AgentError, AgentTimeout, BudgetExceeded
+from vespera_agent_spawner.errors import (
+    AgentError,
+    AgentFailed,
+    AgentTimeout,
+    BudgetExceeded,
+    LimitExceeded,
+)
 from vespera_agent_spawner.results import (
     OUTCOMES,
     ExitStatus,
@@ -16,8 +22,12 @@ from vespera_agent_spawner.results import (
 
 if TYPE_CHECKING:
     from vespera_agent_spawner.backends._protocol import LiveSession
+    from vespera_agent_spawner.config import AgentConfig
 
-__all__ = ["describe", "never_started"]
+__all__ = ["describe", "never_started", "start_failure"]
+
+# What a limit ends is told apart from what does not start.
+_BREACHES = ("limit_exceeded", "out_of_memory")
 
 # The exit codes of programs that somebody told to end (SIGHUP, SIGTERM) and did, as the CLI does.
 _HEARD = (128 + 1, 128 + 15)
@@ -71,11 +81,15 @@ def describe(
         structured_output=turn["structured_output"] if turn else None,
         cpu_seconds=used if ended else None,
         total_cost_usd=total,
+        agent_id=session.agent_id,
     )
 
 
-def never_started(error: BaseException, backend: str, containment: str) -> RunResult:
+def never_started(
+    error: BaseException, config: AgentConfig, agent_id: str, backend: str, containment: str
+) -> RunResult:
     """The result of an agent whose process never was, or never was ready."""
+    kept = config.session_id or (None if config.fork_session else config.resume)
     tail = error.stderr_tail if isinstance(error, AgentError) else ""
     auth = isinstance(error, AgentError) and error.code == "auth_failed"
     outcome = Outcome.AUTH_FAILED if auth else Outcome.SPAWN_FAILED
@@ -83,10 +97,12 @@ def never_started(error: BaseException, backend: str, containment: str) -> RunRe
         outcome = Outcome.TIMED_OUT
     if isinstance(error, BudgetExceeded):
         outcome = Outcome.BUDGET_EXCEEDED
+    if isinstance(error, AgentError) and error.code in _BREACHES:
+        outcome = Outcome(error.code)
     return RunResult(
         outcome=outcome,
         result=None,
-        session_id="",
+        session_id=kept or "",
         exit=None,
         turns=0,
         usage={},
@@ -97,7 +113,27 @@ def never_started(error: BaseException, backend: str, containment: str) -> RunRe
         error=str(error) or repr(error),
         backend=backend,
         containment=containment,
+        agent_id=agent_id,
     )
+
+
+def start_failure(session: LiveSession, error: AgentError) -> AgentError:
+    """Why it did not start: who reaches a limit before it is ready has not failed to start."""
+    status = session.exit_status
+    breach = None if status is None else _breach(status)
+    if breach is None or status is None:
+        return error
+    words = f"agent '{session.agent_id}' ended before it was ready: {status.reason}"
+    kind = LimitExceeded if breach is Outcome.LIMIT_EXCEEDED else AgentFailed
+    return kind(words, code=str(breach.value), context=error.context)
+
+
+def _breach(status: ExitStatus) -> Outcome | None:
+    if status.by == "oom":
+        return Outcome.OUT_OF_MEMORY
+    if status.by == "limit" or (status.by == "kill" and "limits." in status.reason):
+        return Outcome.LIMIT_EXCEEDED
+    return None
 
 
 def _blamed(
@@ -129,12 +165,8 @@ def _outcome(
         return Outcome.CANCELLED, "the call that owned it was cancelled"
     if isinstance(error, AgentTimeout):
         return Outcome.TIMED_OUT, str(error)
-    if status is not None and status.by == "oom":
-        return Outcome.OUT_OF_MEMORY, status.reason
-    if status is not None and (
-        status.by == "limit" or (status.by == "kill" and "limits." in status.reason)
-    ):
-        return Outcome.LIMIT_EXCEEDED, status.reason
+    if status is not None and (breach := _breach(status)) is not None:
+        return breach, status.reason
     if turn is not None:
         return OUTCOMES[turn["outcome"]], turn.get("error")
     if state is State.SPAWN_FAILED:

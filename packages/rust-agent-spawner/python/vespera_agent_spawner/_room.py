@@ -14,13 +14,19 @@ from pathlib import Path
 
 from vespera_agent_spawner import _kernel_files as kernel_files
 
-__all__ = ["free_descriptors", "free_memory", "free_processes"]
+__all__ = ["free_descriptors", "free_memory", "free_processes", "total_memory"]
 
 
 def free_memory() -> int | None:
     """Bytes that can be had without swapping."""
     known = [free for free in (_available(), *_free_in_cgroups()) if free is not None]
     return min(known, default=None)
+
+
+def total_memory() -> int | None:
+    """Bytes that can be had when nobody else has any."""
+    known = [_named("/proc/meminfo", "MemTotal:", 1024), *map(_limit_of, _cgroups(os.getpid()))]
+    return min((total for total in known if total is not None), default=None)
 
 
 def free_descriptors() -> int | None:
@@ -42,12 +48,16 @@ def _available() -> int | None:
 
 def _free_in_cgroups() -> Iterator[int | None]:
     for group in _cgroups(os.getpid()):
-        limits = [_number(group / name) for name in ("memory.max", "memory.high")]
-        limit = min((limit for limit in limits if limit is not None), default=None)
+        limit = _limit_of(group)
         used = _number(group / "memory.current")
         if limit is not None and used is not None:
             # Cached files are given up before anybody is killed.
             yield max(0, limit - used + _cached(group))
+
+
+def _limit_of(group: Path) -> int | None:
+    limits = [_number(group / name) for name in ("memory.max", "memory.high")]
+    return min((limit for limit in limits if limit is not None), default=None)
 
 
 def _cached(group: Path) -> int:

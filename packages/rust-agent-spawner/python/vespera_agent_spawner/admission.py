@@ -16,8 +16,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from vespera_agent_spawner._logging import logger_for
 from vespera_agent_spawner._patience import Deadline
-from vespera_agent_spawner._room import free_descriptors, free_memory, free_processes
+from vespera_agent_spawner._room import (
+    free_descriptors,
+    free_memory,
+    free_processes,
+    total_memory,
+)
 from vespera_agent_spawner.errors import AgentTimeout, ConfigError, SupervisorClosed
 
 if TYPE_CHECKING:
@@ -38,10 +44,24 @@ _BREAKER_PAUSE = 10.0
 _IN_ONE_GO = 0.004
 # So many are ready to follow others at most: each holds six descriptors.
 _MOST_STANDING = 16
+# After so many seconds in which nobody could enter a log line says why, then after twice as many.
+_STUCK = 30.0
 # So many who wait no more may stay in the queue, or half of it.
 _FEW_WITHDRAWN = 64
 # Seconds for which what was seen of the machine lets them start.
 _GOOD_FOR = 1.0
+
+
+_log = logger_for("agent_spawner.supervisor")
+
+
+def _refusal(ticket: Ticket, obstacle: Obstacle) -> ConfigError:
+    return ConfigError(
+        f"memory_reserve: {obstacle.words}; {obstacle.remedy}",
+        field="memory_reserve",
+        value=ticket.reserve,
+        remedy=obstacle.remedy,
+    )
 
 
 def _prospect(entry: tuple[int, int, Ticket]) -> Prospect:
@@ -65,6 +85,8 @@ class Obstacle:
 
     words: str
     remedy: str
+    #: It is one as long as this machine is what it is.
+    for_good: bool = False
 
 
 class Prospect(Protocol):
@@ -130,6 +152,9 @@ class Admission:
         self._service_back = 0.0
         self._service_says = ""
         self._room: Obstacle | None = None
+        # Since when nobody enters, and when that is said; None while somebody may.
+        self._stuck_since: float | None = None
+        self._say_at = 0.0
         self._count_again = 0.0
 
     @property
@@ -345,7 +370,8 @@ class Admission:
     @property
     def obstacle(self) -> Obstacle | None:
         """Why nobody may start now; None when somebody may."""
-        return self._obstacle(0)
+        waiting = self.next_ones(1)
+        return self._obstacle(waiting[0].reserve if waiting else 0)
 
     def leave(self) -> None:
         """An agent is over: its place is free."""
@@ -408,6 +434,14 @@ class Admission:
         wanted = self._claimed + reserve
         if free is None or free >= wanted:
             return None
+        total = total_memory()
+        if total is not None and total < reserve:
+            return Obstacle(
+                f"memory_reserve wants {reserve >> 20} MiB free for an agent, and there are "
+                f"{total >> 20} MiB in all",
+                "lower memory_reserve",
+                for_good=True,
+            )
         return Obstacle(
             f"{free >> 20} MiB free, memory_reserve wants {wanted >> 20} MiB",
             "free memory, or lower memory_reserve",
@@ -478,10 +512,16 @@ class Admission:
         if self._is_full():
             # Whoever leaves serves the others.
             return False
-        if self._obstacle(ticket.reserve) is not None:
+        obstacle = self._obstacle(ticket.reserve)
+        if obstacle is not None and obstacle.for_good:
+            heapq.heappop(self._waiting)
+            self._answer(ticket, _refusal(ticket, obstacle))
+            return True
+        if obstacle is not None:
             self.stand_down()
-            self._look_again()
+            self._look_again(obstacle)
             return False
+        self._stuck_since = None
         heapq.heappop(self._waiting)
         self._alive += 1
         self._starting += 1
@@ -531,8 +571,16 @@ class Admission:
         self._standby.renew(_GOOD_FOR)
         return True
 
-    def _look_again(self) -> None:
+    def _look_again(self, obstacle: Obstacle) -> None:
         """Time and free memory tell nobody when they change."""
+        now = time.monotonic()
+        if self._stuck_since is None:
+            self._stuck_since, self._say_at = now, now + _STUCK
+        elif now >= self._say_at:
+            stuck = now - self._stuck_since
+            self._say_at = now + stuck
+            text = "%d wait, and nobody has been let in for %.0f s: %s; %s"
+            _log.warning(text, self.waiting, stuck, obstacle.words, obstacle.remedy)
         if self._timer is not None and not self._timer.cancelled():
             self._timer.cancel()
         delay = _RECHECK

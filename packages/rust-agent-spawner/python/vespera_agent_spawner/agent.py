@@ -17,7 +17,7 @@ from typing import Any
 
 from vespera_agent_spawner import _validation as rules
 from vespera_agent_spawner._counters import PROCESS, Bill
-from vespera_agent_spawner._description import describe
+from vespera_agent_spawner._description import describe, start_failure
 from vespera_agent_spawner._logging import AgentLogger, logger_for
 from vespera_agent_spawner._request import checked_turn
 from vespera_agent_spawner.adapters import adapter_named
@@ -530,8 +530,8 @@ class Agent:
         try:
             session.check_start()
         except AgentError as error:
-            failure = error
-            self._ready.set_exception(error)
+            failure = start_failure(session, error)
+            self._ready.set_exception(failure)
             self._ready.exception()
         else:
             self._ready.set_result(None)

@@ -174,7 +174,8 @@ class Batch:
             purse = self._supervisor._purse_of(config)
             seat = self._supervisor._enter(config, given)
         except (AgentError, OSError) as error:
-            self._finish(index, self._never_started(error))
+            name = config.agent_id or ""
+            self._finish(index, self._supervisor._never_started(error, config, name))
             return
         effort = Effort(config, config.retry or self._supervisor.config.retry)
         run = self._runs[seat.agent_id] = _Run(
@@ -222,7 +223,11 @@ class Batch:
         if error is not None:
             self._drop(run)
             # Who is refused another attempt has the result of the last one.
-            last = self._never_started(error) if run.last is None else run.effort.settled(run.last)
+            last = (
+                self._never_started(run, error)
+                if run.last is None
+                else run.effort.settled(run.last)
+            )
             self._conclude(run, last)
             return
         run.seat.entered = True
@@ -301,7 +306,7 @@ class Batch:
         self._supervisor._release(run.seat)
         self._left_start(run, failure)
         if isinstance(failure, AgentError | OSError):
-            self._attempted(run, self._never_started(failure), is_settled(failure))
+            self._attempted(run, self._never_started(run, failure), is_settled(failure))
         else:
             # Not in the middle of somebody else's callback.
             self._leave_unfinished(run)
@@ -311,7 +316,7 @@ class Batch:
         """The start has an end."""
         run = self._runs[agent._id]
         if error is not None:
-            run.failed = self._never_started(error)
+            run.failed = self._never_started(run, error)
         self._left_start(run, error)
 
     def _left_start(self, run: _Run, error: BaseException | None) -> None:
@@ -411,8 +416,9 @@ class Batch:
         self._runs.pop(run.seat.agent_id, None)
         self._supervisor._release(run.seat)
 
-    def _never_started(self, error: BaseException) -> RunResult:
-        return self._supervisor._never_started(error)
+    def _never_started(self, run: _Run, error: BaseException) -> RunResult:
+        config, name = run.effort.config, run.seat.agent_id
+        return self._supervisor._never_started(error, config, name)
 
     def _finish(self, index: int, result: RunResult) -> None:
         PROCESS.count_run(result.outcome, result.duration)

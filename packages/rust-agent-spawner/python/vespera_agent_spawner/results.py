@@ -158,6 +158,8 @@ class RunResult:
     session has, with the runs before that it goes on from, as the CLI tells it.
     ``cpu_seconds``: what the whole tree used, as far as its owner could reap it; None for a turn
     of a session and for an agent that never started.
+    ``agent_id``: whose it is, given or made, also where nothing started; ``session_id`` is empty
+    there, unless the configuration has one.
     """
 
     outcome: Outcome
@@ -178,3 +180,4 @@ class RunResult:
     structured_output: Any = field(default=None)
     cpu_seconds: float | None = None
     total_cost_usd: float | None = None
+    agent_id: str = ""

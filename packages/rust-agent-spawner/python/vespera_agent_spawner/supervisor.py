@@ -243,7 +243,7 @@ class Supervisor:
             except (AgentError, OSError) as error:
                 if is_settled(error) or self._places.closed is not None:
                     raise
-                wait = effort.again(self._never_started(error))
+                wait = effort.again(self._never_started(error, checked, ""))
                 if wait is None:
                     raise
                 PROCESS.add("vespera_retries_total")
@@ -495,8 +495,8 @@ class Supervisor:
                 await asyncio.shield(agent._ended)
             raise
 
-    def _never_started(self, error: BaseException) -> RunResult:
-        return never_started(error, self._backend.name, self._backend.tier())
+    def _never_started(self, error: BaseException, config: AgentConfig, name: str) -> RunResult:
+        return never_started(error, config, name, self._backend.name, self._backend.tier())
 
     def _noted_refusal(self, agent: Agent, error: str | None) -> None:
         """Its credentials were refused: the next one in the queue would fail the same way."""
