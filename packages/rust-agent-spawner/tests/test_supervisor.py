@@ -481,6 +481,40 @@ def test_a_second_loop_has_its_own_supervisor(fleet: Fleet) -> None:
     assert asyncio.run(main()) == "echo a"
 
 
+def test_an_agent_is_asked_on_its_own_loop_and_costs_nothing_elsewhere(fleet: Fleet) -> None:
+    calls: list[Callable[[Agent], Coroutine[Any, Any, Any]]] = [
+        lambda agent: agent.run("hi"),
+        lambda agent: agent.send("hi"),
+        lambda agent: agent.result(),
+        lambda agent: agent.interrupt(),
+        lambda agent: agent.set_model(None),
+        lambda agent: agent.cancel(),
+        lambda agent: agent.shutdown(),
+        lambda agent: cast(Any, aiter(agent)).__anext__(),
+    ]
+
+    def elsewhere(agent: Agent) -> None:
+        for call in calls:
+            with pytest.raises(
+                ConfigError, match="belongs to the event loop that started"
+            ) as caught:
+                asyncio.run(asyncio.wait_for(call(agent), 10))
+            assert "run_coroutine_threadsafe" in caught.value.remedy
+
+    async def main() -> None:
+        async with fleet.supervisor() as sup:
+            chat = await sup.spawn(fleet.config())
+            await asyncio.to_thread(elsewhere, chat)
+            assert chat.info().turns == 0
+            assert (await chat.run("echo here")).result == "echo here"
+            await chat.shutdown()
+        # Its end may be asked from anywhere.
+        ended = await asyncio.to_thread(asyncio.run, chat.result())
+        assert ended.exit is not None
+
+    asyncio.run(main())
+
+
 def test_usage_is_of_the_whole_tree(fleet: Fleet) -> None:
     async def main() -> None:
         async with fleet.supervisor() as sup:

@@ -15,10 +15,12 @@ import weakref
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
+from vespera_agent_spawner import _requests
 from vespera_agent_spawner import _validation as rules
 from vespera_agent_spawner._counters import PROCESS, Bill
 from vespera_agent_spawner._description import describe, start_failure
 from vespera_agent_spawner._logging import AgentLogger, logger_for
+from vespera_agent_spawner._own_loop import check_own_loop
 from vespera_agent_spawner._request import checked_turn
 from vespera_agent_spawner.adapters import adapter_named
 from vespera_agent_spawner.adapters.claude_frames import has_prompt
@@ -28,7 +30,6 @@ from vespera_agent_spawner.errors import (
     AgentBusy,
     AgentError,
     AgentFailed,
-    AgentTimeout,
     BudgetExceeded,
     ProtocolError,
 )
@@ -52,7 +53,6 @@ __all__ = ["Agent"]
 
 _LOGGER = logging.getLogger("vespera.agent_spawner.agent")
 _BATCH = 256
-_ANSWER_DEADLINE = 30.0
 # Seconds for a run that may spend nothing more to leave by itself.
 _STOP_GRACE = 5.0
 _OVER = (State.ENDED, State.SPAWN_FAILED)
@@ -92,7 +92,7 @@ class Agent:
         self._iterating: weakref.ref[AgentEvents] | None = None
         self._was_iterated = False
         self._merged: Callable[[Agent], None] | None = None
-        self._answers: dict[str, asyncio.Future[Mapping[str, Any]]] = {}
+        self._answers: _requests.Waiting = {}
         self._handlers: Handlers | None = None
         self._on_service: Callable[[Agent, Mapping[str, Any]], None] | None = None
         self._on_refused: Callable[[Agent, str | None], None] | None = None
@@ -192,6 +192,7 @@ class Agent:
         ``AgentBusy`` and ``AgentFailed`` (the agent has ended) are raised. Cancelling interrupts
         the turn.
         """
+        self._check_loop()
         started = time.monotonic()
         self._stop_collecting_soon()
         turn = self._begin(prompt, timeout)
@@ -215,6 +216,7 @@ class Agent:
 
     async def send(self, prompt: str) -> None:
         """Begin a turn without waiting for its end; iterate to see it."""
+        self._check_loop()
         self._begin(prompt, None)
 
     def _begin(self, prompt: str, timeout: Duration | None) -> asyncio.Future[TurnResult]:
@@ -250,6 +252,7 @@ class Agent:
 
     async def result(self) -> RunResult:
         """The whole run, once it has ended. Cancelling only stops the wait."""
+        self._check_loop()
         self._stop_collecting_soon()
         await asyncio.shield(self._ended)
         return self._result()
@@ -272,6 +275,7 @@ class Agent:
 
     async def interrupt(self) -> None:
         """Ask the CLI to stop the turn in flight; its result says ``cancelled``."""
+        self._check_loop()
         self._live.interrupt()
 
     async def set_model(self, model: str | None) -> None:
@@ -284,7 +288,8 @@ class Agent:
         mode = PERMISSION_MODE("mode", mode)
         await self._request({"subtype": "set_permission_mode", "mode": mode})
 
-    async def _request(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
+    async def _request(self, request: Mapping[str, Any]) -> None:
+        self._check_loop()
         if self._adapter.runs_to_exit or self._adapter.relayed:
             raise AgentFailed(
                 f"agent '{self.agent_id}': adapter '{self._adapter.name}' answers no requests"
@@ -292,26 +297,16 @@ class Agent:
         if self._ended.done():
             reason = self._ended.result().reason
             raise AgentFailed(f"agent '{self.agent_id}' has ended: {reason}")
-        answer: asyncio.Future[Mapping[str, Any]] = self._loop.create_future()
-        request_id = self._live.request(request)
-        self._answers[request_id] = answer
-        try:
-            async with asyncio.timeout(_ANSWER_DEADLINE):
-                response = await answer
-        except TimeoutError:
-            raise AgentTimeout(
-                f"agent '{self.agent_id}': no answer to {request['subtype']} within "
-                f"{_ANSWER_DEADLINE:g} s",
-                which="request",
-                after=_ANSWER_DEADLINE,
-            ) from None
-        finally:
-            self._answers.pop(request_id, None)
-        if response.get("subtype") == "error":
-            raise AgentFailed(
-                f"agent '{self.agent_id}' refused {request['subtype']}: {response.get('error')}"
-            )
-        return response
+        await _requests.ask(self._live, self._answers, request)
+
+    def _check_loop(self) -> None:
+        if self._ended.done():  # what it has come to may be asked from anywhere
+            return
+        check_own_loop(
+            self._loop,
+            f"agent '{self.agent_id}' belongs to the event loop that started it",
+            "await it there, from elsewhere by asyncio.run_coroutine_threadsafe(…, loop)",
+        )
 
     def write(self, data: bytes) -> None:
         """Whole lines to a CLI that somebody else speaks with (adapter ``relay``); never waits."""
@@ -334,6 +329,7 @@ class Agent:
 
     async def shutdown(self, grace: Duration = 5.0) -> ExitStatus:
         """End the tree: stdin ends, SIGTERM after half of ``grace`` seconds, then force."""
+        self._check_loop()
         grace = rules.duration("grace", grace)
         if not self._ended.done():
             self._live.begin_shutdown(grace)
@@ -345,6 +341,7 @@ class Agent:
 
     async def cancel(self, grace: Duration = 5.0) -> None:
         """End the work: the turn is interrupted, then the ladder within ``grace`` seconds."""
+        self._check_loop()
         if self._begin_cancel(rules.duration("grace", grace)):
             await asyncio.shield(self._ended)
 
@@ -422,9 +419,7 @@ class Agent:
             finally:
                 session.noted()
             return
-        answer = self._answers.get(request_id)
-        if answer is not None and not answer.done():
-            answer.set_result(json.loads(frame).get("response") or {})
+        _requests.tell(self._answers, request_id, frame)
 
     def _turn_over(self, session: LiveSession, end: TurnResult | AgentError) -> None:
         turn, self._turn = self._turn, None

@@ -44,5 +44,6 @@ class AgentEvents(AsyncIterator[Event]):
             if not batch:
                 if over:
                     raise StopAsyncIteration
+                agent._check_loop()
                 await self._bell.wait()
         return self._batch.pop()

@@ -17,6 +17,7 @@ from vespera_agent_spawner import _validation as rules
 from vespera_agent_spawner._counters import PROCESS
 from vespera_agent_spawner._description import never_started
 from vespera_agent_spawner._logging import logger_for
+from vespera_agent_spawner._own_loop import check_own_loop
 from vespera_agent_spawner.adapters import adapter_named
 from vespera_agent_spawner.adapters.claude import CLAUDE
 from vespera_agent_spawner.adapters.claude_frames import limit_ends
@@ -557,13 +558,8 @@ class Supervisor:
     def _places(self) -> Admission:
         if self._admission is None:
             raise SupervisorClosed("use the supervisor inside 'async with'")
-        if asyncio.get_running_loop() is not self._loop:
-            raise ConfigError(
-                "a supervisor belongs to the event loop that entered it",
-                field="loop",
-                value=None,
-                remedy="make one supervisor per loop",
-            )
+        whose = "a supervisor belongs to the event loop that entered it"
+        check_own_loop(self._loop, whose, "make one supervisor per loop")
         return self._admission
 
 
