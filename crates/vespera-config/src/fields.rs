@@ -16,7 +16,12 @@ impl<'a> Fields<'a> {
     /// Opens `value` at `path`; the first unknown name (in the alphabet) is refused.
     pub(crate) fn open(path: &'a str, value: &'a Value, known: &[&str]) -> Result<Self> {
         let Value::Object(entries) = value else {
-            return Err(Error::config(path, value.clone(), OBJECT));
+            // The whole configuration has too many to name.
+            let remedy = match path {
+                "" => OBJECT.to_owned(),
+                _ => format!("{OBJECT}: {}", known.join(", ")),
+            };
+            return Err(Error::config(path, value.clone(), remedy));
         };
         match entries
             .iter()

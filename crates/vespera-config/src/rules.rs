@@ -22,7 +22,7 @@ const TEXT: &str = "give a string";
 const TEXT_EMPTY: &str = "give at least one character, or leave the field out";
 const TEXT_NUL: &str = "remove the NUL character";
 const NAME: &str = "give 1 to 128 characters without control characters";
-const LIST: &str = r#"give a list of strings, such as ["Read", "Bash"]"#;
+const LIST: &str = r#"give a list of strings, such as ["one", "another"]"#;
 const UUID: &str = r#"give a UUID such as "123e4567-e89b-42d3-a456-426614174000""#;
 const ENVIRONMENT: &str = r#"give an object of strings, such as {"LANG": "C.UTF-8"}"#;
 const ENVIRONMENT_NAME: &str = r#"name variables with at least one character, without "=" or NUL"#;
@@ -31,7 +31,7 @@ const FLAGS: &str = r#"give an object such as {"debug-file": "/tmp/debug.log", "
 const FLAG_NAME: &str = "name the flag without its leading dashes: letters, digits, - and _";
 const FLAG_VALUE: &str = "give a string, or null for a flag without a value";
 const DEPTH: &str = "give JSON with at most 64 levels";
-const FUNCTIONS: &str = "give Python functions in code; JSON cannot carry them";
+const FUNCTIONS: &str = "give Python functions (one, a list, or lists by name), in code: JSON carries none";
 
 /// What stands for a value that may be a secret.
 const HIDDEN: &str = "<not shown>";

@@ -81,6 +81,12 @@ impl Subject<'_> {
                         "; arguments and environment are too long together (128 KiB each)".into()
                     }
                     "exec" if *errno == libc::ENOEXEC => "; a script needs a '#!' line".into(),
+                    "exec" if *errno == libc::ENOENT => {
+                        "; it may name an interpreter in its first line that does not exist".into()
+                    }
+                    "exec" if *errno == libc::EACCES => {
+                        "; check the permissions (and a noexec mount)".into()
+                    }
                     "credentials" => "; user or group of the host changed after start".into(),
                     _ => String::new(),
                 };
@@ -142,7 +148,7 @@ impl Subject<'_> {
     /// A turn that got no `result` in time.
     pub fn turn_timed_out(&self, which: &str, seconds: f64, alive: bool) -> Error {
         let fate = if alive {
-            "the turn was interrupted, the session lives on"
+            "the turn was interrupted, after which a session lives on and a run ends"
         } else {
             "its tree was ended"
         };

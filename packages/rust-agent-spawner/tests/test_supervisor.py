@@ -490,7 +490,7 @@ def test_an_agent_is_asked_on_its_own_loop_and_costs_nothing_elsewhere(fleet: Fl
         lambda agent: agent.set_model(None),
         lambda agent: agent.cancel(),
         lambda agent: agent.shutdown(),
-        lambda agent: cast(Any, aiter(agent)).__anext__(),
+        lambda agent: cast("Any", aiter(agent)).__anext__(),
     ]
 
     def elsewhere(agent: Agent) -> None:

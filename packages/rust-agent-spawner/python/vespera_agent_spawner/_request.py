@@ -16,6 +16,9 @@ from vespera_agent_spawner.errors import ConfigError
 __all__ = ["Request", "checked_turn", "parse_request"]
 
 
+_LIKE = 'give a dict or JSON text like {"prompt": "…"}'
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """One turn that is asked for. ``timeout`` in seconds; None means the agent's own."""
@@ -36,7 +39,9 @@ def parse_request(
     fields = dict(_mapping(request))
     prompt = fields.pop("prompt", None)
     if not isinstance(prompt, str) or not prompt:
-        raise _wrong("prompt", prompt, "a non-empty string", 'give {"prompt": "…"}')
+        near = [name for name in fields if rules.is_near(name, "prompt")] if prompt is None else []
+        remedy = f'"{near[0]}" is no "prompt"' if near else 'give {"prompt": "…"}'
+        raise _wrong("prompt", prompt, "a non-empty string", remedy)
     prompt, timeout = checked_turn(prompt, fields.pop("timeout", None), of="request")
     command = fields.pop("command", None)
     if command is not None and command != program:
@@ -68,10 +73,10 @@ def _mapping(request: str | bytes | Mapping[str, Any]) -> Mapping[str, Any]:
         parsed = json.loads(request)
     except ValueError as error:
         raise ConfigError(
-            f"request: not JSON: {error}",
+            f"request: not JSON: {error}; {_LIKE}",
             field="request",
             value=request,
-            remedy='give a dict or JSON text like {"prompt": "…"}',
+            remedy=_LIKE,
         ) from error
     if not isinstance(parsed, dict):
         raise _wrong("", parsed, "a JSON object", 'give {"prompt": "…"}')

@@ -33,7 +33,7 @@ _TEXT_EMPTY: Final = "give at least one character, or leave the field out"
 _TEXT_NUL: Final = "remove the NUL character"
 _TEXT_UTF8: Final = "give text that UTF-8 can hold (no lone surrogates)"
 _NAME: Final = "give 1 to 128 characters without control characters"
-_LIST: Final = 'give a list of strings, such as ["Read", "Bash"]'
+_LIST: Final = 'give a list of strings, such as ["one", "another"]'
 _UUID: Final = 'give a UUID such as "123e4567-e89b-42d3-a456-426614174000"'
 _ENVIRONMENT: Final = 'give an object of strings, such as {"LANG": "C.UTF-8"}'
 _ENVIRONMENT_NAME: Final = 'name variables with at least one character, without "=" or NUL'
@@ -44,7 +44,9 @@ _FLAG_VALUE: Final = "give a string, or null for a flag without a value"
 _DEPTH: Final = "give JSON with at most 64 levels"
 _JSON: Final = "give JSON: objects, lists, strings, finite numbers, true, false, null"
 _FUNCTION: Final = "give one Python function"
-_FUNCTIONS: Final = "give Python functions in code; JSON cannot carry them"
+_FUNCTIONS: Final = (
+    "give Python functions (one, a list, or lists by name), in code: JSON carries none"
+)
 
 #: What stands for a value that may be a secret.
 HIDDEN: Final = "<not shown>"
@@ -62,7 +64,7 @@ _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 def refuse(path: str, value: object, remedy: str) -> ConfigError:
     """The error for ``value`` at ``path``, to be raised by the caller."""
-    message = f"{path}: got {shown(value)}; {remedy}"
+    message = f"{path or 'configuration'}: got {shown(value)}; {remedy}"
     return ConfigError(message, field=path, value=value, remedy=remedy)
 
 
@@ -71,11 +73,13 @@ def shown(value: object) -> str:
     (they may be large, or hold secrets)."""
     match value:
         case str() if len(value) > _SHOWN_CHARACTERS:
-            return json.dumps(value[:_SHOWN_CHARACTERS], ensure_ascii=False) + "…"
+            return shown(value[:_SHOWN_CHARACTERS]) + "…"
         case int() if value.bit_length() > _LONGEST_PRINTED_BITS:
             return "a number of very many digits"
         case None | bool() | int() | float() | str():
-            return json.dumps(value, ensure_ascii=False)
+            # A lone surrogate may be printed nowhere.
+            text = json.dumps(value, ensure_ascii=False)
+            return text.encode("utf-8", "backslashreplace").decode()
         case list() | tuple():
             return "a list"
         case Mapping():
@@ -91,9 +95,10 @@ def join(path: str, name: str) -> str:
 
 def check_names(path: str, value: object, known: Iterable[str]) -> Mapping[str, object]:
     """An object whose names are all known; the first unknown one (in the alphabet) is refused."""
-    if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
-        raise refuse(path, value, OBJECT)
     names = tuple(known)
+    if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
+        # The whole configuration has too many to name.
+        raise refuse(path, value, f"{OBJECT}: {', '.join(names)}" if path else OBJECT)
     for name in sorted(value):
         if name not in names:
             remedy = _nearest_remedy("fields", name, names)
@@ -358,8 +363,11 @@ def functions(path: str, value: object) -> Any:
     match value:
         case Mapping() if all(isinstance(key, str) for key in value):
             members = {key: _one_or_more(item) for key, item in value.items()}
-            if None not in members.values():
-                return members or None
+            for key in (key for key, given in members.items() if given is None):
+                error = refuse(path, value, _FUNCTIONS)
+                named = f"{join(path, key)}: got {shown(value[key])}; {_FUNCTIONS}"
+                raise ConfigError(named, field=error.field, value=value, remedy=_FUNCTIONS)
+            return members or None
         case [] | None:
             return None
         case _ if (given := _one_or_more(value)) is not None:
@@ -384,6 +392,11 @@ def _one_or_more(value: object) -> Any:
 def _nearest_remedy(kind: str, written: str, known: tuple[str, ...]) -> str:
     near = _nearest(written, known)
     return f'did you mean "{near}"?' if near else f"known {kind}: {', '.join(known)}"
+
+
+def is_near(written: object, name: str) -> bool:
+    """Whether ``name`` was meant, probably."""
+    return isinstance(written, str) and _nearest(written, (name,)) is not None
 
 
 def _nearest(written: str, known: tuple[str, ...]) -> str | None:

@@ -284,7 +284,7 @@ def _settle_config(
         raise _contradiction("agent_id", agent_id, base.agent_id)
     changes: dict[str, Any] = {"agent_id": agent_id}
     if base.program is None:
-        changes["program"] = command
+        changes["program"] = rules.system_text("command", command)
     elif command not in (DEFAULT_PROGRAM, base.program):
         raise _contradiction("command", command, base.program, theirs="program")
     if working_directory is not None:

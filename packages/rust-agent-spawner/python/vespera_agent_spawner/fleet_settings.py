@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from vespera_agent_spawner._validation import refuse
 from vespera_agent_spawner.adapters import adapter_named
 from vespera_agent_spawner.backends import Backend, Ownership
 from vespera_agent_spawner.backends._cgroup import delegated
@@ -17,23 +18,40 @@ from vespera_agent_spawner.transcripts import path_in
 if TYPE_CHECKING:
     from vespera_agent_spawner.spending import Purse
 
-__all__ = ["checked_config", "checked_run", "may_stand", "ownership_of", "settled"]
+__all__ = ["checked_config", "checked_runs", "may_stand", "ownership_of", "settled"]
 
 
 def checked_config(config: AgentConfig | Mapping[str, Any]) -> AgentConfig:
     """As a configuration, its functions looked at."""
     if not isinstance(config, AgentConfig):
+        if not isinstance(config, Mapping):
+            raise refuse("config", config, "give an AgentConfig, or a mapping of its fields")
         config = AgentConfig.from_mapping(config)
     check_handlers(config)
     return config
 
 
-def checked_run(config: AgentConfig | Mapping[str, Any]) -> AgentConfig:
-    """The same, of an agent that ends by itself."""
+def checked_runs(configs: Iterable[AgentConfig | Mapping[str, Any]]) -> list[AgentConfig]:
+    """The same, of agents that end by themselves; an error says which of them it is about."""
+    if isinstance(configs, AgentConfig | Mapping | str) or not isinstance(configs, Iterable):
+        raise refuse("configs", configs, "give a list of AgentConfig")
+    checked = []
+    for index, config in enumerate(configs):
+        try:
+            checked.append(_checked_run(config))
+        except ConfigError as error:
+            words, context = f"configs[{index}]: {error}", {**error.context, "index": index}
+            raise ConfigError(
+                words, field=error.field, value=error.value, remedy=error.remedy, context=context
+            ) from None
+    return checked
+
+
+def _checked_run(config: AgentConfig | Mapping[str, Any]) -> AgentConfig:
     checked = checked_config(config)
     if checked.prompt is None and not adapter_named(checked.adapter).runs_to_exit:
         raise ConfigError(
-            f"agent '{checked.agent_id}': run and as_completed need a prompt",
+            "prompt: run and as_completed need one; give a prompt, or spawn a session",
             field="prompt",
             value=None,
             remedy="give a prompt, or spawn a session",

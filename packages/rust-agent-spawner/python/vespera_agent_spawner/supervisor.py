@@ -38,7 +38,7 @@ from vespera_agent_spawner.errors import (
 from vespera_agent_spawner.events import Event
 from vespera_agent_spawner.fleet_settings import (
     checked_config,
-    checked_run,
+    checked_runs,
     may_stand,
     ownership_of,
     settled,
@@ -256,7 +256,7 @@ class Supervisor:
 
         One agent's failure is its result, never an exception. Cancelling ends the work.
         """
-        batch = Batch(self, [checked_run(config) for config in configs])
+        batch = Batch(self, checked_runs(configs))
         try:
             batch.begin()
             return await batch.all()
@@ -271,7 +271,7 @@ class Supervisor:
         self, configs: Iterable[AgentConfig | Mapping[str, Any]]
     ) -> AsyncGenerator[RunResult]:
         """As ``run``, each result as soon as it is there. Closing it ends the rest."""
-        batch = Batch(self, [checked_run(config) for config in configs])
+        batch = Batch(self, checked_runs(configs))
         try:
             batch.begin()
             while (result := await batch.next()) is not None:

@@ -75,6 +75,8 @@ def _explicit(name: str, working_directory: str | None) -> str:
     exists = path.exists()
     why = "is not an executable file" if exists else "does not exist"
     remedy = f"make it executable (chmod +x {path})" if exists else "give a path that exists"
+    if path.is_dir():
+        why, remedy = "is a directory", "give the path of a program"
     if not exists and path.name == DEFAULT_PROGRAM:
         remedy = _INSTALL
     kind = SpawnError if exists else ProgramNotFound

@@ -105,7 +105,7 @@ def _resolve(name: str, field: str) -> tuple[str, str]:
         name, field = os.environ.get(VARIABLE, "").strip().lower() or "auto", VARIABLE
     if name not in _CHOICES:
         raise ConfigError(
-            f"{field}: '{name}' is no backend",
+            f"{field}: '{name}' is no backend; use one of {', '.join(_CHOICES)}",
             field=field,
             value=name,
             remedy=f"use one of {', '.join(_CHOICES)}",

@@ -206,11 +206,12 @@ class Conversation(Life):
         which, timeout = turn.expired or self._expired or ("turn", 0.0)
         self.outcome = "timed_out"
         alive = self.state is State.READY
-        fate = "it was interrupted and lives on" if alive else "it was ended"
+        fate = "the turn was interrupted, after which a session lives on and a run ends"
+        fate = fate if alive else "its tree was ended"
         retrying = f"; the CLI was retrying: {self.refused.words}" if self.refused else ""
         return AgentTimeout(
             f"agent '{name}': no result within {timeout:g} s (timeouts.{which}); {fate}{retrying} "
-            f"({shown(self.stderr.text())})",
+            f"({shown(self.stderr.text())}); raise the limit",
             which=which,
             after=timeout,
             context=self._context(),

@@ -1,0 +1,101 @@
+"""What a caller wrote by mistake: the error names the field, the value and the remedy."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import vespera_agent_spawner as spawner
+from fleets import Fleet
+from vespera_agent_spawner import AgentConfig, ConfigError, SpawnError, Supervisor
+
+
+def refused(fleet: Fleet, configs: Any) -> ConfigError:
+    async def main() -> ConfigError:
+        async with fleet.supervisor() as sup:
+            with pytest.raises(ConfigError) as caught:
+                await sup.run(configs)
+            with pytest.raises(ConfigError, match="config"):
+                async for _ in sup.as_completed(configs):
+                    pass
+            return caught.value
+
+    error = asyncio.run(main())
+    assert fleet.gone()
+    return error
+
+
+def test_of_a_list_the_one_that_is_wrong_is_named(fleet: Fleet) -> None:
+    good = fleet.config("hi")
+    error = refused(fleet, [good, {"prompt": "hi", "max_turns": -1}])
+    assert str(error).startswith("configs[1]: max_turns: got -1; ")
+    assert (error.field, error.value, error.context["index"]) == ("max_turns", -1, 1)
+    assert str(refused(fleet, [good, good, AgentConfig()])).startswith("configs[2]: prompt: ")
+    assert 'configs[0]: config: got "hello"; give an AgentConfig' in str(refused(fleet, ["hello"]))
+
+
+@pytest.mark.parametrize("given", ["hello", AgentConfig(prompt="hi"), {"prompt": "hi"}, 3, None])
+def test_what_is_no_list_is_refused(fleet: Fleet, given: object) -> None:
+    assert "give a list of AgentConfig" in str(refused(fleet, given))
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"timeouts": 30}, "timeouts: got 30; give an object with named fields: startup, turn"),
+        ({"budget": 1.0}, "budget: got 1.0; give an object with named fields: usd, tokens"),
+        ({"hooks": {"PreToolUse": 3}}, "hooks.PreToolUse: got 3; give Python functions"),
+        ({"retry": {"on": "timed_out"}}, 'such as ["one", "another"]'),
+    ],
+)
+def test_a_field_of_the_wrong_kind_says_what_it_takes(fields: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        AgentConfig(prompt="hi", **fields)
+    assert words in str(caught.value)
+
+
+def test_no_message_holds_what_cannot_be_printed() -> None:
+    with pytest.raises(ConfigError) as caught:
+        AgentConfig(prompt="half \ud800 a pair")
+    assert str(caught.value).encode()
+    assert "\\ud800" in str(caught.value)
+
+
+def test_a_backend_that_is_none_lists_those_that_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigError, match="'ruby' is no backend; use one of auto, rust, python"):
+        spawner.spawn_claude_agent("a", "true", backend="ruby")
+    monkeypatch.setenv("VESPERA_BACKEND", "ruby")
+    with pytest.raises(ConfigError, match="VESPERA_BACKEND: 'ruby' is no backend; use one of"):
+        Supervisor()
+
+
+def test_the_module_functions_name_their_own_arguments(fleet: Fleet) -> None:
+    with pytest.raises(ConfigError, match="command: got ") as caught:
+        spawner.spawn_claude_agent("a", "", backend=fleet.backend)
+    assert caught.value.field == "command"
+
+
+def test_a_directory_is_no_program(fleet: Fleet, tmp_path: Path) -> None:
+    async def main() -> None:
+        async with fleet.supervisor() as sup:
+            with pytest.raises(SpawnError, match="is a directory"):
+                await sup.spawn(AgentConfig(program=str(tmp_path)))
+
+    asyncio.run(main())
+
+
+def test_a_script_without_its_interpreter_says_so(fleet: Fleet, tmp_path: Path) -> None:
+    script = tmp_path / "script"
+    script.write_text("#!/nowhere/interpreter\n")
+    script.chmod(0o755)
+
+    async def main() -> None:
+        async with fleet.supervisor() as sup:
+            with pytest.raises(SpawnError, match="interpreter in its first line") as caught:
+                await sup.spawn(AgentConfig(program=str(script)))
+            assert caught.value.stage == "exec"
+
+    asyncio.run(main())
