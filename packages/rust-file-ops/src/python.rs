@@ -17,10 +17,10 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 use vespera_error::Error;
 
-use crate::NotRegular;
 use crate::edit::{Edit, Position};
 use crate::hash::Algorithm;
 use crate::place::Place;
+use crate::{NoNewFiles, NotRegular};
 
 pub(crate) mod batch;
 mod content;
@@ -295,23 +295,24 @@ fn run<T: Send>(py: Python<'_>, work: impl FnOnce() -> crate::Result<T> + Send) 
     py.detach(work).map_err(|error| to_exception(py, &error))
 }
 
-/// The exception for `error`: `vespera_error` knows them all but the one with words of our own.
+/// The exception for `error`: `vespera_error` knows them all but those with words of our own.
 fn to_exception(py: Python<'_>, error: &Error) -> PyErr {
-    match not_regular(error) {
-        Some((NotRegular(kind), path)) => {
-            let words = NotRegular(kind).to_string();
-            PyOSError::new_err((
-                kind.errno(),
-                words,
-                path.map(|path| path.as_os_str().to_owned()),
-            ))
+    match worded(error) {
+        Some((number, words, path)) => {
+            PyOSError::new_err((number, words, path.map(|path| path.as_os_str().to_owned())))
         }
         None => vespera_error::python::to_pyerr(py, "vespera_file_ops.errors", error),
     }
 }
 
-fn not_regular(error: &Error) -> Option<(NotRegular, Option<&Path>)> {
+fn worded(error: &Error) -> Option<(i32, String, Option<&Path>)> {
     let failure = error.io_failure()?;
-    let payload = failure.io_error().get_ref()?.downcast_ref::<NotRegular>()?;
-    Some((*payload, failure.path()))
+    let payload = failure.io_error().get_ref()?;
+    let number = if let Some(NotRegular(kind)) = payload.downcast_ref() {
+        kind.errno()
+    } else {
+        payload.downcast_ref::<NoNewFiles>()?;
+        NoNewFiles::ERRNO
+    };
+    Some((number, payload.to_string(), failure.path()))
 }

@@ -201,7 +201,7 @@ fn no_mark(path: &Path, encoding: Encoding) -> Error {
         path.display()
     );
     Error::new(ErrorCode::Encoding, message)
-        .with("path", path.to_string_lossy())
+        .with_path("path", path)
         .with("encoding", name)
         .with("offset", 0)
 }
@@ -213,7 +213,7 @@ fn utf32(path: &Path) -> Error {
         path.display()
     );
     Error::new(ErrorCode::Encoding, message)
-        .with("path", path.to_string_lossy())
+        .with_path("path", path)
         .with("encoding", "utf-32")
         .with("offset", 0)
 }
@@ -225,7 +225,7 @@ fn beyond(path: &Path, character: char, at: usize) -> Error {
         u32::from(character)
     );
     Error::new(ErrorCode::Encoding, message)
-        .with("path", path.to_string_lossy())
+        .with_path("path", path)
         .with("encoding", "latin-1")
         .with("character", at)
 }

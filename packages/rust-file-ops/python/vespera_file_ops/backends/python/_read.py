@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 
 from vespera_file_ops.backends.python._naming import naming
@@ -19,6 +18,9 @@ __all__ = [
     "read_file_string",
     "read_text",
 ]
+
+# Read at once where the file has more than it tells.
+_BLOCK = 1 << 16
 
 
 def read_file(path: str, root: Root | None = None, max_bytes: int | None = None) -> bytes:
@@ -62,10 +64,7 @@ def read_all(place: Place, max_bytes: int | None = None) -> tuple[bytes, os.stat
         if max_bytes is not None and status.st_size > max_bytes:
             raise over_limit(name, status.st_size, max_bytes)
         try:
-            # The size is a hint only: /proc says 0 and a log grows while it is read. A sparse file
-            # may claim any size.
-            with io.FileIO(descriptor, closefd=False) as file:
-                content = file.readall() if max_bytes is None else _up_to(file, max_bytes)
+            content = _content(descriptor, status.st_size, max_bytes)
         except MemoryError:
             msg = f"{name}: its {status.st_size} bytes do not fit in memory"
             context = {"path": name, "size": status.st_size}
@@ -84,11 +83,24 @@ def over_limit(path: str, size: int | None, limit: int) -> FileTooLarge:
     return FileTooLarge(msg, context={"path": path, "size": size, "limit": limit})
 
 
-def _up_to(file: io.FileIO, limit: int) -> bytes:
-    """What the file holds, or one byte more than the limit."""
+def _content(descriptor: int, size: int, limit: int | None) -> bytes:
+    """What the file holds, or one byte more than the limit.
+
+    The size is a hint only: /proc says 0 and a log grows while it is read. A sparse file may claim
+    any size. ``FileIO.readall`` takes a file whose reads would block (EAGAIN) for one that ends.
+    """
     parts = []
-    room = limit + 1
-    while room and (part := file.read(min(room, 1 << 20))):
+    taken = 0
+    while limit is None or taken <= limit:
+        # One byte more than the size: a read that gives less may have seen the end.
+        room = size + 1 - taken
+        if size == 0 or room <= 0:
+            room = _BLOCK
+        if limit is not None:
+            room = min(room, limit + 1 - taken)
+        part = os.read(descriptor, room)
+        if not part:
+            break
         parts.append(part)
-        room -= len(part)
+        taken += len(part)
     return b"".join(parts)
