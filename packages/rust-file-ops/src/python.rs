@@ -175,7 +175,9 @@ type InfoOutcome = (u64, &'static str, u32, i128, bool, u64, u64, u64, u32, u32)
 /// Gives the places of each edit (byte, character, line), the diff, the size afterwards, the time of
 /// change in nanoseconds, and whether the diff is all there.
 #[pyfunction]
-#[pyo3(signature = (path, edits, modified_ns, sha256, write, root=None, encoding=None))]
+#[pyo3(signature = (
+    path, edits, modified_ns, sha256, write, root=None, encoding=None, max_bytes=None
+))]
 #[expect(
     clippy::too_many_arguments,
     reason = "what an edit is asked, one by one"
@@ -189,6 +191,7 @@ pub(crate) fn edit(
     write: bool,
     root: Option<&Root>,
     encoding: Option<&str>,
+    max_bytes: Option<u64>,
 ) -> PyResult<EditOutcome> {
     let edits: Vec<Edit> = edits
         .into_iter()
@@ -201,7 +204,8 @@ pub(crate) fn edit(
     let expect = text::expect_of(modified_ns, sha256);
     let encoding = text::encoding_of(encoding)?;
     let done = run(py, || {
-        crate::edit::edit(at(root, &path), &edits, &expect, encoding, write)
+        let place = at(root, &path);
+        crate::edit::edit(place, &edits, &expect, encoding, max_bytes, write)
     })?;
     let places = |each: Vec<Position>| {
         each.into_iter()
@@ -220,16 +224,19 @@ pub(crate) fn edit(
 type EditOutcome = (Vec<Vec<(usize, usize, usize)>>, String, usize, i128, bool);
 
 #[pyfunction]
-#[pyo3(signature = (path, old, root=None, encoding=None))]
+#[pyo3(signature = (path, old, root=None, encoding=None, max_bytes=None))]
 pub(crate) fn count_replacements(
     py: Python<'_>,
     path: PathBuf,
     old: &str,
     root: Option<&Root>,
     encoding: Option<&str>,
+    max_bytes: Option<u64>,
 ) -> PyResult<usize> {
     let encoding = text::encoding_of(encoding)?;
-    run(py, || crate::edit::count(at(root, &path), old, encoding))
+    run(py, || {
+        crate::edit::count(at(root, &path), old, encoding, max_bytes)
+    })
 }
 
 #[pyfunction]

@@ -73,7 +73,11 @@ pub fn write_text(
     Ok(Written {
         size: content.len(),
         modified_ns: now,
-        encoding,
+        // What begins with the mark has one, whoever put it there.
+        encoding: match encoding {
+            Encoding::Utf8 if whole.starts_with(MARK) => Encoding::Utf8Sig,
+            told => told,
+        },
     })
 }
 

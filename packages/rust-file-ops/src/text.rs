@@ -63,6 +63,16 @@ impl Encoding {
         }
     }
 
+    /// Bytes in front of what is text, in UTF-8: those of the mark, if there is one.
+    pub(crate) fn start_of_text(self, utf8: &[u8]) -> usize {
+        let mark = Self::Utf8Sig.mark();
+        if !self.mark().is_empty() && utf8.starts_with(mark) {
+            mark.len()
+        } else {
+            0
+        }
+    }
+
     /// Bytes that `character` takes in the file.
     pub(crate) fn width(self, character: char) -> usize {
         match self {

@@ -10,7 +10,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from vespera_file_ops.errors import ContentChanged, EncodingError, FileTooLarge
+from vespera_file_ops.errors import (
+    ContentChanged,
+    EncodingError,
+    FileTooLarge,
+    StringNotFound,
+)
 
 MARKS = {
     "utf-8": b"",
@@ -188,6 +193,34 @@ def test_an_edit_keeps_the_encoding_and_counts_in_it(
     assert place.character == len(TEXT.partition("three")[0]) + (1 if MARKS[encoding] else 0)
     assert result.size == path.stat().st_size
     assert ops.count_replacements(path, "o") == 2
+
+
+@pytest.mark.parametrize("encoding", [name for name in MARKS if MARKS[name]])
+def test_a_mark_is_no_part_of_the_text_that_is_edited(
+    ops: ModuleType, tmp_path: Path, encoding: str
+) -> None:
+    path = tmp_path / "f"
+    path.write_bytes(content("abc\n", encoding))
+    for old in ("\ufeff", "\ufeffa"):
+        assert ops.count_replacements(path, old) == 0
+        with pytest.raises(StringNotFound):
+            ops.edit_file(path, old, "")
+    with pytest.raises(StringNotFound) as caught:
+        ops.edit_file(path, "abx", "")
+    assert caught.value.context["nearest"] == "abc"
+    ops.multi_edit_file(path, [("a", "\ufeff\ufeff"), ("\ufeff", "", True), ("c\n", "")])
+    assert path.read_bytes() == content("b", encoding)
+    ops.edit_file(path, "b", "")
+    assert path.read_bytes() == MARKS[encoding]
+
+
+def test_a_mark_in_what_is_written_is_told(ops: ModuleType, tmp_path: Path) -> None:
+    path = tmp_path / "f"
+    for encoding in ("auto", "utf-8", "utf-8-sig"):
+        path.unlink(missing_ok=True)
+        written = ops.write_text(path, "\ufeffhello", encoding=encoding)
+        assert path.read_bytes() == content("hello", "utf-8-sig")
+        assert written.encoding == ops.read_text(path).encoding == "utf-8-sig"
 
 
 def test_an_edit_in_latin_1(ops: ModuleType, tmp_path: Path) -> None:

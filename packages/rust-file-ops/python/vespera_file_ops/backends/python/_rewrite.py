@@ -56,6 +56,9 @@ def write_text(
         text = MARK + text
     content = encode(path, text, encoding)
     status = _replace_expected(place, content, modified_ns, sha256)
+    if encoding == "utf-8" and text.startswith(MARK):
+        # What begins with the mark has one, whoever put it there.
+        encoding = "utf-8-sig"
     return len(content), status.st_mtime_ns, encoding
 
 
