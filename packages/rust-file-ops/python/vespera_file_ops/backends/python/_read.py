@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 
 from vespera_file_ops.backends.python._naming import naming
@@ -19,8 +20,9 @@ __all__ = [
     "read_text",
 ]
 
-# Read at once where the file has more than it tells.
-_BLOCK = 1 << 16
+_BLOCK = 1 << 20
+# Looking whether there is more costs little with little room for it.
+_MORE = 1 << 13
 
 
 def read_file(path: str, root: Root | None = None, max_bytes: int | None = None) -> bytes:
@@ -64,7 +66,10 @@ def read_all(place: Place, max_bytes: int | None = None) -> tuple[bytes, os.stat
         if max_bytes is not None and status.st_size > max_bytes:
             raise over_limit(name, status.st_size, max_bytes)
         try:
-            content = _content(descriptor, status.st_size, max_bytes)
+            if max_bytes is None:
+                content = _to_the_end(descriptor)
+            else:
+                content = _up_to(descriptor, max_bytes)
         except MemoryError:
             msg = f"{name}: its {status.st_size} bytes do not fit in memory"
             context = {"path": name, "size": status.st_size}
@@ -83,24 +88,24 @@ def over_limit(path: str, size: int | None, limit: int) -> FileTooLarge:
     return FileTooLarge(msg, context={"path": path, "size": size, "limit": limit})
 
 
-def _content(descriptor: int, size: int, limit: int | None) -> bytes:
-    """What the file holds, or one byte more than the limit.
-
-    The size is a hint only: /proc says 0 and a log grows while it is read. A sparse file may claim
-    any size. ``FileIO.readall`` takes a file whose reads would block (EAGAIN) for one that ends.
+def _to_the_end(descriptor: int) -> bytes:
+    """All that the file holds. The size is a hint only: /proc says 0 and a log grows while it is
+    read. A sparse file may claim any size.
     """
-    parts = []
-    taken = 0
-    while limit is None or taken <= limit:
-        # One byte more than the size: a read that gives less may have seen the end.
-        room = size + 1 - taken
-        if size == 0 or room <= 0:
-            room = _BLOCK
-        if limit is not None:
-            room = min(room, limit + 1 - taken)
-        part = os.read(descriptor, room)
-        if not part:
-            break
+    with io.FileIO(descriptor, closefd=False) as file:
+        content = file.readall()
+    # It takes a read that would block (EAGAIN) for the end; this one raises.
+    parts = [content or b""]
+    while part := os.read(descriptor, _MORE):
         parts.append(part)
-        taken += len(part)
+    return b"".join(parts)
+
+
+def _up_to(descriptor: int, limit: int) -> bytes:
+    """What the file holds, or one byte more than the limit."""
+    parts = []
+    room = limit + 1
+    while room and (part := os.read(descriptor, min(room, _BLOCK))):
+        parts.append(part)
+        room -= len(part)
     return b"".join(parts)
