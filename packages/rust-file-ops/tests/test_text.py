@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import codecs
+import subprocess
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -174,6 +176,27 @@ def test_two_writers_do_not_lose_each_others_text(ops: ModuleType, tmp_path: Pat
     with pytest.raises(FileNotFoundError):
         ops.write_text(tmp_path / "none", "x", expect=0)
     assert [entry.name for entry in tmp_path.iterdir()] == ["f"]
+
+
+EXPECTING = """
+import importlib, resource, sys
+name, path, expect = sys.argv[1:]
+ops = importlib.import_module(name)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+ops.write_text(path, "new", expect=expect)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="units of ru_maxrss differ")
+def test_what_a_write_expects_takes_no_memory(ops: ModuleType, tmp_path: Path) -> None:
+    path = tmp_path / "f"
+    with path.open("wb") as file:
+        file.truncate(128 << 20)
+    command = [sys.executable, "-c", EXPECTING, ops.__name__, str(path), ops.hash_file(path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert path.read_text() == "new"
+    assert int(done.stdout) < 32 << 10  # KiB
 
 
 @pytest.mark.parametrize("encoding", MARKS)

@@ -8,6 +8,7 @@ atomically, and only if nobody has written it since it was read.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 
 from vespera_file_ops._arguments import RawEdit
@@ -44,7 +45,7 @@ def edit(
     place = Place(path, root)
     with alone(place) if write else contextlib.nullcontext():
         content, status = read_all(place, max_bytes)
-        check(path, content, status, modified_ns, sha256)
+        check(path, lambda: hashlib.sha256(content).hexdigest(), status, modified_ns, sha256)
         encoding = told(path, content, encoding)
         # The work is done on UTF-8, which most files are.
         text = decode(path, content, encoding)
