@@ -1,7 +1,7 @@
 //! Responsible for `Error`: how it is built, what it carries and how it reads.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
@@ -17,6 +17,8 @@ pub struct Error {
     code: ErrorCode,
     message: String,
     context: BTreeMap<String, Value>,
+    /// The paths of the context that are not UTF-8, by the names they have there.
+    paths: Vec<(String, PathBuf)>,
     // Boxed so that a `Result` with this error stays small enough to return by value.
     #[source]
     io: Option<Box<IoFailure>>,
@@ -29,6 +31,7 @@ impl Error {
             code,
             message: message.into(),
             context: BTreeMap::new(),
+            paths: Vec::new(),
             io: None,
         }
     }
@@ -130,6 +133,16 @@ impl Error {
         self
     }
 
+    /// Adds a path as a fact. Text cannot hold one that is not UTF-8: it is replaced where it is not,
+    /// and kept as it was beside it.
+    #[must_use]
+    pub fn with_path(mut self, name: &str, path: &Path) -> Self {
+        if path.to_str().is_none() {
+            self.paths.push((name.to_owned(), path.to_path_buf()));
+        }
+        self.with(name, path.to_string_lossy())
+    }
+
     /// What went wrong, as a program sees it.
     pub fn code(&self) -> ErrorCode {
         self.code
@@ -143,6 +156,12 @@ impl Error {
     /// The facts: agent id, field, errno, ….
     pub fn context(&self) -> &BTreeMap<String, Value> {
         &self.context
+    }
+
+    /// The paths among the facts that are not UTF-8, exactly as they are.
+    pub fn paths(&self) -> impl Iterator<Item = (&str, &Path)> {
+        let pairs = self.paths.iter();
+        pairs.map(|(name, path)| (name.as_str(), path.as_path()))
     }
 
     /// The system's failure behind this error, if there is one.
@@ -204,6 +223,20 @@ mod tests {
             "{error}"
         );
         assert!(std::error::Error::source(&error).is_some());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_path_that_is_not_utf8_is_kept_beside_its_text() {
+        use std::os::unix::ffi::OsStrExt;
+
+        let path = Path::new(std::ffi::OsStr::from_bytes(b"n\xff"));
+        let error = Error::new(ErrorCode::Encoding, "n\u{fffd}: no text")
+            .with_path("path", path)
+            .with_path("root", Path::new("plain"));
+        assert_eq!(error.context()["path"], "n\u{fffd}");
+        assert_eq!(error.context()["root"], "plain");
+        assert_eq!(error.paths().collect::<Vec<_>>(), [("path", path)]);
     }
 
     #[test]

@@ -60,8 +60,14 @@ fn from_native(py: Python<'_>, module: &str, error: &Error) -> PyResult<PyErr> {
         context.set_item(name, to_python(py, value)?)?;
     }
     context.set_item("code", error.code().as_str())?;
-    let exception =
-        PyErr::from_value(class.call_method1("from_native", (error.message(), context))?);
+    let mut message = error.message().into_pyobject(py)?.into_any();
+    for (name, path) in error.paths() {
+        // As `os.fsdecode` writes them: only so they are names that can be opened.
+        let shown = path.as_os_str();
+        context.set_item(name, shown)?;
+        message = message.call_method1("replace", (path.to_string_lossy(), shown, 1))?;
+    }
+    let exception = PyErr::from_value(class.call_method1("from_native", (message, context))?);
     if let Some(failure) = error.io_failure() {
         exception.set_cause(py, Some(os_error(py, failure)));
     }

@@ -23,7 +23,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 use vespera_error::Result;
 
-use crate::error::{changed, failed};
+use crate::error::{changed, failed, no_new_files};
 use crate::open::{is_a_directory, kind_is, require_regular};
 use crate::place::Place;
 use crate::root::LOOK;
@@ -49,7 +49,10 @@ pub(crate) fn replace(
     let target = Target::find(place)?;
     let old = target.look(path)?;
     let (temporary, file) = temporary::create(&target.directory, &target.name, old.is_none())
-        .map_err(failed("replace", path))?;
+        .map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound if old.is_some() => no_new_files(path),
+            _ => failed("replace", path)(error),
+        })?;
     let remove = || {
         let _ = unlinkat(&target.directory, temporary.as_os_str(), AtFlags::empty());
     };

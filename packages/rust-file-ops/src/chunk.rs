@@ -117,9 +117,15 @@ fn next_start(
         Boundary::Sentence => behind_sentence,
     };
     let reached = next_boundary(text, end, size, is_boundary);
+    // A line ending of two characters must fit behind the overlap, or the next cut is inside it.
+    let needed = if text[end.byte..].starts_with("\r\n") && size > 1 {
+        end.character + 2
+    } else {
+        0
+    };
     let lowest = (start.character + 1)
         .max(end.character.saturating_sub(overlap))
-        .max(reached.map_or(0, |at| at.saturating_sub(size)));
+        .max(reached.unwrap_or(0).max(needed).saturating_sub(size));
     let (mut place, mut best, mut words) = (end, end, end);
     while place.character > lowest {
         place = back(text, place);

@@ -21,6 +21,11 @@ pub(crate) fn not_regular(path: &Path, kind: FileKind) -> Error {
     failed("open", path)(io::Error::other(NotRegular(kind))).with("errno", kind.errno())
 }
 
+/// The file is there, and its directory takes no other.
+pub(crate) fn no_new_files(path: &Path) -> Error {
+    failed("replace", path)(io::Error::other(NoNewFiles)).with("errno", NoNewFiles::ERRNO)
+}
+
 /// The content stops being UTF-8 at byte `offset`.
 pub(crate) fn not_utf8(path: &Path, offset: usize) -> Error {
     let message = format!(
@@ -28,7 +33,7 @@ pub(crate) fn not_utf8(path: &Path, offset: usize) -> Error {
         path.display()
     );
     Error::new(ErrorCode::Encoding, message)
-        .with("path", path.to_string_lossy())
+        .with_path("path", path)
         .with("offset", offset)
 }
 
@@ -41,7 +46,7 @@ pub(crate) fn not_text(path: &Path, encoding: Encoding, offset: usize) -> Error 
                 path.display()
             );
             Error::new(ErrorCode::Encoding, message)
-                .with("path", path.to_string_lossy())
+                .with_path("path", path)
                 .with("encoding", encoding.name())
                 .with("offset", offset)
         }
@@ -56,7 +61,7 @@ pub(crate) fn over_limit(path: &Path, size: Option<u64>, limit: u64) -> Error {
         path.display()
     );
     Error::new(ErrorCode::FileTooLarge, message)
-        .with("path", path.to_string_lossy())
+        .with_path("path", path)
         .with("size", size)
         .with("limit", limit)
 }
@@ -65,7 +70,7 @@ pub(crate) fn over_limit(path: &Path, size: Option<u64>, limit: u64) -> Error {
 pub(crate) fn too_large(path: &Path, size: u64) -> Error {
     let message = format!("{}: its {size} bytes do not fit in memory", path.display());
     Error::new(ErrorCode::FileTooLarge, message)
-        .with("path", path.to_string_lossy())
+        .with_path("path", path)
         .with("size", size)
 }
 
@@ -76,7 +81,7 @@ pub(crate) fn changed(path: &Path, reason: &str) -> Error {
         path.display()
     );
     Error::new(ErrorCode::ContentChanged, message)
-        .with("path", path.to_string_lossy())
+        .with_path("path", path)
         .with("reason", reason)
 }
 
@@ -86,7 +91,7 @@ pub(crate) fn bad_pattern(pattern: &OsStr, reason: String) -> Error {
         ErrorCode::Pattern,
         format!("glob pattern '{}': {reason}", pattern.display()),
     )
-    .with("pattern", pattern.to_string_lossy())
+    .with_path("pattern", Path::new(pattern))
     .with("reason", reason)
 }
 
@@ -94,6 +99,17 @@ pub(crate) fn bad_pattern(pattern: &OsStr, reason: String) -> Error {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{0} is not a regular file; give the path of a regular file")]
 pub struct NotRegular(pub FileKind);
+
+/// The payload of the `io::Error` for a file whose directory has no room for another beside it, as
+/// in `/proc`: what the system says, "not found", is not true of the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("its directory takes no new files, which replacing it needs; write it with write_file")]
+pub struct NoNewFiles;
+
+impl NoNewFiles {
+    /// What the system says of operations that a file system does not have.
+    pub const ERRNO: i32 = libc::EOPNOTSUPP;
+}
 
 /// What stands where a regular file was expected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -72,7 +72,7 @@ fn blake3_of(file: &File) -> io::Result<String> {
     Ok(hasher.finalize().to_hex().to_string())
 }
 
-fn sha256_of(file: &File) -> io::Result<String> {
+pub(crate) fn sha256_of(file: &File) -> io::Result<String> {
     let mut hasher = Sha256::new();
     blocks(file, |block| hasher.update(block))?;
     Ok(hex(&hasher.finalize()))

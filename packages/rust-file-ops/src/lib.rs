@@ -71,7 +71,7 @@ use elsewhere::text;
 #[cfg(all(unix, feature = "python"))]
 mod python;
 
-pub use error::{FileKind, NotRegular};
+pub use error::{FileKind, NoNewFiles, NotRegular};
 pub use vespera_error::{Error, Result};
 
 /// The extension `vespera_file_ops._native`. It never relies on the GIL for safety.

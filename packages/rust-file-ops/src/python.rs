@@ -17,10 +17,10 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 use vespera_error::Error;
 
-use crate::NotRegular;
 use crate::edit::{Edit, Position};
 use crate::hash::Algorithm;
 use crate::place::Place;
+use crate::{NoNewFiles, NotRegular};
 
 pub(crate) mod batch;
 mod content;
@@ -175,7 +175,9 @@ type InfoOutcome = (u64, &'static str, u32, i128, bool, u64, u64, u64, u32, u32)
 /// Gives the places of each edit (byte, character, line), the diff, the size afterwards, the time of
 /// change in nanoseconds, and whether the diff is all there.
 #[pyfunction]
-#[pyo3(signature = (path, edits, modified_ns, sha256, write, root=None, encoding=None))]
+#[pyo3(signature = (
+    path, edits, modified_ns, sha256, write, root=None, encoding=None, max_bytes=None
+))]
 #[expect(
     clippy::too_many_arguments,
     reason = "what an edit is asked, one by one"
@@ -189,6 +191,7 @@ pub(crate) fn edit(
     write: bool,
     root: Option<&Root>,
     encoding: Option<&str>,
+    max_bytes: Option<u64>,
 ) -> PyResult<EditOutcome> {
     let edits: Vec<Edit> = edits
         .into_iter()
@@ -201,7 +204,8 @@ pub(crate) fn edit(
     let expect = text::expect_of(modified_ns, sha256);
     let encoding = text::encoding_of(encoding)?;
     let done = run(py, || {
-        crate::edit::edit(at(root, &path), &edits, &expect, encoding, write)
+        let place = at(root, &path);
+        crate::edit::edit(place, &edits, &expect, encoding, max_bytes, write)
     })?;
     let places = |each: Vec<Position>| {
         each.into_iter()
@@ -220,16 +224,19 @@ pub(crate) fn edit(
 type EditOutcome = (Vec<Vec<(usize, usize, usize)>>, String, usize, i128, bool);
 
 #[pyfunction]
-#[pyo3(signature = (path, old, root=None, encoding=None))]
+#[pyo3(signature = (path, old, root=None, encoding=None, max_bytes=None))]
 pub(crate) fn count_replacements(
     py: Python<'_>,
     path: PathBuf,
     old: &str,
     root: Option<&Root>,
     encoding: Option<&str>,
+    max_bytes: Option<u64>,
 ) -> PyResult<usize> {
     let encoding = text::encoding_of(encoding)?;
-    run(py, || crate::edit::count(at(root, &path), old, encoding))
+    run(py, || {
+        crate::edit::count(at(root, &path), old, encoding, max_bytes)
+    })
 }
 
 #[pyfunction]
@@ -295,23 +302,24 @@ fn run<T: Send>(py: Python<'_>, work: impl FnOnce() -> crate::Result<T> + Send) 
     py.detach(work).map_err(|error| to_exception(py, &error))
 }
 
-/// The exception for `error`: `vespera_error` knows them all but the one with words of our own.
+/// The exception for `error`: `vespera_error` knows them all but those with words of our own.
 fn to_exception(py: Python<'_>, error: &Error) -> PyErr {
-    match not_regular(error) {
-        Some((NotRegular(kind), path)) => {
-            let words = NotRegular(kind).to_string();
-            PyOSError::new_err((
-                kind.errno(),
-                words,
-                path.map(|path| path.as_os_str().to_owned()),
-            ))
+    match worded(error) {
+        Some((number, words, path)) => {
+            PyOSError::new_err((number, words, path.map(|path| path.as_os_str().to_owned())))
         }
         None => vespera_error::python::to_pyerr(py, "vespera_file_ops.errors", error),
     }
 }
 
-fn not_regular(error: &Error) -> Option<(NotRegular, Option<&Path>)> {
+fn worded(error: &Error) -> Option<(i32, String, Option<&Path>)> {
     let failure = error.io_failure()?;
-    let payload = failure.io_error().get_ref()?.downcast_ref::<NotRegular>()?;
-    Some((*payload, failure.path()))
+    let payload = failure.io_error().get_ref()?;
+    let number = if let Some(NotRegular(kind)) = payload.downcast_ref() {
+        kind.errno()
+    } else {
+        payload.downcast_ref::<NoNewFiles>()?;
+        NoNewFiles::ERRNO
+    };
+    Some((number, payload.to_string(), failure.path()))
 }

@@ -30,11 +30,7 @@ pub fn read_file_up_to<'a>(place: impl Into<Place<'a>>, limit: Option<u64>) -> R
     read_limited(place.path(), &file, &metadata, limit)
 }
 
-/// All that `file`, which stands at `path`, holds from here on.
-pub(crate) fn read_all(path: &Path, file: &File, metadata: &Metadata) -> Result<Vec<u8>> {
-    read_limited(path, file, metadata, None)
-}
-
+/// All that `file`, which stands at `path`, holds from here on, if that is no more than `limit`.
 pub(crate) fn read_limited(
     path: &Path,
     file: &File,

@@ -10,7 +10,7 @@ use crate::atomic::replace;
 use crate::error::failed;
 use crate::open::{kind_is, open_for_reading};
 use crate::place::Place;
-use crate::read::{modified_ns, read_all};
+use crate::read::modified_ns;
 use crate::text::{Encoding, HEAD, MARK};
 use crate::turns::{Expect, open_alone};
 
@@ -73,7 +73,11 @@ pub fn write_text(
     Ok(Written {
         size: content.len(),
         modified_ns: now,
-        encoding,
+        // What begins with the mark has one, whoever put it there.
+        encoding: match encoding {
+            Encoding::Utf8 if whole.starts_with(MARK) => Encoding::Utf8Sig,
+            told => told,
+        },
     })
 }
 
@@ -83,11 +87,7 @@ fn replace_expected(place: Place<'_>, content: &[u8], expect: &Expect) -> Result
         Expect::Anything => replace(place, content, None)?,
         Expect::ModifiedNs(_) | Expect::Sha256(_) => {
             let (file, metadata) = open_alone(place)?;
-            let old = match expect {
-                Expect::Sha256(_) => read_all(place.path(), &file, &metadata)?,
-                _ => Vec::new(),
-            };
-            expect.check(place.path(), &metadata, &old)?;
+            expect.check_file(place.path(), &metadata, &file)?;
             replace(place, content, Some(&metadata))?
         }
     };

@@ -197,8 +197,8 @@ impl Root {
             self.path.display()
         );
         Error::new(ErrorCode::OutsideWorkspace, message)
-            .with("path", path.to_string_lossy())
-            .with("root", self.path.to_string_lossy())
+            .with_path("path", path)
+            .with_path("root", &self.path)
     }
 }
 

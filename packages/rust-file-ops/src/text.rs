@@ -63,6 +63,16 @@ impl Encoding {
         }
     }
 
+    /// Bytes in front of what is text, in UTF-8: those of the mark, if there is one.
+    pub(crate) fn start_of_text(self, utf8: &[u8]) -> usize {
+        let mark = Self::Utf8Sig.mark();
+        if !self.mark().is_empty() && utf8.starts_with(mark) {
+            mark.len()
+        } else {
+            0
+        }
+    }
+
     /// Bytes that `character` takes in the file.
     pub(crate) fn width(self, character: char) -> usize {
         match self {
@@ -201,7 +211,7 @@ fn no_mark(path: &Path, encoding: Encoding) -> Error {
         path.display()
     );
     Error::new(ErrorCode::Encoding, message)
-        .with("path", path.to_string_lossy())
+        .with_path("path", path)
         .with("encoding", name)
         .with("offset", 0)
 }
@@ -213,7 +223,7 @@ fn utf32(path: &Path) -> Error {
         path.display()
     );
     Error::new(ErrorCode::Encoding, message)
-        .with("path", path.to_string_lossy())
+        .with_path("path", path)
         .with("encoding", "utf-32")
         .with("offset", 0)
 }
@@ -225,7 +235,7 @@ fn beyond(path: &Path, character: char, at: usize) -> Error {
         u32::from(character)
     );
     Error::new(ErrorCode::Encoding, message)
-        .with("path", path.to_string_lossy())
+        .with_path("path", path)
         .with("encoding", "latin-1")
         .with("character", at)
 }

@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use vespera_error::Result;
 
 use crate::error::{changed, failed};
-use crate::hash::sha256;
+use crate::hash::{sha256, sha256_of};
 use crate::open::open_for_reading;
 use crate::place::Place;
 use crate::read::modified_ns;
@@ -33,11 +33,27 @@ pub enum Expect {
 impl Expect {
     /// `ContentChanged` unless the file is the expected one.
     pub(crate) fn check(&self, path: &Path, metadata: &Metadata, content: &[u8]) -> Result<()> {
+        self.check_by(path, metadata, || Ok(sha256(content)))
+    }
+
+    /// The same where nobody wants the content: it is hashed as it is read, whatever its size.
+    pub(crate) fn check_file(&self, path: &Path, metadata: &Metadata, file: &File) -> Result<()> {
+        self.check_by(path, metadata, || {
+            sha256_of(file).map_err(failed("read", path))
+        })
+    }
+
+    fn check_by(
+        &self,
+        path: &Path,
+        metadata: &Metadata,
+        hash: impl FnOnce() -> Result<String>,
+    ) -> Result<()> {
         match self {
             Self::ModifiedNs(wanted) if *wanted != modified_ns(metadata) => {
                 Err(changed(path, "its time of change is not the expected one"))
             }
-            Self::Sha256(wanted) if *wanted != sha256(content) => {
+            Self::Sha256(wanted) if *wanted != hash()? => {
                 Err(changed(path, "its hash is not the expected one"))
             }
             _ => Ok(()),

@@ -58,6 +58,24 @@ def test_every_error_stays_with_its_file(ops: ModuleType, paths: list[Path]) -> 
     ]
 
 
+def test_a_name_that_cannot_be_is_an_error_of_its_own(ops: ModuleType, tmp_path: Path) -> None:
+    strange = os.fsdecode(os.fsencode(tmp_path / "x") + b"\xff")
+    written = ops.write_files([(strange, b"1"), ("\ud800x", b"2"), (tmp_path / "y", "\ud800")])
+    assert [type(one.error) for one in written] == [type(None), ValueError, EncodingError]
+    words = "'\\\\ud800' at character 0, which no file name can have; give the name as bytes"
+    for function in (ops.read_files, ops.hash_files):
+        found = function([strange, "\ud800x", strange])
+        assert [one.ok for one in found] == [True, False, True]
+        assert found[1].path == "\ud800x"
+        with pytest.raises(ValueError, match=words):
+            found[1].unwrap()
+    for call in (ops.read_file, ops.file_info, ops.walk, ops.Workspace):
+        with pytest.raises(ValueError, match=words):
+            call("\ud800x")
+    with pytest.raises(TypeError, match="content must be bytes, not int; or str, which is"):
+        ops.write_files([(strange, 1)])
+
+
 @pytest.mark.parametrize("atomic", [True, False])
 def test_files_are_written_or_say_why_not(ops: ModuleType, tmp_path: Path, atomic: bool) -> None:
     (tmp_path / "d").mkdir()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from types import ModuleType
 
 import pytest
@@ -41,6 +42,25 @@ def test_without_a_boundary_words_and_then_characters_are_cut(ops: ModuleType) -
     assert texts(ops.chunk_text("a\r\nb", 1, boundary="character")) == ["a", "\r", "\n", "b"]
 
 
+def test_an_overlap_leaves_room_for_a_line_ending(ops: ModuleType) -> None:
+    chunks = ops.chunk_text("\na\n\r\n\r\n", 3, overlap=2, boundary="sentence")
+    assert texts(chunks) == ["\na\n", "\r\n", "\r\n"]
+
+
+def test_no_line_ending_of_two_characters_is_cut(ops: ModuleType) -> None:
+    """Of every short text: few random ones come to where an overlap leaves no room for one."""
+    every = [
+        text for length in range(6) for text in product(["\r\n", "\n", "a", " "], repeat=length)
+    ]
+    for text, size, overlap in product(map("".join, every), (2, 3, 4), range(4)):
+        for boundary in ("line", "sentence", "character") if overlap < size else ():
+            for chunk in ops.chunk_text(text, size, overlap=overlap, boundary=boundary):
+                cuts = chunk.text[0] == "\n" and text[: chunk.character_start].endswith("\r")
+                assert not cuts, (text, size, overlap, boundary)
+                cuts = chunk.text.endswith("\r") and text[chunk.character_end :][:1] == "\n"
+                assert not cuts, (text, size, overlap, boundary)
+
+
 def test_bytes_and_characters_are_counted_apart(ops: ModuleType) -> None:
     text = "ä𝄞\nöb\n"
     assert [
@@ -60,9 +80,9 @@ def test_arguments_that_mean_nothing(ops: ModuleType) -> None:
         ops.chunk_text("a", 5, overlap=5)
     with pytest.raises(ValueError, match="boundary is 'page'; use 'character', 'line'"):
         ops.chunk_text("a", 5, boundary="page")
-    with pytest.raises(TypeError, match="must be str"):
+    with pytest.raises(TypeError, match=r"^text must be str, not bytes; decode it first$"):
         ops.chunk_text(b"a", 5)
-    with pytest.raises(EncodingError):
+    with pytest.raises(EncodingError, match=r"^text has '\\udc00' at character 0, .* take it out"):
         ops.chunk_text("\udc00", 5)
 
 
@@ -85,6 +105,9 @@ def test_chunks_put_together_are_the_text(text: str, size: int, share: int, boun
         assert text[chunk.character_start : chunk.character_end] == chunk.text
         assert encoded[chunk.byte_start : chunk.byte_end] == chunk.text.encode()
         assert 0 < len(chunk.text) <= size
+        if size > 1:
+            assert text[chunk.character_start - 1 : chunk.character_start + 1] != "\r\n"
+            assert text[chunk.character_end - 1 : chunk.character_end + 1] != "\r\n"
         assert chunk.line == text.count("\n", 0, chunk.character_start) + 1
         assert chunk.character_start <= len(rebuilt)
         assert len(rebuilt) - chunk.character_start <= overlap

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
+import shutil
+import subprocess
 import threading
 from pathlib import Path
 from types import ModuleType
@@ -19,6 +22,7 @@ from vespera_file_ops.errors import (
     ContentChanged,
     EditError,
     EncodingError,
+    FileTooLarge,
     StringNotFound,
 )
 
@@ -47,6 +51,20 @@ def test_an_absent_text_shows_the_nearest(ops: ModuleType, file: Path) -> None:
     context = {"path": str(file), "edit": 0, "nearest_line": 3, "nearest": "three"}
     assert caught.value.context == context
     assert caught.value.code == "string_not_found"
+
+
+def test_the_nearest_is_the_same_on_both(tmp_path: Path) -> None:
+    rust = pytest.importorskip("vespera_file_ops.backends.rust", exc_type=ImportError)
+    path = tmp_path / "f"
+    for code in range(0x3001):
+        if chr(code).isspace():
+            path.write_text(f"xfoo\n{chr(code)}foo bar\n", newline="")
+            found = []
+            for ops in (python, rust):
+                with pytest.raises(StringNotFound) as caught:
+                    ops.edit_file(path, "foo baz", "x")
+                found.append((str(caught.value), caught.value.context))
+            assert found[0] == found[1], hex(code)
 
 
 def test_an_ambiguous_text_shows_all_places(ops: ModuleType, file: Path) -> None:
@@ -89,21 +107,41 @@ def test_expect_keeps_two_writers_apart(ops: ModuleType, file: Path) -> None:
     assert file.read_text() == "ä 1\ntwo\n3\ntwo\n"
 
 
-@pytest.mark.parametrize("expect", ["abc", 1.5, True, b"x"])
+@pytest.mark.parametrize("expect", ["abc", 1.5, True, b"x", 1 << 130, -(1 << 130)])
 def test_an_expectation_that_means_nothing(ops: ModuleType, file: Path, expect: object) -> None:
     with pytest.raises(ValueError, match="give the SHA-256 as hash_file returns it"):
         ops.edit_file(file, "one", "1", expect=expect)
 
 
 def test_edits_that_mean_nothing(ops: ModuleType, file: Path) -> None:
-    with pytest.raises(EditError, match="is empty"):
+    with pytest.raises(EditError, match=r"^old is empty; give the text"):
         ops.edit_file(file, "", "x")
-    with pytest.raises(EditError, match="nothing would change"):
+    with pytest.raises(EditError, match=r"^old and new are the same, 'one'; nothing would change"):
         ops.edit_file(file, "one", "one")
+    with pytest.raises(EditError, match=r"^edit 2: old and new are the same") as caught:
+        ops.multi_edit_file(file, [("a", "b"), ("one", "one")])
+    assert caught.value.context == {"edit": 1}
     with pytest.raises(EditError, match="no edits given"):
         ops.multi_edit_file(file, [])
-    with pytest.raises(TypeError, match="edit 1 must be"):
-        ops.multi_edit_file(file, [("a",)])
+    for edit in (("a",), "ab", b"ab", 5, None, {"old": "a", "new": "b"}, {0: "a", 1: "b"}):
+        with pytest.raises(TypeError, match=r"edit 1 must be .old, new. or"):
+            ops.multi_edit_file(file, [edit])
+    for edits in (None, 5):
+        with pytest.raises(TypeError, match=r"edits must be several .old, new."):
+            ops.multi_edit_file(file, edits)
+
+
+def test_a_text_that_is_none_is_named_by_its_field(ops: ModuleType, file: Path) -> None:
+    with pytest.raises(TypeError, match=r"^old must be str, not bytes; decode it first$"):
+        ops.edit_file(file, b"one", "1")
+    with pytest.raises(TypeError, match=r"^new must be str, not int"):
+        ops.preview_edit(file, "one", 1)
+    with pytest.raises(TypeError, match=r"^edit 2: new must be str, not bytes"):
+        ops.multi_edit_file(file, [("a", "b"), ("one", b"1")])
+    with pytest.raises(TypeError, match=r"^old must be str"):
+        ops.count_replacements(file, b"one")
+    with pytest.raises(EncodingError, match=r"^new has '\\ud800' at character 1, .* take it out"):
+        ops.edit_file(file, "one", "1\ud800")
 
 
 def test_a_very_long_diff_is_cut(ops: ModuleType, file: Path) -> None:
@@ -127,6 +165,54 @@ def test_line_endings_are_kept(ops: ModuleType, file: Path) -> None:
     file.write_bytes(b"a\r\nb\r\nc\r\n")
     ops.edit_file(file, "a\nb\n", "x\ny\n")
     assert file.read_bytes() == b"x\r\ny\r\nc\r\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "old", "new", "wanted"),
+    [
+        (b"a\r\nb\r\n", "\nb", "\nx\nb", b"a\r\nx\r\nb\r\n"),
+        (b"a\r\nb\r\n", "\n", "\n\n", b"a\r\n\r\nb\r\n\r\n"),
+        (b"a\r\nb\r\n", "\n", "", b"ab"),
+        # Of both kinds, the ones that were asked for.
+        (b"a\r\nb\n", "\n", "\n\n", b"a\r\nb\n\n"),
+        (b"\r\n\n\n", "\n\n", "x", b"\r\nx"),
+        (b"a\r\nb\nc", "\nb", "\nx", b"a\r\nx\nc"),
+    ],
+)
+def test_no_line_ending_is_cut_in_two(
+    ops: ModuleType, file: Path, content: bytes, old: str, new: str, wanted: bytes
+) -> None:
+    file.write_bytes(content)
+    count = ops.count_replacements(file, old)
+    preview = ops.preview_edit(file, old, new, replace_all=True)
+    result = ops.multi_edit_file(file, [(old, new, True)])
+    assert file.read_bytes() == wanted
+    assert (result.positions, result.diff) == (preview.positions, preview.diff)
+    assert result.replacements == count
+    for [place] in zip(*result.positions, strict=True):
+        assert content[place.byte :].startswith((b"\r\n", b"\n"))
+
+
+def test_a_file_over_the_limit_is_not_edited(ops: ModuleType, file: Path) -> None:
+    size = file.stat().st_size
+    edits = [("one", "1")]
+    space = ops.Workspace(file.parent)
+    for where, name in ((ops, file), (space, file.name)):
+        for function, arguments in (
+            ("edit_file", ("one", "1")),
+            ("multi_edit_file", (edits,)),
+            ("preview_edit", ("one", "1")),
+            ("preview_multi_edit", (edits,)),
+            ("count_replacements", ("one",)),
+        ):
+            with pytest.raises(FileTooLarge, match="more than max_bytes=20 would be") as caught:
+                getattr(where, function)(name, *arguments, max_bytes=20)
+            assert caught.value.context == {"path": str(name), "size": size, "limit": 20}
+            with pytest.raises(ValueError, match="max_bytes is -1; give 0 or more"):
+                getattr(where, function)(name, *arguments, max_bytes=-1)
+    assert "one" in file.read_text()
+    assert ops.count_replacements(file, "one", max_bytes=size) == 1
+    assert ops.edit_file(file, "one", "1", max_bytes=size).replacements == 1
 
 
 def test_what_is_not_utf8_is_not_edited(ops: ModuleType, file: Path) -> None:
@@ -194,8 +280,8 @@ def patched(old: str, diff: str) -> str:
     return "".join(out + source[at:])
 
 
-def meant(text: str, old: str, new: str) -> tuple[str, str]:
-    """What an edit means in a text with the line endings of Windows."""
+def meant(text: str, old: str, new: str) -> tuple[re.Pattern[str], str]:
+    """What an edit means in a text with the line endings of Windows, none of them cut in two."""
 
     def crlf(part: str) -> str:
         return part.replace("\r\n", "\n").replace("\n", "\r\n")
@@ -203,19 +289,30 @@ def meant(text: str, old: str, new: str) -> tuple[str, str]:
     def lone(part: str) -> bool:
         return "\n" in part.replace("\r\n", "")
 
-    if old not in text and "\r\n" in text and "\r" not in old and "\n" in old:
-        return crlf(old), crlf(new)
+    simple = "\n" in old and "\r" not in old
+    exact = re.compile(("(?<!\r)" if simple else "") + re.escape(old))
+    if simple and "\r\n" in text and not exact.search(text):
+        return re.compile(re.escape(crlf(old))), crlf(new)
     if "\n" not in old and lone(new) and "\r\n" in text and not lone(text):
-        return old, crlf(new)
-    return old, new
+        return exact, crlf(new)
+    return exact, new
 
 
 ENCODED = {"utf-8": "", "utf-8-sig": "\ufeff", "utf-16-be": "\ufeff", "utf-16-le": "\ufeff"}
-LINES = ["a", "b", "\n", "\r\n", "ä", "𝄞"]
-TEXT = st.lists(st.sampled_from(LINES), max_size=60).map("".join)
+LINES = ["a", "b", "\n", "\r\n", "ä", "𝄞", "\ufeff"]
+TEXT = st.one_of(
+    st.lists(st.sampled_from(LINES), max_size=60).map("".join),
+    st.lists(st.sampled_from(["a", "b", "\r\n"]), max_size=8).map("".join),
+)
 EDIT = st.tuples(
     st.lists(st.sampled_from(LINES), min_size=1, max_size=3).map("".join),
     st.lists(st.sampled_from([*LINES, "x", "\r"]), max_size=3).map("".join),
+    st.booleans(),
+)
+# In front of what most files begin with.
+BREAKS = st.tuples(
+    st.sampled_from(["\n", "\n\n", "\na", "a\n", "\na\n", "\ufeff", "\ufeffa"]),
+    st.sampled_from(["", "\n", "\n\n", "x\n", "\nx", "\nx\n"]),
     st.booleans(),
 )
 
@@ -223,7 +320,7 @@ EDIT = st.tuples(
 @settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     text=TEXT,
-    edits=st.lists(EDIT, min_size=1, max_size=4),
+    edits=st.lists(EDIT | BREAKS, min_size=1, max_size=4),
     encoding=st.sampled_from(sorted(ENCODED)),
 )
 def test_edits_are_those_of_a_plain_model(
@@ -232,25 +329,33 @@ def test_edits_are_those_of_a_plain_model(
     edits: list[tuple[str, str, bool]],
     encoding: str,
 ) -> None:
-    """Both backends against `str.replace`, and against each other where they refuse."""
+    """Both backends against `re.sub`, and against each other where they refuse."""
     rust = pytest.importorskip("vespera_file_ops.backends.rust", exc_type=ImportError)
 
-    text = ENCODED[encoding] + text
+    # Without a mark of its own the text must not begin with one, or it is the file's.
+    mark = ENCODED[encoding]
+    text = text if mark else text.lstrip("\ufeff")
     codec = encoding.removesuffix("-sig")
     edits = [edit for edit in edits if edit[0] != edit[1]]
     model: str | None = text
+    places: list[list[int]] = []
+    counts = [len(meant(text, old, new)[0].findall(text)) for old, new, _ in edits]
     for old, new, everywhere in edits:
         assert model is not None
-        old, new = meant(model, old, new)
-        count = model.count(old)
-        if count == 0 or (count > 1 and not everywhere):
+        wanted, made = meant(model, old, new)
+        found = [len(mark) + match.start() for match in wanted.finditer(model)]
+        if not found or (len(found) > 1 and not everywhere):
             model = None
             break
-        model = model.replace(old, new)
+        places.append(found)
+        model = wanted.sub(lambda _, made=made: made, model)  # type: ignore[misc]
+    text = mark + text
+    model = None if model is None else mark + model
     path = tmp_path_factory.mktemp("model") / "f"
     answers = []
     for ops in (python, rust):
         path.write_bytes(text.encode(codec))
+        assert [ops.count_replacements(path, old) for old, _, _ in edits] == counts
         try:
             result = ops.multi_edit_file(path, edits)
         except EditError as error:
@@ -260,6 +365,7 @@ def test_edits_are_those_of_a_plain_model(
         else:
             assert path.read_bytes() == (model or "").encode(codec)
             assert patched(text, result.diff) == model
+            assert [[place.character for place in each] for each in result.positions] == places
             answers.append((result.positions, result.diff, result.size))
     assert answers[0] == answers[1]
 
@@ -272,3 +378,36 @@ def test_the_diff_is_that_of_difflib_for_one_edit(ops: ModuleType, tmp_path: Pat
     edited = path.read_text().splitlines(keepends=True)
     name = str(path)
     assert diff == "".join(difflib.unified_diff(lines, edited, name, name))
+
+
+@pytest.mark.skipif(not shutil.which("patch"), reason="patch(1) is not installed")
+@pytest.mark.parametrize(
+    "name",
+    [
+        b"plain",
+        b"a name",
+        b"a name ",
+        b" name",
+        b"tab\there",
+        b"two\nlines",
+        b"one\n--- other\n+++ other",
+        b'quo"te and back\\slash',
+        b'"quoted"',
+        b"\a\b\v\f\r\x01\x1f\x7f",
+        b"\\012",
+        "ä 𝄞".encode(),
+        b"no\xff\xfe utf-8",
+    ],
+)
+def test_patch_finds_the_file_by_the_diff(
+    ops: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: bytes
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = "".join(f"line {number}\n" for number in range(20))
+    ops.write_file(name, text.encode())
+    diff = ops.preview_edit(name, "line 9\n", "neun\n").diff
+    subprocess.run(
+        ["patch", "-p0", "--batch", "--quiet"], input=diff.encode(), check=True, timeout=30
+    )
+    assert ops.read_file_string(name) == text.replace("line 9\n", "neun\n")
+    assert os.listdir(os.fsencode(tmp_path)) == [name]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from vespera_file_ops.errors import EditError
+from vespera_file_ops.errors import EditError, FileOpError, PatternError
 
 READERS = [
     "read_file",
@@ -253,6 +254,60 @@ def test_a_name_that_is_not_utf8(ops: ModuleType, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError) as caught:
         ops.read_file(raw)
     assert caught.value.filename == text
+
+
+def test_errors_name_what_is_not_utf8_as_it_can_be_opened(ops: ModuleType, tmp_path: Path) -> None:
+    raw = os.fsencode(tmp_path) + b"/n\xff"
+    text = os.fsdecode(raw)
+    ops.write_file(raw, b"a\xffb")
+    space = ops.Workspace(raw[:-3])
+    outside = os.fsdecode(b"../n\xff")
+    asked: list[tuple[str, Callable[[], object]]] = [
+        (text, lambda: ops.read_text(raw)),
+        (text, lambda: ops.read_file_string(raw)),
+        (text, lambda: ops.read_file(raw, max_bytes=1)),
+        (text, lambda: ops.read_text(raw, encoding="utf-16-le")),
+        (text, lambda: ops.write_text(raw, "✓", encoding="latin-1")),
+        (text, lambda: ops.edit_file(raw, "x", "y", encoding="latin-1")),
+        (text, lambda: ops.edit_file(raw, "x", "y", expect=0)),
+        (outside, lambda: space.read_file(outside)),
+    ]
+    for name, call_it in asked:
+        with pytest.raises(FileOpError) as caught:
+            call_it()
+        assert caught.value.context["path"] == name
+        assert str(caught.value).startswith(f"{name}: ")
+    with pytest.raises(PatternError) as refused:
+        ops.glob_files(tmp_path, os.fsdecode(b"\xff["))
+    assert refused.value.context["pattern"] == "\udcff["
+    assert str(refused.value).startswith("glob pattern '\udcff['")
+
+
+def test_an_error_of_the_system_names_one_path(ops: ModuleType, tmp_path: Path) -> None:
+    path = tmp_path / "none" / "f"
+    for function in ALL:
+        with pytest.raises(FileNotFoundError) as caught:
+            call(ops, function, path)
+        assert str(caught.value) == f"[Errno 2] {os.strerror(errno.ENOENT)}: '{path}'"
+        assert (caught.value.errno, caught.value.filename2) == (errno.ENOENT, None)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
+def test_a_directory_that_takes_no_new_files_is_told(ops: ModuleType) -> None:
+    path = "/proc/self/comm"
+    asked: list[Callable[[], object]] = [
+        lambda: ops.write_file_atomic(path, "x"),
+        lambda: ops.edit_file(path, ops.read_file_string(path), "x"),
+        lambda: ops.write_files([(path, "x")])[0].unwrap(),
+    ]
+    for call_it in asked:
+        with pytest.raises(
+            OSError, match=r"its directory takes no new files, .*write_file"
+        ) as caught:
+            call_it()
+        assert (caught.value.errno, caught.value.filename) == (errno.EOPNOTSUPP, path)
+    with pytest.raises(FileNotFoundError):
+        ops.write_file_atomic("/proc/self/none", "x")
 
 
 def test_a_name_that_is_too_long(ops: ModuleType, tmp_path: Path) -> None:

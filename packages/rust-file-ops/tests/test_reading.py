@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -11,6 +13,9 @@ from types import ModuleType
 import pytest
 
 from vespera_file_ops import FileInfo
+from vespera_file_ops.backends import python
+from vespera_file_ops.backends.python import _read
+from vespera_file_ops.backends.python._place import Place
 from vespera_file_ops.errors import EncodingError, FileOpError, FileTooLarge, OutsideWorkspace
 
 
@@ -19,6 +24,29 @@ def test_bytes_come_back_as_they_are(ops: ModuleType, tmp_path: Path, size: int)
     content = os.urandom(size)
     (tmp_path / "f").write_bytes(content)
     assert ops.read_file(tmp_path / "f") == content
+
+
+def test_a_file_whose_reads_would_block_is_not_taken_for_one_that_ends(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As `/proc/kmsg`, which no test may empty. The Rust backend's calls cannot be replaced."""
+    reader, writer = os.pipe2(os.O_NONBLOCK)
+    status = os.stat(__file__)
+
+    @contextlib.contextmanager
+    def opened(place: Place) -> Iterator[tuple[int, os.stat_result]]:
+        yield reader, status
+
+    monkeypatch.setattr(_read, "open_for_reading", opened)
+    for content in (b"", b"some"):
+        for limit in (None, 1 << 20):
+            os.write(writer, content)
+            with pytest.raises(BlockingIOError) as caught:
+                python.read_file("log", max_bytes=limit)
+            assert caught.value.filename == "log"
+    os.close(writer)
+    assert python.read_file("log") == b""
+    os.close(reader)
 
 
 def test_text_keeps_byte_order_mark_and_line_endings(ops: ModuleType, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from vespera_file_ops._file_types import FILE_TYPES
+from vespera_file_ops.errors import EncodingError
 from vespera_file_ops.results import FileCount, Match, Span
 
 TEXT = "one two\r\nTwo three\n\nthrée two two\nlast"
@@ -316,6 +317,9 @@ def test_unknown_types_and_cases_are_refused(ops: ModuleType, tree: Path) -> Non
         ops.search_text("x", "x", case="upper")
     with pytest.raises(ValueError, match="before is -1; give 0 or more"):
         ops.search_text("x", "x", before=-1)
+    with pytest.raises(EncodingError, match=r"text has '\\ud800' at character 1, .*or give bytes"):
+        ops.search_text("a\ud800", "a")
+    assert ops.search_text("a\udcff", "a")[0].text == "a\udcff"
     with pytest.raises(TypeError, match="text must be str or bytes, not int"):
         ops.search_text(3, "x")
     with pytest.raises(TypeError, match="pattern must be str, not bytes"):

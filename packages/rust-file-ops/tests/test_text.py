@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import codecs
+import subprocess
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -10,7 +12,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from vespera_file_ops.errors import ContentChanged, EncodingError, FileTooLarge
+from vespera_file_ops.errors import (
+    ContentChanged,
+    EncodingError,
+    FileTooLarge,
+    StringNotFound,
+)
 
 MARKS = {
     "utf-8": b"",
@@ -171,6 +178,27 @@ def test_two_writers_do_not_lose_each_others_text(ops: ModuleType, tmp_path: Pat
     assert [entry.name for entry in tmp_path.iterdir()] == ["f"]
 
 
+EXPECTING = """
+import importlib, resource, sys
+name, path, expect = sys.argv[1:]
+ops = importlib.import_module(name)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+ops.write_text(path, "new", expect=expect)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="units of ru_maxrss differ")
+def test_what_a_write_expects_takes_no_memory(ops: ModuleType, tmp_path: Path) -> None:
+    path = tmp_path / "f"
+    with path.open("wb") as file:
+        file.truncate(128 << 20)
+    command = [sys.executable, "-c", EXPECTING, ops.__name__, str(path), ops.hash_file(path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert path.read_text() == "new"
+    assert int(done.stdout) < 32 << 10  # KiB
+
+
 @pytest.mark.parametrize("encoding", MARKS)
 def test_an_edit_keeps_the_encoding_and_counts_in_it(
     ops: ModuleType, tmp_path: Path, encoding: str
@@ -188,6 +216,34 @@ def test_an_edit_keeps_the_encoding_and_counts_in_it(
     assert place.character == len(TEXT.partition("three")[0]) + (1 if MARKS[encoding] else 0)
     assert result.size == path.stat().st_size
     assert ops.count_replacements(path, "o") == 2
+
+
+@pytest.mark.parametrize("encoding", [name for name in MARKS if MARKS[name]])
+def test_a_mark_is_no_part_of_the_text_that_is_edited(
+    ops: ModuleType, tmp_path: Path, encoding: str
+) -> None:
+    path = tmp_path / "f"
+    path.write_bytes(content("abc\n", encoding))
+    for old in ("\ufeff", "\ufeffa"):
+        assert ops.count_replacements(path, old) == 0
+        with pytest.raises(StringNotFound):
+            ops.edit_file(path, old, "")
+    with pytest.raises(StringNotFound) as caught:
+        ops.edit_file(path, "abx", "")
+    assert caught.value.context["nearest"] == "abc"
+    ops.multi_edit_file(path, [("a", "\ufeff\ufeff"), ("\ufeff", "", True), ("c\n", "")])
+    assert path.read_bytes() == content("b", encoding)
+    ops.edit_file(path, "b", "")
+    assert path.read_bytes() == MARKS[encoding]
+
+
+def test_a_mark_in_what_is_written_is_told(ops: ModuleType, tmp_path: Path) -> None:
+    path = tmp_path / "f"
+    for encoding in ("auto", "utf-8", "utf-8-sig"):
+        path.unlink(missing_ok=True)
+        written = ops.write_text(path, "\ufeffhello", encoding=encoding)
+        assert path.read_bytes() == content("hello", "utf-8-sig")
+        assert written.encoding == ops.read_text(path).encoding == "utf-8-sig"
 
 
 def test_an_edit_in_latin_1(ops: ModuleType, tmp_path: Path) -> None:

@@ -148,8 +148,21 @@ def test_symlinks_are_followed_on_request_and_no_circle_is(ops: ModuleType, tree
 
 
 def test_bad_arguments_are_refused(ops: ModuleType, tree: Path) -> None:
-    with pytest.raises(PatternError, match=r"glob pattern 'a\[': '\[' at character"):
-        ops.walk(tree, include="a[")
+    for pattern in ("a[", "a[/", "b/a["):
+        at = pattern.index("[")
+        with pytest.raises(PatternError, match=rf"'\[' at character {at} is not closed") as refused:
+            ops.walk(tree, exclude=pattern)
+        assert refused.value.context["pattern"] == pattern
+    with pytest.raises(PatternError, match=r"glob pattern '\{a,\}': is empty"):
+        ops.walk(tree, include="{a,}")
+    for field in ("include", "exclude"):
+        for value in (None, 5, b"a"):
+            with pytest.raises(TypeError, match=f"{field} must be str or several of them, not"):
+                ops.walk(tree, **{field: value})
+        with pytest.raises(TypeError, match=f"{field} must be str, not bytes"):
+            ops.walk(tree, **{field: [b"a"]})
+    with pytest.raises(TypeError, match="types must be str or several of them, not NoneType"):
+        ops.search_files(tree, "a", types=None)
     with pytest.raises(ValueError, match="max_depth is 0; give 1 or more"):
         ops.walk(tree, max_depth=0)
     with pytest.raises(TypeError, match="max_depth must be an int"):

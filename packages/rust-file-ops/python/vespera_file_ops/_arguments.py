@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+import reprlib
+from collections.abc import Iterable, Sequence
 from typing import TypeAlias
 
 from vespera_file_ops.errors import EditError, EncodingError, PatternError
@@ -15,6 +16,7 @@ __all__ = [
     "as_algorithm",
     "as_boundary",
     "as_bytes",
+    "as_edit",
     "as_edits",
     "as_encoding",
     "as_endings",
@@ -23,8 +25,10 @@ __all__ = [
     "as_path",
     "as_pattern",
     "as_text",
+    "as_unwritten",
     "as_wanted",
     "as_whole",
+    "not_utf8",
 ]
 
 RawEdit: TypeAlias = tuple[str, str, bool]
@@ -34,6 +38,10 @@ FilePath: TypeAlias = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 """A path as callers give it. Names that are not UTF-8 may come as bytes."""
 
 
+# More nanoseconds than 64 bits of seconds, the most that a system tells, have.
+_MOST_NS = 1 << 94
+
+
 def as_path(path: FilePath) -> str:
     """Return ``path`` as text, undecodable bytes escaped; refuse what no system accepts."""
     # Most paths are text, and a call into os costs as much as the rest of this.
@@ -41,41 +49,70 @@ def as_path(path: FilePath) -> str:
     if "\0" in text:
         msg = f"path {text!r} holds a NUL character, which no file name can have"
         raise ValueError(msg)
+    if not text.isascii():
+        try:
+            os.fsencode(text)
+        except UnicodeEncodeError as error:
+            msg = (
+                f"path {text!a} has {text[error.start]!a} at character {error.start}, which no "
+                "file name can have; give the name as bytes, or as os.fsdecode makes it of them"
+            )
+            raise ValueError(msg) from error
     return text
 
 
-def as_bytes(content: object) -> bytes:
+def as_bytes(content: object, remedy: str = "for text use write_file_string") -> bytes:
     """Return ``content`` as immutable bytes: it is written while other threads run."""
     if isinstance(content, bytes):
         return content
     if isinstance(content, bytearray | memoryview):
         return bytes(content)
-    msg = f"content must be bytes, not {type(content).__name__}; for text use write_file_string"
+    msg = f"content must be bytes, not {type(content).__name__}; {remedy}"
     raise TypeError(msg)
 
 
-def as_text(content: object) -> str:
-    """Return ``content`` if it is text that UTF-8 can hold (no lone surrogates)."""
-    if not isinstance(content, str):
-        msg = f"content must be str, not {type(content).__name__}; for bytes use write_file"
+def as_text(
+    text: object,
+    field: str = "content",
+    *,
+    other: str = "for bytes use write_file",
+    surrogate: str = "encode it yourself and use write_file",
+) -> str:
+    """Return ``text``, called ``field``, if it is text that UTF-8 can hold (no lone surrogates).
+    ``other`` and ``surrogate`` are the remedies for what is no text and for what cannot be held.
+    """
+    if not isinstance(text, str):
+        msg = f"{field} must be str, not {type(text).__name__}; {other}"
         raise TypeError(msg)
-    if not content.isascii():
+    if not text.isascii():
         try:
-            content.encode()
+            text.encode()
         except UnicodeEncodeError as error:
-            character = content[error.start]
-            msg = (
-                f"content has {character!a} at character {error.start}, which UTF-8 cannot hold; "
-                "encode it yourself and use write_file"
-            )
-            raise EncodingError(msg, context={"character": error.start}) from error
-    return content
+            raise not_utf8(error, field, surrogate) from error
+    return text
 
 
-def as_pattern(pattern: object) -> str:
+def as_unwritten(text: object, field: str) -> str:
+    """The same for a text that is compared or cut, where bytes have no function of their own."""
+    return as_text(
+        text,
+        field,
+        other="decode it first",
+        surrogate="take it out, no text file has it",
+    )
+
+
+def not_utf8(error: UnicodeEncodeError, field: str, remedy: str) -> EncodingError:
+    """The text called ``field`` has a character that UTF-8 cannot hold."""
+    character = error.object[error.start]
+    msg = f"{field} has {character!a} at character {error.start}, which UTF-8 cannot hold; {remedy}"
+    return EncodingError(msg, context={"character": error.start})
+
+
+def as_pattern(pattern: object, field: str = "pattern") -> str:
     """Return ``pattern`` if it is text that a file name could match."""
     if not isinstance(pattern, str):
-        msg = f"pattern must be str, not {type(pattern).__name__}"
+        msg = f"{field} must be str, not {type(pattern).__name__}"
         raise TypeError(msg)
     try:
         os.fsencode(pattern)
@@ -86,27 +123,40 @@ def as_pattern(pattern: object) -> str:
     return pattern
 
 
-def as_wanted(old: object) -> str:
+def as_wanted(old: object, which: str = "") -> str:
     """Return ``old`` if it is text that can stand somewhere."""
-    text = as_text(old)
+    text = as_unwritten(old, f"{which}old")
     if not text:
-        msg = "the text to look for is empty; give the text that is to be replaced"
+        msg = f"{which}old is empty; give the text that is to be replaced"
         raise EditError(msg, context={"field": "old"})
     return text
 
 
-def as_edits(edits: Sequence[Sequence[str | bool]]) -> list[RawEdit]:
+def as_edit(old: object, new: object, replace_all: object, number: int | None = None) -> RawEdit:
+    """Return an edit, of several the one with that index; refuse one that means nothing."""
+    which = "" if number is None else f"edit {number + 1}: "
+    wanted, made = as_wanted(old, which), as_unwritten(new, f"{which}new")
+    if wanted == made:
+        msg = f"{which}old and new are the same, {reprlib.repr(wanted)}; nothing would change"
+        raise EditError(msg, context={"edit": number or 0})
+    return wanted, made, bool(replace_all)
+
+
+def as_edits(edits: object) -> list[RawEdit]:
     """Return the edits as triples; refuse those that mean nothing."""
+    if not isinstance(edits, Iterable):
+        msg = f"edits must be several (old, new), not {type(edits).__name__}; give a list of them"
+        raise TypeError(msg)
     raw: list[RawEdit] = []
     for number, edit in enumerate(edits):
-        if isinstance(edit, str) or len(edit) not in (2, 3):
-            msg = f"edit {number + 1} must be (old, new) or (old, new, replace_all), not {edit!r}"
+        # A dict has a length, too, and no places.
+        row = edit if isinstance(edit, Sequence) and not isinstance(edit, str | bytes) else ()
+        if len(row) not in (2, 3):
+            shown = reprlib.repr(edit)
+            msg = f"edit {number + 1} must be (old, new) or (old, new, replace_all), not {shown}"
             raise TypeError(msg)
-        old, new = as_wanted(edit[0]), as_text(edit[1])
-        if old == new:
-            msg = f"edit {number + 1}: old and new text are the same; nothing would change"
-            raise EditError(msg, context={"edit": number})
-        raw.append((old, new, bool(edit[2]) if len(edit) == 3 else False))
+        old, new, *rest = row
+        raw.append(as_edit(old, new, rest[0] if rest else False, number))
     if not raw:
         msg = "no edits given; give at least one (old, new)"
         raise EditError(msg, context={"field": "edits"})
@@ -117,7 +167,7 @@ def as_expect(expect: object) -> tuple[int | None, str | None]:
     """Return the expected time of change in nanoseconds, or the expected SHA-256."""
     if expect is None:
         return None, None
-    if isinstance(expect, int) and not isinstance(expect, bool):
+    if isinstance(expect, int) and not isinstance(expect, bool) and abs(expect) < _MOST_NS:
         return expect, None
     if isinstance(expect, str) and re.fullmatch("[0-9a-fA-F]{64}", expect):
         return None, expect.lower()

@@ -127,7 +127,10 @@ class _Batch:
         """
         try:
             name = as_path(path)
-            data = as_text(content).encode() if isinstance(content, str) else as_bytes(content)
+            if isinstance(content, str):
+                data = as_text(content, surrogate="encode it yourself").encode()
+            else:
+                data = as_bytes(content, "or str, which is written as UTF-8")
         except ValueError as error:
             self._refused[len(self._paths)] = error
             self._paths.append(os.fsdecode(path))

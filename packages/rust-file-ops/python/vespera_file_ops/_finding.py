@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Generic, Literal, Protocol, Self, TypeAlias, TypeVar
 
-from vespera_file_ops._arguments import as_limit, as_pattern, as_whole
+from vespera_file_ops._arguments import as_limit, as_pattern, as_whole, not_utf8
 from vespera_file_ops._dialect import Alternation as _Alternation
 from vespera_file_ops._dialect import Class as _Class
 from vespera_file_ops._dialect import Concatenation, Node, Repeat, Tree, parse, refuse
@@ -94,8 +94,8 @@ def as_selection(
         gitignore=bool(gitignore),
         hidden=bool(hidden),
         follow=bool(follow),
-        include=_patterns(include),
-        exclude=_patterns(exclude),
+        include=_patterns(include, "include"),
+        exclude=_patterns(exclude, "exclude"),
         types=_globs(types),
         max_depth=as_limit(max_depth, "max_depth", 1),
         sort=bool(sort),
@@ -148,20 +148,31 @@ def as_searched(text: object) -> bytes:
     if not isinstance(text, str):
         msg = f"text must be str or bytes, not {type(text).__name__}"
         raise TypeError(msg)
-    return text.encode("utf-8", "surrogateescape")
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError as error:
+        raise not_utf8(error, "text", "take it out, or give bytes") from error
 
 
-def _names(names: Names) -> list[str]:
-    return [names] if isinstance(names, str) else list(names)
+def _names(names: object, field: str) -> list[str]:
+    if isinstance(names, str):
+        return [names]
+    if isinstance(names, bytes) or not isinstance(names, Iterable):
+        msg = (
+            f"{field} must be str or several of them, not {type(names).__name__}; "
+            "leave it out, or give (), for none"
+        )
+        raise TypeError(msg)
+    return list(names)
 
 
-def _patterns(patterns: Names) -> list[str]:
-    return [as_pattern(pattern) for pattern in _names(patterns)]
+def _patterns(patterns: Names, field: str) -> list[str]:
+    return [as_pattern(pattern, field) for pattern in _names(patterns, field)]
 
 
 def _globs(types: Names) -> list[str]:
     found: list[str] = []
-    for name in _names(types):
+    for name in _names(types, "types"):
         if name not in FILE_TYPES:
             near = ", ".join(known for known in FILE_TYPES if known[:1] == str(name)[:1])
             msg = f"file type {name!r} is not known; near it are: {near or 'none'}"

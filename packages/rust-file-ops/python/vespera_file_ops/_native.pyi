@@ -50,7 +50,11 @@ def chunk_text(
     text: str, size: int, overlap: int, boundary: str
 ) -> list[tuple[int, int, int, int, int]]: ...
 def count_replacements(
-    path: str, old: str, root: Root | None = None, encoding: str | None = None
+    path: str,
+    old: str,
+    root: Root | None = None,
+    encoding: str | None = None,
+    max_bytes: int | None = None,
 ) -> int: ...
 def edit(
     path: str,
@@ -60,6 +64,7 @@ def edit(
     write: bool,
     root: Root | None = None,
     encoding: str | None = None,
+    max_bytes: int | None = None,
 ) -> tuple[list[list[tuple[int, int, int]]], str, int, int, bool]: ...
 def file_info(
     path: str, follow_symlinks: bool, root: Root | None = None

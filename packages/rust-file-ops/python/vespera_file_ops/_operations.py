@@ -4,7 +4,8 @@ result given its class. A backend is a module of raw functions; both have the sa
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 from vespera_file_ops._arguments import (
@@ -12,6 +13,7 @@ from vespera_file_ops._arguments import (
     RawEdit,
     as_algorithm,
     as_bytes,
+    as_edit,
     as_edits,
     as_encoding,
     as_expect,
@@ -89,9 +91,15 @@ class Raw(RawText, RawBatch, Protocol):
         write: bool,
         root: Any = None,
         encoding: str | None = None,
+        max_bytes: int | None = None,
     ) -> RawOutcome: ...
     def count_replacements(
-        self, path: str, old: str, root: Any = None, encoding: str | None = None
+        self,
+        path: str,
+        old: str,
+        root: Any = None,
+        encoding: str | None = None,
+        max_bytes: int | None = None,
     ) -> int: ...
     def list_directory(
         self, path: str, gitignore: bool, root: Any = None
@@ -161,7 +169,12 @@ class Operations(TextOperations, BatchOperations, FindOperations):
 
     def append_file(self, path: FilePath, content: str) -> None:
         """Add text (UTF-8) at the end."""
-        self._raw.append_file(self._writable(as_path(path)), as_text(content), self._root)
+        text = as_text(
+            content,
+            other="decode it first",
+            surrogate="take it out, or add bytes with open(path, 'ab')",
+        )
+        self._raw.append_file(self._writable(as_path(path)), text, self._root)
 
     def write_file_atomic(self, path: FilePath, content: str) -> None:
         """Replace the content so that it is the old or the new, never a mixture."""
@@ -186,9 +199,11 @@ class Operations(TextOperations, BatchOperations, FindOperations):
         replace_all: bool = False,
         expect: str | int | None = None,
         encoding: str = "auto",
+        max_bytes: int | None = None,
     ) -> EditResult:
         """Replace ``old``, which must stand there exactly once, unless ``replace_all``."""
-        return self._edit(path, [(old, new, replace_all)], expect, encoding, write=True)
+        asked = partial(_one, old, new, replace_all)
+        return self._edit(path, asked, expect, encoding, max_bytes, write=True)
 
     def multi_edit_file(
         self,
@@ -197,9 +212,11 @@ class Operations(TextOperations, BatchOperations, FindOperations):
         *,
         expect: str | int | None = None,
         encoding: str = "auto",
+        max_bytes: int | None = None,
     ) -> EditResult:
         """Make several edits, one after the other: all of them or none."""
-        return self._edit(path, edits, expect, encoding, write=True)
+        asked = partial(as_edits, edits)
+        return self._edit(path, asked, expect, encoding, max_bytes, write=True)
 
     def preview_edit(
         self,
@@ -210,9 +227,11 @@ class Operations(TextOperations, BatchOperations, FindOperations):
         replace_all: bool = False,
         expect: str | int | None = None,
         encoding: str = "auto",
+        max_bytes: int | None = None,
     ) -> EditResult:
         """Tell what ``edit_file`` would do; nothing is written."""
-        return self._edit(path, [(old, new, replace_all)], expect, encoding, write=False)
+        asked = partial(_one, old, new, replace_all)
+        return self._edit(path, asked, expect, encoding, max_bytes, write=False)
 
     def preview_multi_edit(
         self,
@@ -221,15 +240,20 @@ class Operations(TextOperations, BatchOperations, FindOperations):
         *,
         expect: str | int | None = None,
         encoding: str = "auto",
+        max_bytes: int | None = None,
     ) -> EditResult:
         """Tell what ``multi_edit_file`` would do; nothing is written."""
-        return self._edit(path, edits, expect, encoding, write=False)
+        asked = partial(as_edits, edits)
+        return self._edit(path, asked, expect, encoding, max_bytes, write=False)
 
-    def count_replacements(self, path: FilePath, old: str, *, encoding: str = "auto") -> int:
+    def count_replacements(
+        self, path: FilePath, old: str, *, encoding: str = "auto", max_bytes: int | None = None
+    ) -> int:
         """Return how often ``old`` stands in the file, places that overlap counted once."""
         name = as_path(path)
         wanted = as_wanted(old)
-        return self._raw.count_replacements(name, wanted, self._root, as_encoding(encoding))
+        codec, limit = as_encoding(encoding), as_limit(max_bytes)
+        return self._raw.count_replacements(name, wanted, self._root, codec, limit)
 
     def hash_file(self, path: FilePath, algorithm: str = "sha256") -> str:
         """Return the hash of the content in hexadecimal digits."""
@@ -238,9 +262,10 @@ class Operations(TextOperations, BatchOperations, FindOperations):
     def _edit(
         self,
         path: FilePath,
-        edits: Sequence[tuple[str, str] | tuple[str, str, bool]],
+        asked: Callable[[], list[RawEdit]],
         expect: str | int | None,
         encoding: str,
+        max_bytes: int | None,
         *,
         write: bool,
     ) -> EditResult:
@@ -248,14 +273,17 @@ class Operations(TextOperations, BatchOperations, FindOperations):
         if write:
             self._writable(name)
         modified_ns, sha256 = as_expect(expect)
-        raw = as_edits(edits)
-        outcome = self._raw.edit(
-            name, raw, modified_ns, sha256, write, self._root, as_encoding(encoding)
-        )
+        edits = asked()
+        codec, limit = as_encoding(encoding), as_limit(max_bytes)
+        outcome = self._raw.edit(name, edits, modified_ns, sha256, write, self._root, codec, limit)
         places, diff, size, mtime_ns, complete = outcome
         positions = tuple(tuple(Position(*place) for place in each) for each in places)
         count = sum(len(each) for each in positions)
         return EditResult(name, count, positions, diff, size, mtime_ns, complete)
+
+
+def _one(old: str, new: str, replace_all: bool) -> list[RawEdit]:
+    return [as_edit(old, new, replace_all)]
 
 
 class WorkspaceOperations(Operations):

@@ -13,6 +13,7 @@ from vespera_file_ops._arguments import (
     as_limit,
     as_path,
     as_text,
+    as_unwritten,
     as_whole,
 )
 from vespera_file_ops.results import Chunk, LineRange, TextFile, WriteResult
@@ -103,7 +104,7 @@ class TextOperations:
         name = self._writable(as_path(path))
         written = self._raw.write_text(
             name,
-            as_text(text),
+            as_text(text, "text"),
             as_encoding(encoding),
             as_endings(newline),
             *as_expect(expect),
@@ -115,7 +116,7 @@ class TextOperations:
         self, text: str, size: int, *, overlap: int = 0, boundary: str = "line"
     ) -> list[Chunk]:
         """Cut a text into chunks of at most ``size`` characters."""
-        whole = as_text(text)
+        whole = as_unwritten(text, "text")
         most = as_whole("size", size, 1)
         common = as_whole("overlap", overlap, 0)
         if common >= most:

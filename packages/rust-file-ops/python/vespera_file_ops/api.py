@@ -1,9 +1,9 @@
 """Responsible for the module functions: one documented signature each, done by the chosen backend.
 
-Paths are ``str``, ``bytes`` or ``os.PathLike``. Every function acts on regular files only: a
-directory raises ``IsADirectoryError``, a FIFO, socket or device an ``OSError`` (``ENXIO``,
-``ENODEV``) at once, so that nothing ever hangs. Symlinks are followed. What the system refuses is
-an ``OSError`` subclass with ``errno`` and ``filename``.
+Paths are ``str``, ``bytes`` or ``os.PathLike``; one that no file can have is a ``ValueError``.
+Every function acts on regular files only: a directory raises ``IsADirectoryError``, a FIFO, socket
+or device an ``OSError`` (``ENXIO``, ``ENODEV``) at once, so that nothing ever hangs. Symlinks are
+followed. What the system refuses is an ``OSError`` subclass with ``errno`` and ``filename``.
 """
 
 from __future__ import annotations
@@ -162,7 +162,9 @@ def write_text(
     r"""Replace the text of a file atomically, in the encoding and with the line endings it has.
 
     ``"auto"`` is the encoding that the file's byte order mark tells, else UTF-8; the mark is
-    written where the encoding has one. What the encoding cannot hold is ``EncodingError``.
+    written where the encoding has one. A mark that ``text`` begins with is that mark, and makes
+    UTF-8 ``"utf-8-sig"``, which ``WriteResult.encoding`` says. What the encoding cannot hold is
+    ``EncodingError``.
 
     With ``newline="keep"`` a ``\n`` is written as ``\r\n`` where all lines within the first 64 KiB
     of the file end so and ``text`` itself has no ``\r``; ``"\n"`` and ``"\r\n"`` decide it and
@@ -207,7 +209,8 @@ def write_file_atomic(path: FilePath, content: str) -> None:
     the directory is forced to disk too. What a writer that was killed left there is removed by the
     next write of the same file. The mode is kept, the owner where the system allows it; a
     symlink is written through. Hard links to the old content keep the old content. It is the
-    directory that must be writable.
+    directory that must be writable; one that takes no new files, as in ``/proc``, is an ``OSError``
+    with ``EOPNOTSUPP``.
     """
     _chosen.write_file_atomic(path, content)
 
@@ -255,21 +258,34 @@ def edit_file(
     replace_all: bool = False,
     expect: str | int | None = None,
     encoding: str = "auto",
+    max_bytes: int | None = None,
 ) -> EditResult:
     r"""Replace ``old`` by ``new`` in a text file, atomically.
 
     ``old`` must stand there exactly once: ``StringNotFound`` shows the nearest lines,
     ``AmbiguousMatch`` all places (at most 100). With ``replace_all`` every place is replaced, from
-    the start, overlaps counted once. Where the file has ``\r\n`` and ``old`` only ``\n``, the
-    file's line endings are meant; where it has nothing but ``\r\n``, ``new`` gets them too.
-    ``encoding`` as in ``read_text``; the file keeps it, and its byte order mark.
+    the start, overlaps counted once. ``encoding`` as in ``read_text``; the file keeps it, and its
+    byte order mark, which is no part of the text. A file of more than ``max_bytes`` is
+    ``FileTooLarge``, told before it is read. Where its directory takes no new files, as in
+    ``/proc``, it is an ``OSError`` with ``EOPNOTSUPP``.
+
+    Where the file has ``\r\n`` and ``old`` only ``\n``, the file's line endings are meant: a place
+    is never the ``\n`` of a ``\r\n``, and where there is no other ``\n`` for it, ``old`` and
+    ``new`` are taken with ``\r\n``. Where the file has nothing but ``\r\n``, a ``new`` for an
+    ``old`` within a line gets them too. An ``old`` with ``\r\n``, and its ``new``, count as given.
 
     ``expect`` is what the caller knows of the file, its SHA-256 as ``hash_file`` returns it or its
     ``st_mtime_ns``: another file is ``ContentChanged``. So is one that was written while it was
     edited. The file is untouched after every error.
     """
     return _chosen.edit_file(
-        path, old, new, replace_all=replace_all, expect=expect, encoding=encoding
+        path,
+        old,
+        new,
+        replace_all=replace_all,
+        expect=expect,
+        encoding=encoding,
+        max_bytes=max_bytes,
     )
 
 
@@ -279,13 +295,16 @@ def multi_edit_file(
     *,
     expect: str | int | None = None,
     encoding: str = "auto",
+    max_bytes: int | None = None,
 ) -> EditResult:
     """Make several edits, ``(old, new)`` or ``(old, new, replace_all)``: all of them or none.
 
     Each applies to the result of the one before; one replacement of the file follows. ``context``
-    of an error has ``edit``, the index of the one that failed.
+    of an error has ``edit``, the index of the one that failed. The rest as in ``edit_file``.
     """
-    return _chosen.multi_edit_file(path, edits, expect=expect, encoding=encoding)
+    return _chosen.multi_edit_file(
+        path, edits, expect=expect, encoding=encoding, max_bytes=max_bytes
+    )
 
 
 def preview_edit(
@@ -296,10 +315,17 @@ def preview_edit(
     replace_all: bool = False,
     expect: str | int | None = None,
     encoding: str = "auto",
+    max_bytes: int | None = None,
 ) -> EditResult:
     """Tell what ``edit_file`` would do, with the same errors; nothing is written."""
     return _chosen.preview_edit(
-        path, old, new, replace_all=replace_all, expect=expect, encoding=encoding
+        path,
+        old,
+        new,
+        replace_all=replace_all,
+        expect=expect,
+        encoding=encoding,
+        max_bytes=max_bytes,
     )
 
 
@@ -309,14 +335,22 @@ def preview_multi_edit(
     *,
     expect: str | int | None = None,
     encoding: str = "auto",
+    max_bytes: int | None = None,
 ) -> EditResult:
     """Tell what ``multi_edit_file`` would do, with the same errors; nothing is written."""
-    return _chosen.preview_multi_edit(path, edits, expect=expect, encoding=encoding)
+    return _chosen.preview_multi_edit(
+        path, edits, expect=expect, encoding=encoding, max_bytes=max_bytes
+    )
 
 
-def count_replacements(path: FilePath, old: str, *, encoding: str = "auto") -> int:
-    """Return how often ``old`` stands in the file, places that overlap counted once."""
-    return _chosen.count_replacements(path, old, encoding=encoding)
+def count_replacements(
+    path: FilePath, old: str, *, encoding: str = "auto", max_bytes: int | None = None
+) -> int:
+    """Return how many places ``edit_file`` with ``replace_all`` would replace.
+
+    A UTF-8 file need not be text as a whole. ``encoding`` and ``max_bytes`` as in ``edit_file``.
+    """
+    return _chosen.count_replacements(path, old, encoding=encoding, max_bytes=max_bytes)
 
 
 def list_directory(path: FilePath, *, gitignore: bool = False) -> list[DirectoryEntry]:

@@ -49,7 +49,8 @@ class EditResult:
     positions: tuple[tuple[Position, ...], ...]
     """The places of each edit, in the order of the edits."""
     diff: str
-    """Unified diff, three lines of context; empty if nothing differs. At most 1 MiB of it."""
+    """Unified diff, three lines of context; empty if nothing differs. At most 1 MiB of it. Its
+    names are quoted as ``git`` and GNU ``diff`` do, so that ``patch`` reads them."""
     size: int
     """Bytes of the file afterwards."""
     mtime_ns: int
@@ -196,6 +197,7 @@ class WriteResult:
     mtime_ns: int
     """Time of change of the new file: good as ``expect`` of the next write or edit."""
     encoding: str
+    """That of the file as it is now, named as in ``TextFile``."""
 
 
 @dataclass(frozen=True, slots=True)

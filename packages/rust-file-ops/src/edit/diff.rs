@@ -1,6 +1,7 @@
 //! Responsible for the unified diff of edits, made from the places that were replaced instead of
 //! by comparing the texts: its cost is that of counting lines.
 
+use std::fmt::Write;
 use std::path::Path;
 
 /// Unchanged lines shown around a change, as `diff -u` does.
@@ -74,7 +75,7 @@ impl Pieces {
         let Some(first) = changes.first() else {
             return (String::new(), true);
         };
-        let name = path.display();
+        let name = header_name(path);
         let mut text = Bounded::default();
         text.push(&format!("--- {name}\n+++ {name}\n"));
         let mut counted = Counted::default();
@@ -129,6 +130,50 @@ impl Pieces {
         }
         changes.retain(|change| old[change.old.0..change.old.1] != new[change.new.0..change.new.1]);
         changes
+    }
+}
+
+/// The name as `git` and GNU `diff` write it, so that `patch` reads it back: in quotes where it has
+/// what would end the line or the name, or a space at an end, which `patch` drops, and with a tab
+/// behind it where a space could end it.
+fn header_name(path: &Path) -> String {
+    let mut quoted = String::new();
+    let mut plain = true;
+    for chunk in path.as_os_str().as_encoded_bytes().utf8_chunks() {
+        for character in chunk.valid().chars() {
+            let letter = match character {
+                '\x07' => 'a',
+                '\x08' => 'b',
+                '\t' => 't',
+                '\n' => 'n',
+                '\x0b' => 'v',
+                '\x0c' => 'f',
+                '\r' => 'r',
+                '"' | '\\' => character,
+                control if control.is_ascii_control() => {
+                    plain = false;
+                    let _ = write!(quoted, "\\{:03o}", u32::from(control));
+                    continue;
+                }
+                other => {
+                    quoted.push(other);
+                    continue;
+                }
+            };
+            plain = false;
+            quoted.push('\\');
+            quoted.push(letter);
+        }
+        for byte in chunk.invalid() {
+            plain = false;
+            let _ = write!(quoted, "\\{byte:03o}");
+        }
+    }
+    let tab = if quoted.contains(' ') { "\t" } else { "" };
+    if plain && quoted.trim_matches(' ') == quoted {
+        quoted + tab
+    } else {
+        format!("\"{quoted}\"{tab}")
     }
 }
 

@@ -17,7 +17,7 @@ use vespera_error::{Error, ErrorCode, Result};
 use crate::atomic::replace;
 use crate::open::open_for_reading;
 use crate::place::Place;
-use crate::read::{modified_ns, read_all};
+use crate::read::{modified_ns, read_limited};
 use crate::text::{Encoding, decoded};
 use crate::turns::{Expect, open_alone};
 use diff::Pieces;
@@ -58,12 +58,13 @@ pub struct Outcome {
 }
 
 /// Make the edits. With `write` false the outcome is only told. Without an `encoding` it is the one
-/// that the file's mark tells; the file keeps it.
+/// that the file's mark tells; the file keeps it. One of more than `limit` bytes is refused.
 pub fn edit(
     place: Place<'_>,
     edits: &[Edit],
     expect: &Expect,
     encoding: Option<Encoding>,
+    limit: Option<u64>,
     write: bool,
 ) -> Result<Outcome> {
     let path = place.path();
@@ -72,7 +73,7 @@ pub fn edit(
     } else {
         open_for_reading(place)?
     };
-    let content = read_all(path, &file, &metadata)?;
+    let content = read_limited(path, &file, &metadata, limit)?;
     expect.check(path, &metadata, &content)?;
     let (original, encoding) = decoded(path, content, encoding)?;
     let edited = edit_text(path, &original, edits, encoding)?;
@@ -141,7 +142,7 @@ fn located(error: &Error, path: &Path, number: usize, of: usize) -> Error {
     };
     let message = format!("{}: {which}{}", path.display(), error.message());
     let mut whole = Error::new(error.code(), message)
-        .with("path", path.to_string_lossy())
+        .with_path("path", path)
         .with("edit", number);
     for (name, value) in error.context() {
         whole = whole.with(name, value.clone());
@@ -166,17 +167,21 @@ struct Planned {
 fn plan(text: &str, edit: &Edit, encoding: Encoding) -> Result<Planned> {
     let mut old = edit.old.clone();
     let mut new = edit.new.clone();
-    let mut found = find(text, &old);
-    if found.is_empty() && text.contains("\r\n") && !old.contains('\r') && old.contains('\n') {
-        // The file's line endings are kept: who asks with `\n` means the file's own.
-        old = old.replace('\n', "\r\n");
+    let start = encoding.start_of_text(text.as_bytes());
+    let body = &text.as_bytes()[start..];
+    let mut found: Vec<usize> = find(body, old.as_bytes()).collect();
+    if found.is_empty() && may_mean_crlf(body, &old) {
+        old = with_crlf(&old);
         new = with_crlf(&new);
-        found = find(text, &old);
+        found = find(body, old.as_bytes()).collect();
     } else if !old.contains('\n') && has_lone_newline(&new) && all_crlf(text) {
         new = with_crlf(&new);
     }
     if found.is_empty() {
-        return Err(absent(text, &edit.old));
+        return Err(absent(&text[start..], &edit.old));
+    }
+    for at in &mut found {
+        *at += start;
     }
     let positions = positions(text, &found, encoding);
     if positions.len() > 1 && !edit.replace_all {
@@ -271,24 +276,61 @@ fn lone_newlines(text: &str) -> impl Iterator<Item = usize> {
     memchr::memchr_iter(b'\n', bytes).filter(move |&at| at == 0 || bytes[at - 1] != b'\r')
 }
 
-fn find(text: &str, old: &str) -> Vec<usize> {
-    memmem::find_iter(text.as_bytes(), old.as_bytes()).collect()
+/// The file's line endings are kept: who asks with `\n` for what is not there means the file's own.
+fn may_mean_crlf(text: &[u8], old: &str) -> bool {
+    old.contains('\n') && !old.contains('\r') && memmem::find(text, b"\r\n").is_some()
 }
 
-/// How often `old` stands in the file, places that overlap counted once.
-pub fn count(place: Place<'_>, old: &str, encoding: Option<Encoding>) -> Result<usize> {
+/// Where `old` stands, from the start on, places that overlap told once. One with `\n` alone does not
+/// begin inside a `\r\n`: replacing it there would leave half a line ending.
+fn find<'a>(text: &'a [u8], old: &'a [u8]) -> impl Iterator<Item = usize> + 'a {
+    let finder = memmem::Finder::new(old);
+    let lone = old.first() == Some(&b'\n') && !old.contains(&b'\r');
+    let mut from = 0;
+    std::iter::from_fn(move || {
+        loop {
+            let at = from + finder.find(&text[from..])?;
+            if lone && at > 0 && text[at - 1] == b'\r' {
+                from = at + 1;
+                continue;
+            }
+            from = at + old.len();
+            return Some(at);
+        }
+    })
+}
+
+/// How many places an edit of `old` would replace, places that overlap counted once.
+fn count_in(text: &[u8], old: &str) -> usize {
+    let count = find(text, old.as_bytes()).count();
+    if count == 0 && may_mean_crlf(text, old) {
+        return find(text, with_crlf(old).as_bytes()).count();
+    }
+    count
+}
+
+/// How often `old` stands in the file, as an edit of it would see it. One of more than `limit`
+/// bytes is refused.
+pub fn count(
+    place: Place<'_>,
+    old: &str,
+    encoding: Option<Encoding>,
+    limit: Option<u64>,
+) -> Result<usize> {
     let (file, metadata) = open_for_reading(place)?;
-    let content = read_all(place.path(), &file, &metadata)?;
+    let content = read_limited(place.path(), &file, &metadata, limit)?;
     let encoding = match encoding {
         // Any bytes will do for UTF-8: what is no text is not there.
         None => Encoding::of(place.path(), &content, None)?,
         Some(encoding) => encoding,
     };
     if matches!(encoding, Encoding::Utf8 | Encoding::Utf8Sig) {
-        return Ok(memmem::find_iter(&content, old.as_bytes()).count());
+        let start = encoding.start_of_text(&content);
+        return Ok(count_in(&content[start..], old));
     }
     let (text, _) = decoded(place.path(), content, Some(encoding))?;
-    Ok(find(&text, old).len())
+    let start = encoding.start_of_text(text.as_bytes());
+    Ok(count_in(&text.as_bytes()[start..], old))
 }
 
 fn positions(text: &str, found: &[usize], encoding: Encoding) -> Vec<Position> {

@@ -44,7 +44,7 @@ impl Globs {
     /// One pattern, matched against the whole path.
     pub(crate) fn one(pattern: &OsStr) -> Result<Self> {
         let mut globs = Self::default();
-        globs.add(pattern, false)?;
+        globs.add(pattern, false, false)?;
         Ok(globs)
     }
 
@@ -57,14 +57,10 @@ impl Globs {
             let bytes = pattern.as_encoded_bytes();
             let named = bytes.strip_suffix(b"/").filter(|_| directories);
             let bytes = named.unwrap_or(bytes);
-            let text = if bytes.contains(&b'/') || bytes.is_empty() {
-                bytes.to_vec()
-            } else {
-                [b"**/", bytes].concat()
-            };
-            let text = std::os::unix::ffi::OsStringExt::from_vec(text);
+            let anywhere = !bytes.contains(&b'/') && !bytes.is_empty();
+            let text = std::os::unix::ffi::OsStrExt::from_bytes(bytes);
             globs
-                .add(std::ffi::OsString::as_os_str(&text), named.is_some())
+                .add(text, anywhere, named.is_some())
                 // The message must show what was written.
                 .map_err(|error| match error.context().get("reason") {
                     Some(reason) => {
@@ -77,8 +73,8 @@ impl Globs {
         Ok(globs)
     }
 
-    fn add(&mut self, pattern: &OsStr, directories_only: bool) -> Result<()> {
-        for components in parse(pattern)? {
+    fn add(&mut self, pattern: &OsStr, anywhere: bool, directories_only: bool) -> Result<()> {
+        for components in parse(pattern, anywhere)? {
             let last = match components.last() {
                 Some(Component::Name(tokens)) => tokens.plain(),
                 _ => None,

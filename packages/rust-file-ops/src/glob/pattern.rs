@@ -30,13 +30,17 @@ const NEGATIONS: [u32; 2] = ['!' as u32, '^' as u32];
 /// What is wrong, in words; `parse` adds the pattern.
 type Reason = String;
 
-/// One list of components per alternative. None is empty and none ends in `**`.
-pub(super) fn parse(pattern: &OsStr) -> Result<Vec<Vec<Component>>> {
+/// One list of components per alternative. None is empty and none ends in `**`. With `anywhere` each
+/// is matched at any depth, as if `**/` stood before it; positions are those of what was written.
+pub(super) fn parse(pattern: &OsStr, anywhere: bool) -> Result<Vec<Vec<Component>>> {
     let mut characters = Vec::new();
     decode(pattern.as_encoded_bytes(), &mut characters);
     let read = || -> std::result::Result<_, Reason> {
         check(&characters)?;
-        let plain = expand(&characters)?;
+        let mut plain = expand(&characters)?;
+        for alternative in plain.iter_mut().filter(|one| anywhere && !one.is_empty()) {
+            alternative.splice(0..0, [STAR, STAR, SLASH]);
+        }
         plain
             .iter()
             .map(|alternative| components(alternative))
@@ -238,7 +242,7 @@ mod tests {
     use super::*;
 
     fn reason(pattern: &str) -> String {
-        match parse(OsStr::new(pattern)) {
+        match parse(OsStr::new(pattern), false) {
             Err(error) => error.context()["reason"]
                 .as_str()
                 .unwrap_or_default()
@@ -279,21 +283,26 @@ mod tests {
     #[test]
     fn braces_stand_for_several_patterns_and_may_hold_slashes() {
         assert_eq!(
-            parse(OsStr::new("{a,b/{c,d}}.txt")).expect("valid").len(),
+            parse(OsStr::new("{a,b/{c,d}}.txt"), false)
+                .expect("valid")
+                .len(),
             3
         );
         assert_eq!(
-            parse(OsStr::new("[{]"))
+            parse(OsStr::new("[{]"), false)
                 .expect("a brace in a class is itself")
                 .len(),
             1
         );
-        assert_eq!(parse(OsStr::new(r"\{a\}")).expect("escaped").len(), 1);
+        assert_eq!(
+            parse(OsStr::new(r"\{a\}"), false).expect("escaped").len(),
+            1
+        );
     }
 
     #[test]
     fn double_stars_collapse_and_never_come_last() {
-        let parsed = parse(OsStr::new("**/**")).expect("valid");
+        let parsed = parse(OsStr::new("**/**"), false).expect("valid");
         assert_eq!(parsed[0].len(), 2);
         assert!(matches!(parsed[0][1], Component::Name(_)));
     }

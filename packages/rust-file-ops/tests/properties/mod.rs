@@ -6,7 +6,7 @@ use std::path::Path;
 use vespera_error::ErrorCode;
 use vespera_file_ops::chunk::{Boundary, chunk_text};
 use vespera_file_ops::edit::{Edit, edit_text};
-use vespera_file_ops::text::Encoding;
+use vespera_file_ops::text::{Encoding, MARK};
 
 /// Stands between the parts of an input; `+` in front of an old text means all its places.
 const SEPARATOR: char = '\u{1e}';
@@ -40,10 +40,14 @@ pub(crate) fn edit(data: &[u8]) {
 fn check_edits(original: &str, edits: &[Edit], encoding: Encoding) {
     let outcome = edit_text(Path::new("f"), original, edits, encoding);
     let mut model = original.to_owned();
-    let mut places = Vec::new();
+    let mut replaced = Vec::new();
     for (number, edit) in edits.iter().enumerate() {
-        let (old, new) = meant(&model, edit);
-        let found: Vec<_> = model.match_indices(&old).map(|(at, _)| at).collect();
+        let start = start_of_text(&model, encoding);
+        let (old, new) = meant(&model[start..], edit);
+        let mut found = places(&model[start..], &old);
+        for at in &mut found {
+            *at += start;
+        }
         let refused = match found.len() {
             0 => Some(ErrorCode::StringNotFound),
             1 => None,
@@ -56,13 +60,16 @@ fn check_edits(original: &str, edits: &[Edit], encoding: Encoding) {
             assert_eq!(error.context()["edit"], number);
             return;
         }
-        places.push((model.clone(), found));
-        model = model.replace(&old, &new);
+        let before = model.clone();
+        for &at in found.iter().rev() {
+            model.replace_range(at..at + old.len(), &new);
+        }
+        replaced.push((before, found));
     }
     let edited = outcome.expect("the model makes it");
     assert_eq!(edited.text, model);
-    assert_eq!(edited.positions.len(), places.len());
-    for (told, (text, found)) in edited.positions.iter().zip(places) {
+    assert_eq!(edited.positions.len(), replaced.len());
+    for (told, (text, found)) in edited.positions.iter().zip(replaced) {
         assert_eq!(told.len(), found.len());
         for (place, at) in told.iter().zip(found) {
             let before = &text[..at];
@@ -80,12 +87,39 @@ fn check_edits(original: &str, edits: &[Edit], encoding: Encoding) {
     }
 }
 
+/// A mark at the start is the file's where the encoding has one.
+fn start_of_text(text: &str, encoding: Encoding) -> usize {
+    match encoding {
+        Encoding::Utf16Le if text.starts_with(MARK) => MARK.len_utf8(),
+        _ => 0,
+    }
+}
+
+/// Whether it asks for line endings of one character.
+fn simple(old: &str) -> bool {
+    old.contains('\n') && !old.contains('\r')
+}
+
+/// Where `old` stands; one that asks for `\n` does not begin inside a `\r\n`.
+fn places(text: &str, old: &str) -> Vec<usize> {
+    let mut found = Vec::new();
+    let mut end = 0;
+    for (at, _) in text.char_indices() {
+        let cuts = simple(old) && old.starts_with('\n') && text[..at].ends_with('\r');
+        if at >= end && !cuts && text[at..].starts_with(old) {
+            found.push(at);
+            end = at + old.len();
+        }
+    }
+    found
+}
+
 /// What an edit means in a text with the line endings of Windows.
 fn meant(text: &str, edit: &Edit) -> (String, String) {
     let crlf = |text: &str| text.replace("\r\n", "\n").replace('\n', "\r\n");
     let lone = |text: &str| text.replace("\r\n", "").contains('\n');
     let (old, new) = (edit.old.as_str(), edit.new.as_str());
-    if !text.contains(old) && text.contains("\r\n") && !old.contains('\r') && old.contains('\n') {
+    if simple(old) && text.contains("\r\n") && places(text, old).is_empty() {
         (crlf(old), crlf(new))
     } else if !old.contains('\n') && lone(new) && text.contains("\r\n") && !lone(text) {
         (old.to_owned(), crlf(new))
@@ -145,6 +179,8 @@ pub(crate) fn chunk(data: &[u8]) {
         let part = &text[from..to];
         let length = part.chars().count();
         assert!(length > 0 && length <= size, "{chunk:?} of {size}");
+        let cuts = |at: usize| text[..at].ends_with('\r') && text[at..].starts_with('\n');
+        assert!(size == 1 || !cuts(from) && !cuts(to), "{chunk:?} of {size}");
         assert_eq!(
             chunk.characters,
             (text[..from].chars().count(), text[..to].chars().count())

@@ -91,6 +91,7 @@ class FileOps(Protocol):
         replace_all: bool = False,
         expect: str | int | None = None,
         encoding: str = "auto",
+        max_bytes: int | None = None,
     ) -> EditResult: ...
     def multi_edit_file(
         self,
@@ -99,6 +100,7 @@ class FileOps(Protocol):
         *,
         expect: str | int | None = None,
         encoding: str = "auto",
+        max_bytes: int | None = None,
     ) -> EditResult: ...
     def preview_edit(
         self,
@@ -109,6 +111,7 @@ class FileOps(Protocol):
         replace_all: bool = False,
         expect: str | int | None = None,
         encoding: str = "auto",
+        max_bytes: int | None = None,
     ) -> EditResult: ...
     def preview_multi_edit(
         self,
@@ -117,8 +120,11 @@ class FileOps(Protocol):
         *,
         expect: str | int | None = None,
         encoding: str = "auto",
+        max_bytes: int | None = None,
     ) -> EditResult: ...
-    def count_replacements(self, path: FilePath, old: str, *, encoding: str = "auto") -> int: ...
+    def count_replacements(
+        self, path: FilePath, old: str, *, encoding: str = "auto", max_bytes: int | None = None
+    ) -> int: ...
     def list_directory(
         self, path: FilePath, *, gitignore: bool = False
     ) -> list[DirectoryEntry]: ...

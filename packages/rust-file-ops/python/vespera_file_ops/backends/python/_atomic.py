@@ -36,7 +36,12 @@ def replace(place: Place, content: bytes, read: os.stat_result | None = None) ->
         directory, name = _find(place)
         try:
             old = _look(path, directory, name)
-            temporary, descriptor = create(directory, name, private=old is not None)
+            try:
+                temporary, descriptor = create(directory, name, private=old is not None)
+            except FileNotFoundError:
+                if old is None:
+                    raise
+                raise _no_new_files(path) from None
             try:
                 attributes = [] if old is None else _attributes(directory, name)
                 _fill(descriptor, content, old, attributes)
@@ -98,6 +103,12 @@ def _no_file_name(place: Place, path: str) -> OSError:
     except OSError as error:
         return error
     return NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+
+
+def _no_new_files(path: str) -> OSError:
+    """The file is there, and its directory has no room for another beside it, as in ``/proc``."""
+    words = "its directory takes no new files, which replacing it needs; write it with write_file"
+    return OSError(errno.EOPNOTSUPP, words, path)
 
 
 def _look(path: str, directory: int, name: str) -> os.stat_result | None:

@@ -86,7 +86,9 @@ def _next_start(text: str, start: int, end: int, size: int, overlap: int, bounda
         return end
     is_boundary = _IS_BOUNDARY[boundary]
     reached = _next_boundary(text, end, size, boundary)
-    lowest = max(start + 1, end - overlap, reached - size)
+    # A line ending of two characters must fit behind the overlap, or the next cut is inside it.
+    needed = end + 2 if size > 1 and text.startswith("\r\n", end) else 0
+    lowest = max(start + 1, end - overlap, max(reached, needed) - size)
     best = words = end
     for at in range(end - 1, lowest - 1, -1):
         if is_boundary(text, at):

@@ -4,6 +4,8 @@ comparing the texts: its cost is that of counting lines.
 
 from __future__ import annotations
 
+import os
+import re
 from dataclasses import dataclass
 
 __all__ = ["Pieces"]
@@ -12,6 +14,10 @@ __all__ = ["Pieces"]
 _CONTEXT = 3
 # A longer diff is cut: nobody reads it, and one long line would make it twice as long as the file.
 _LONGEST = 1 << 20
+
+# Control characters, what has a meaning within quotes, and bytes that are not UTF-8.
+_QUOTED = re.compile(r'[\0-\x1f\x7f"\\\udc80-\udcff]')
+_LETTERS = dict(zip('\a\b\t\n\v\f\r"\\', 'abtnvfr"\\', strict=True))
 
 # Where a stretch of the current text comes from: its start in the original, or None; its length.
 _Piece = tuple[int | None, int]
@@ -51,7 +57,7 @@ class Pieces:
         changes = self._changes(old, new)
         if not changes:
             return "", True
-        name = path.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+        name = _header_name(path)
         out = bytearray(f"--- {name}\n+++ {name}\n".encode())
         counted = [(0, 0), (0, 0)]
         group = [changes[0]]
@@ -94,6 +100,26 @@ class Pieces:
             for change in changes
             if old[change.old_from : change.old_to] != new[change.new_from : change.new_to]
         ]
+
+
+def _header_name(path: str) -> str:
+    """The name as ``git`` and GNU ``diff`` write it, so that ``patch`` reads it back: in quotes
+    where it has what would end the line or the name, or a space at an end, which ``patch`` drops,
+    and with a tab behind it where a space could end it.
+    """
+    # Escaped bytes that are a character together are that character.
+    plain = os.fsencode(path).decode("utf-8", "surrogateescape")
+    name = _QUOTED.sub(_quoted, plain)
+    tab = "\t" if " " in name else ""
+    bare = name == plain and name == name.strip(" ")
+    return f"{name}{tab}" if bare else f'"{name}"{tab}'
+
+
+def _quoted(found: re.Match[str]) -> str:
+    character = found[0]
+    if character in _LETTERS:
+        return "\\" + _LETTERS[character]
+    return "".join(f"\\{byte:03o}" for byte in os.fsencode(character))
 
 
 class _Cutter:

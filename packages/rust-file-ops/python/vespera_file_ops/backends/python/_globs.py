@@ -39,10 +39,8 @@ class Globs:
             directories_only = directories and pattern.endswith("/")
             if directories_only:
                 text = text[:-1]
-            if text and "/" not in text:
-                text = f"**/{text}"
             try:
-                parsed = parse(text)
+                parsed = parse(text, anywhere="/" not in text)
             except PatternError as error:
                 # The message must show what was written.
                 reason = error.context["reason"]

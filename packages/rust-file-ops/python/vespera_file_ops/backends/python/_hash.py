@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+from typing import Any
 
 from vespera_file_ops.backends.python._blake3 import Blake3
 from vespera_file_ops.backends.python._naming import naming
 from vespera_file_ops.backends.python._open import open_for_reading
 from vespera_file_ops.backends.python._place import Place, Root
 
-__all__ = ["hash_file"]
+__all__ = ["hash_file", "sha256_of"]
 
 _BLOCK = 1 << 20
 
@@ -19,6 +20,15 @@ def hash_file(path: str, algorithm: str, root: Root | None = None) -> str:
     """The hash of the whole content, in lower-case hexadecimal digits."""
     hasher = Blake3() if algorithm == "blake3" else hashlib.sha256()
     with naming(path), open_for_reading(Place(path, root)) as (descriptor, _):
-        while block := os.read(descriptor, _BLOCK):
-            hasher.update(block)
-    return hasher.hexdigest()
+        return _digest(descriptor, hasher)
+
+
+def sha256_of(descriptor: int) -> str:
+    """That of what an open file holds from here on."""
+    return _digest(descriptor, hashlib.sha256())
+
+
+def _digest(descriptor: int, hasher: Any) -> str:
+    while block := os.read(descriptor, _BLOCK):
+        hasher.update(block)
+    return str(hasher.hexdigest())

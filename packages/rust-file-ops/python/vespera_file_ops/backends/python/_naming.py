@@ -19,6 +19,6 @@ def naming(path: str) -> Iterator[None]:
         raise
     except OSError as error:
         error.filename = path
-        # A failed rename also names its destination.
-        error.filename2 = None
+        # A failed rename also names its destination. None would be shown as a name.
+        del error.filename2
         raise

@@ -10,6 +10,10 @@ __all__ = ["nearest"]
 _MAX_LINES = 20
 _MAX_BYTES = 4 << 20
 _MAX_SHOWN = 400
+# White space as Unicode and the Rust backend have it; `str.strip` also takes four separators.
+_SPACE = "\t\n\v\f\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(
+    map(chr, range(0x2000, 0x200B))
+)
 
 
 def nearest(text: str, old: str) -> tuple[int, str] | None:
@@ -17,11 +21,11 @@ def nearest(text: str, old: str) -> tuple[int, str] | None:
     lines with it, indentation not counted; then those whose first line begins and ends most like
     its.
     """
-    wanted = [line.strip() for line in old.strip("\n").split("\n")[:_MAX_LINES]]
+    wanted = [line.strip(_SPACE) for line in old.strip("\n").split("\n")[:_MAX_LINES]]
     if not wanted[0] or len(text.encode("utf-8")) > _MAX_BYTES:
         return None
     lines = text.split("\n")
-    stripped = [line.strip() for line in lines]
+    stripped = [line.strip(_SPACE) for line in lines]
     best = (0, 0)
     place = None
     for number in range(len(lines)):

@@ -27,11 +27,15 @@ class _Meaningless(Exception):
     """What is wrong, in words; ``parse`` adds the pattern."""
 
 
-def parse(pattern: str) -> list[list[Component]]:
-    """Return one list of components per alternative. None is empty, none ends in ``**``."""
+def parse(pattern: str, *, anywhere: bool = False) -> list[list[Component]]:
+    """Return one list of components per alternative. None is empty, none ends in ``**``. With
+    ``anywhere`` each is matched at any depth, as if ``**/`` stood before it; positions are those of
+    what was written.
+    """
     try:
         _check(pattern)
-        return [_components(plain) for plain in _expand(pattern)]
+        before = "**/" if anywhere else ""
+        return [_components(plain and before + plain) for plain in _expand(pattern)]
     except _Meaningless as error:
         reason = str(error)
         msg = f"glob pattern '{pattern}': {reason}"

@@ -20,6 +20,10 @@ __all__ = [
     "read_text",
 ]
 
+_BLOCK = 1 << 20
+# Looking whether there is more costs little with little room for it.
+_MORE = 1 << 13
+
 
 def read_file(path: str, root: Root | None = None, max_bytes: int | None = None) -> bytes:
     """Return the whole content of a regular file."""
@@ -62,10 +66,10 @@ def read_all(place: Place, max_bytes: int | None = None) -> tuple[bytes, os.stat
         if max_bytes is not None and status.st_size > max_bytes:
             raise over_limit(name, status.st_size, max_bytes)
         try:
-            # The size is a hint only: /proc says 0 and a log grows while it is read. A sparse file
-            # may claim any size.
-            with io.FileIO(descriptor, closefd=False) as file:
-                content = file.readall() if max_bytes is None else _up_to(file, max_bytes)
+            if max_bytes is None:
+                content = _to_the_end(descriptor)
+            else:
+                content = _up_to(descriptor, max_bytes)
         except MemoryError:
             msg = f"{name}: its {status.st_size} bytes do not fit in memory"
             context = {"path": name, "size": status.st_size}
@@ -84,11 +88,24 @@ def over_limit(path: str, size: int | None, limit: int) -> FileTooLarge:
     return FileTooLarge(msg, context={"path": path, "size": size, "limit": limit})
 
 
-def _up_to(file: io.FileIO, limit: int) -> bytes:
+def _to_the_end(descriptor: int) -> bytes:
+    """All that the file holds. The size is a hint only: /proc says 0 and a log grows while it is
+    read. A sparse file may claim any size.
+    """
+    with io.FileIO(descriptor, closefd=False) as file:
+        content = file.readall()
+    # It takes a read that would block (EAGAIN) for the end; this one raises.
+    parts = [content or b""]
+    while part := os.read(descriptor, _MORE):
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _up_to(descriptor: int, limit: int) -> bytes:
     """What the file holds, or one byte more than the limit."""
     parts = []
     room = limit + 1
-    while room and (part := file.read(min(room, 1 << 20))):
+    while room and (part := os.read(descriptor, min(room, _BLOCK))):
         parts.append(part)
         room -= len(part)
     return b"".join(parts)

@@ -7,10 +7,10 @@ from __future__ import annotations
 import os
 
 from vespera_file_ops.backends.python._atomic import replace
+from vespera_file_ops.backends.python._hash import sha256_of
 from vespera_file_ops.backends.python._naming import naming
 from vespera_file_ops.backends.python._open import open_for_reading
 from vespera_file_ops.backends.python._place import Place, Root
-from vespera_file_ops.backends.python._read import read_all
 from vespera_file_ops.backends.python._text import HEAD, MARK, MARKS, encode, newlines, told
 from vespera_file_ops.backends.python._turns import alone, check
 
@@ -56,6 +56,9 @@ def write_text(
         text = MARK + text
     content = encode(path, text, encoding)
     status = _replace_expected(place, content, modified_ns, sha256)
+    if encoding == "utf-8" and text.startswith(MARK):
+        # What begins with the mark has one, whoever put it there.
+        encoding = "utf-8-sig"
     return len(content), status.st_mtime_ns, encoding
 
 
@@ -65,12 +68,9 @@ def _replace_expected(
     if modified_ns is None and sha256 is None:
         return replace(place, content)
     with alone(place):
-        if sha256 is None:
-            with naming(place.path):
-                old, status = b"", place.stat()
-        else:
-            old, status = read_all(place)
-        check(place.path, old, status, modified_ns, sha256)
+        with naming(place.path), open_for_reading(place) as (descriptor, status):
+            # Nobody wants the content: it is hashed as it is read, whatever its size.
+            check(place.path, lambda: sha256_of(descriptor), status, modified_ns, sha256)
         return replace(place, content, status)
 
 
