@@ -137,7 +137,10 @@ def test_who_waits_for_memory_is_told_apart_from_who_may_enter(
 def test_a_reserve_that_the_machine_has_not_is_refused(fleet: Fleet) -> None:
     async def main() -> None:
         async with fleet.supervisor(memory_reserve="1000TiB") as sup:
-            with pytest.raises(ConfigError, match=r"memory_reserve wants .* MiB in all") as caught:
+            with pytest.raises(
+                ConfigError,
+                match=r"^memory_reserve: \d+ MiB are to be free for an agent, and there are \d+ MiB in all",
+            ) as caught:
                 await sup.spawn(fleet.config())
             assert (caught.value.field, caught.value.value) == ("memory_reserve", 1000 << 40)
             [result] = await asyncio.wait_for(sup.run([fleet.config("hi")]), 10)

@@ -18,7 +18,7 @@ import pytest
 import vespera_agent_spawner as spawner
 from fake_agents import eventually, has_ended
 from fleets import Fleet, filled, pids, spares, until
-from vespera_agent_spawner import AgentConfig, Outcome, State, pool
+from vespera_agent_spawner import AgentConfig, Outcome, State, admission, pool
 from vespera_agent_spawner.errors import AgentTimeout, SpawnError
 from vespera_agent_spawner.pool import key_of
 
@@ -295,7 +295,11 @@ def test_old_ones_are_replaced(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) ->
     asyncio.run(main())
 
 
-def test_nothing_is_prepared_where_it_would_keep_somebody_from_a_start(fleet: Fleet) -> None:
+def test_nothing_is_prepared_where_it_would_keep_somebody_from_a_start(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(admission, "total_memory", lambda: 1 << 60)
+
     async def main() -> None:
         async with fleet.supervisor(warm=4, max_agents=2, max_starting=1) as sup:
             configs = [fleet.config("echo a") for _ in range(6)]

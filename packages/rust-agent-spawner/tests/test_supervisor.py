@@ -465,7 +465,7 @@ def test_model_and_mode_can_change_in_a_session(fleet: Fleet) -> None:
 def test_a_list_of_runs_needs_prompts(fleet: Fleet) -> None:
     async def main() -> None:
         async with fleet.supervisor() as sup:
-            with pytest.raises(ConfigError, match="need a prompt"):
+            with pytest.raises(ConfigError, match="run and as_completed need one"):
                 await sup.run([fleet.config()])
 
     asyncio.run(main())

@@ -437,7 +437,7 @@ class Admission:
         total = total_memory()
         if total is not None and total < reserve:
             return Obstacle(
-                f"memory_reserve wants {reserve >> 20} MiB free for an agent, and there are "
+                f"{reserve >> 20} MiB are to be free for an agent, and there are "
                 f"{total >> 20} MiB in all",
                 "lower memory_reserve",
                 for_good=True,
