@@ -11,22 +11,20 @@ use vespera_error::Result;
 
 use crate::error::failed;
 use crate::open::open_for_writing;
-use crate::place::Place;
+use crate::place::{Access, Place};
 
 /// Make `content` the content of the file, which is created when missing.
 pub fn write_file<'a>(place: impl Into<Place<'a>>, content: &[u8]) -> Result<()> {
     let place = place.into();
-    let (mut file, metadata, created) = open_for_writing(place, false)?;
-    let outcome = if created {
+    let (mut file, metadata, origin) = open_for_writing(place, Access::Write)?;
+    let outcome = if origin.is_new() {
         file.write_all(content)
     } else {
         overwrite(&mut file, metadata.len(), content)
     };
     outcome.map_err(|error| {
-        if created {
-            // Half a new file is worse than none. The write's own error matters, not this one's.
-            place.remove();
-        }
+        // Half a new file is worse than none. The write's own error matters, not this one's.
+        origin.remove();
         failed("write", place.path())(error)
     })
 }
@@ -37,10 +35,10 @@ pub fn write_file<'a>(place: impl Into<Place<'a>>, content: &[u8]) -> Result<()>
 /// disk cut short is taken back.
 pub fn append_file<'a>(place: impl Into<Place<'a>>, content: &[u8]) -> Result<()> {
     let place = place.into();
-    let (mut file, _, created) = open_for_writing(place, true)?;
+    let (mut file, _, origin) = open_for_writing(place, Access::Append)?;
     if let Err(error) = append(&mut file, content) {
-        if created && file.metadata().is_ok_and(|metadata| metadata.len() == 0) {
-            place.remove();
+        if file.metadata().is_ok_and(|metadata| metadata.len() == 0) {
+            origin.remove();
         }
         return Err(failed("write", place.path())(error));
     }

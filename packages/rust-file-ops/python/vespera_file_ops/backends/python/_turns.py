@@ -11,13 +11,13 @@ import os
 import time
 from collections.abc import Iterator
 
-from vespera_file_ops.backends.python._atomic import changed
 from vespera_file_ops.backends.python._naming import naming
 from vespera_file_ops.backends.python._open import open_for_reading
 from vespera_file_ops.backends.python._place import Place
 from vespera_file_ops.backends.python._temporary import try_lock
+from vespera_file_ops.errors import ContentChanged
 
-__all__ = ["alone", "check"]
+__all__ = ["alone", "changed", "check"]
 
 # An edit takes milliseconds; a lock that is held for so long is somebody else's, and no edit.
 _PATIENCE = 10.0
@@ -40,6 +40,12 @@ def alone(place: Place) -> Iterator[None]:
                 raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
         if not taken:
             time.sleep(_PAUSE)
+
+
+def changed(path: str, reason: str) -> ContentChanged:
+    """Somebody else has written the file; ``reason`` says how that was seen."""
+    msg = f"{path}: {reason}; nothing was written, read it again and repeat the edit"
+    return ContentChanged(msg, context={"path": path, "reason": reason})
 
 
 def check(

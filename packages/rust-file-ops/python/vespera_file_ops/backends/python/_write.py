@@ -31,12 +31,12 @@ def append_file(path: str, content: str, root: Root | None = None) -> None:
     """Add text (UTF-8) at the end."""
     place = Place(path, root)
     text = content.encode("utf-8")
-    with naming(path), open_for_writing(place, append=True) as (descriptor, _, created):
+    with naming(path), open_for_writing(place, append=True) as (descriptor, _, remove):
         try:
             _append(descriptor, text)
         except BaseException:
-            if created and os.fstat(descriptor).st_size == 0:
-                place.remove()
+            if remove is not None and os.fstat(descriptor).st_size == 0:
+                remove()
             raise
 
 
@@ -50,13 +50,13 @@ def write_all(descriptor: int, content: bytes) -> None:
 
 
 def _write(place: Place, content: bytes) -> None:
-    with naming(place.path), open_for_writing(place, append=False) as (descriptor, status, created):
-        if created:
+    with naming(place.path), open_for_writing(place, append=False) as (descriptor, status, remove):
+        if remove is not None:
             try:
                 write_all(descriptor, content)
             except BaseException:
                 # Half a new file is worse than none.
-                place.remove()
+                remove()
                 raise
             return
         try:
