@@ -126,8 +126,10 @@ fn listed(list: impl Fn(&mut Vec<u8>) -> rustix::io::Result<usize>) -> Option<Ve
 
 /// Give the new `file`, which has its content, what the `old` one had.
 pub(crate) fn keep(file: &File, old: &Metadata, attributes: Option<&Attributes>) -> io::Result<()> {
-    let mode = keep_attributes(file, attributes, old.mode() & 0o7777);
-    let mode = keep_owner(file, old, mode)?;
+    // First, while the file is private: an ACL would open it to the group of this process. And a
+    // change of the owner takes away capabilities, which are attributes.
+    let mode = keep_owner(file, old, old.mode() & 0o7777)?;
+    let mode = keep_attributes(file, attributes, mode);
     // After the content: a write would clear set-id bits, and until now the file was private.
     // After an ACL too, whose mask is the mode's group bits.
     file.set_permissions(Permissions::from_mode(mode))

@@ -145,6 +145,20 @@ def owner(path: Path) -> tuple[int, int, int]:
 
 
 @root_only
+def test_capabilities_are_kept_with_the_owner(ops: ModuleType, foreign: Path) -> None:
+    os.chown(foreign, 1234, 4321)
+    # Version 2, effective, and the right to bind low ports: capabilities(7).
+    capability = struct.pack("<IIIII", 0x02000001, 1 << 10, 0, 0, 0)
+    try:
+        os.setxattr(foreign, "security.capability", capability)
+    except OSError:
+        pytest.skip("capabilities of files cannot be set here")
+    ops.edit_file(foreign, "old", "new")
+    assert owner(foreign) == (1234, 4321, 0o660)
+    assert attributes(foreign) == {"security.capability": capability}
+
+
+@root_only
 def test_a_group_one_is_in_is_kept(ops: ModuleType, foreign: Path) -> None:
     as_user(ops, foreign, "3000", "ops.edit_file(path, 'old', 'new')")
     assert foreign.read_text() == "new"

@@ -75,8 +75,10 @@ def read(directory: int, name: str) -> Attributes | None:
 
 def keep(descriptor: int, old: os.stat_result, attributes: Attributes | None) -> None:
     """Give the new file, which has its content, what the ``old`` one had."""
-    mode = _keep_attributes(descriptor, attributes, stat.S_IMODE(old.st_mode))
-    mode = _keep_owner(descriptor, old, mode)
+    # First, while the file is private: an ACL would open it to the group of this process. And a
+    # change of the owner takes away capabilities, which are attributes.
+    mode = _keep_owner(descriptor, old, stat.S_IMODE(old.st_mode))
+    mode = _keep_attributes(descriptor, attributes, mode)
     # After the content: a write would clear set-id bits, and until now the file was private.
     # After an ACL too, whose mask is the mode's group bits.
     os.fchmod(descriptor, mode)
