@@ -31,7 +31,8 @@ const FLAGS: &str = r#"give an object such as {"debug-file": "/tmp/debug.log", "
 const FLAG_NAME: &str = "name the flag without its leading dashes: letters, digits, - and _";
 const FLAG_VALUE: &str = "give a string, or null for a flag without a value";
 const DEPTH: &str = "give JSON with at most 64 levels";
-const FUNCTIONS: &str = "give Python functions (one, a list, or lists by name), in code: JSON carries none";
+const FUNCTIONS: &str =
+    "give Python functions (one, a list, or lists by name), in code: JSON carries none";
 
 /// What stands for a value that may be a secret.
 const HIDDEN: &str = "<not shown>";

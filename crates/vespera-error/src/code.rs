@@ -62,6 +62,8 @@ codes! {
     AmbiguousMatch = "ambiguous_match", "AmbiguousMatch";
     /// The file is not what the caller expected it to be.
     ContentChanged = "content_changed", "ContentChanged";
+    /// Somebody else holds a lock on the file.
+    FileLocked = "file_locked", "FileLocked";
     /// A path leads out of its workspace.
     OutsideWorkspace = "outside_workspace", "OutsideWorkspace";
     /// The file is larger than the caller allowed.

@@ -85,6 +85,15 @@ pub(crate) fn changed(path: &Path, reason: &str) -> Error {
         .with("reason", reason)
 }
 
+/// Somebody holds a lock on the file, so it cannot be written now.
+pub(crate) fn locked(path: &Path) -> Error {
+    let message = format!(
+        "{}: somebody else holds a lock (flock) on it; nothing was written, try again",
+        path.display()
+    );
+    Error::new(ErrorCode::FileLocked, message).with("path", path.to_string_lossy())
+}
+
 /// The glob pattern means nothing, for this reason.
 pub(crate) fn bad_pattern(pattern: &OsStr, reason: String) -> Error {
     Error::new(

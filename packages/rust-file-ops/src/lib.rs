@@ -22,6 +22,8 @@
 #[cfg(unix)]
 pub mod atomic;
 #[cfg(unix)]
+mod attributes;
+#[cfg(unix)]
 pub mod batch;
 #[cfg(unix)]
 pub mod chunk;
@@ -51,6 +53,8 @@ pub mod rewrite;
 pub mod root;
 #[cfg(unix)]
 pub mod search;
+#[cfg(unix)]
+mod target;
 #[cfg(unix)]
 mod temporary;
 #[cfg(unix)]

@@ -8,10 +8,15 @@ use std::fs::{File, Metadata};
 use std::io;
 use std::path::Path;
 
+use rustix::io::Errno;
 use vespera_error::{Error, Result};
 
 use crate::error::{FileKind, failed, not_regular};
 use crate::place::{Access, Creation, Place};
+use crate::target::Target;
+
+/// Somebody who makes and removes the file that often is at it for ever.
+const MAX_RACES: usize = 100;
 
 /// Open an existing regular file for reading; its metadata comes with it.
 pub(crate) fn open_for_reading(place: Place<'_>) -> Result<(File, Metadata)> {
@@ -19,33 +24,63 @@ pub(crate) fn open_for_reading(place: Place<'_>) -> Result<(File, Metadata)> {
     open_checked(place, Access::Read, Creation::Existing)
 }
 
-/// Open a regular file for writing without truncating it. The flag tells whether it is new.
-pub(crate) fn open_for_writing(place: Place<'_>, append: bool) -> Result<(File, Metadata, bool)> {
-    let access = if append {
-        Access::Append
-    } else {
-        Access::Write
-    };
-    match place.metadata() {
-        Ok(metadata) => {
-            require_regular(place.path(), &metadata)?;
-            let (file, metadata) = open_checked(place, access, Creation::Existing)?;
-            Ok((file, metadata, false))
-        }
-        Err(missing) if kind_is(&missing, io::ErrorKind::NotFound) => {
-            // O_EXCL tells "made by us" from "made by somebody else just now", but it does not
-            // follow a dangling symlink: then, and in that race, open it the plain way.
-            match open_checked(place, access, Creation::New) {
-                Ok((file, metadata)) => Ok((file, metadata, true)),
-                Err(error) if kind_is(&error, io::ErrorKind::AlreadyExists) => {
-                    let (file, metadata) = open_checked(place, access, Creation::OrNew)?;
-                    Ok((file, metadata, false))
-                }
-                Err(other) => Err(other),
-            }
-        }
-        Err(other) => Err(other),
+/// Whether a file that was opened for writing is a new one.
+#[derive(Debug)]
+pub(crate) enum Origin<'a> {
+    Existing,
+    Made(Place<'a>),
+    /// Behind a symlink that led to nothing.
+    MadeBehindLink(Target),
+}
+
+impl Origin<'_> {
+    pub(crate) fn is_new(&self) -> bool {
+        !matches!(self, Self::Existing)
     }
+
+    /// Take a new file away again.
+    pub(crate) fn remove(&self) {
+        match self {
+            Self::Existing => {}
+            Self::Made(place) => place.remove(),
+            Self::MadeBehindLink(target) => target.remove(),
+        }
+    }
+}
+
+/// Open a regular file for writing without truncating it.
+pub(crate) fn open_for_writing(
+    place: Place<'_>,
+    access: Access,
+) -> Result<(File, Metadata, Origin<'_>)> {
+    for _ in 0..MAX_RACES {
+        match place.metadata() {
+            Ok(metadata) => {
+                require_regular(place.path(), &metadata)?;
+                let (file, metadata) = open_checked(place, access, Creation::Existing)?;
+                return Ok((file, metadata, Origin::Existing));
+            }
+            Err(error) if kind_is(&error, io::ErrorKind::NotFound) => {}
+            Err(error) => return Err(error),
+        }
+        // O_EXCL tells "made by us" from "made by somebody else just now", but it does not follow
+        // a dangling symlink: then the file is made where that leads.
+        match open_checked(place, access, Creation::New) {
+            Ok((file, metadata)) => return Ok((file, metadata, Origin::Made(place))),
+            Err(error) if kind_is(&error, io::ErrorKind::AlreadyExists) => {}
+            Err(error) => return Err(error),
+        }
+        let target = Target::find(place)?;
+        match target.create(access) {
+            Ok(file) => {
+                let metadata = file.metadata().map_err(failed("open", place.path()))?;
+                return Ok((file, metadata, Origin::MadeBehindLink(target)));
+            }
+            Err(Errno::EXIST) => {}
+            Err(errno) => return Err(failed("open", place.path())(errno.into())),
+        }
+    }
+    Err(failed("open", place.path())(Errno::EXIST.into()))
 }
 
 /// Refuse directories with the system's own error, and what may block with ours.

@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::fs::{File, Metadata, OpenOptions};
 use std::path::Path;
 
+use rustix::fs::OFlags;
 use vespera_error::Result;
 
 use crate::error::failed;
@@ -25,12 +26,23 @@ pub(crate) enum Access {
     Append,
 }
 
+impl Access {
+    /// The flags of `open`, which never waits for the other end of a FIFO.
+    pub(crate) fn flags(self) -> OFlags {
+        let access = match self {
+            Self::Read => OFlags::RDONLY,
+            Self::Write => OFlags::WRONLY,
+            Self::Append => OFlags::WRONLY | OFlags::APPEND,
+        };
+        access | OFlags::NONBLOCK | OFlags::NOCTTY
+    }
+}
+
 /// What is done about a file that is missing, or is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Creation {
     Existing,
     New,
-    OrNew,
 }
 
 /// What a name in a directory stands for, symlinks not followed.
@@ -160,7 +172,6 @@ impl<'a> Place<'a> {
         match creation {
             Creation::Existing => &mut options,
             Creation::New => options.create_new(true),
-            Creation::OrNew => options.create(true),
         };
         #[cfg(unix)]
         std::os::unix::fs::OpenOptionsExt::custom_flags(

@@ -83,22 +83,16 @@ impl Root {
         access: Access,
         creation: Creation,
     ) -> Result<File> {
-        let access = match access {
-            Access::Read => OFlags::RDONLY,
-            Access::Write => OFlags::WRONLY,
-            Access::Append => OFlags::WRONLY | OFlags::APPEND,
-        };
         let creation = match creation {
             Creation::Existing => OFlags::empty(),
             Creation::New => OFlags::CREATE | OFlags::EXCL,
-            Creation::OrNew => OFlags::CREATE,
         };
         let mode = if creation.is_empty() {
             Mode::empty()
         } else {
             Mode::from_raw_mode(0o666)
         };
-        let flags = access | creation | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let flags = access.flags() | creation;
         Ok(self.open_at(path, flags, mode)?.into())
     }
 

@@ -1,24 +1,20 @@
 //! Responsible for writers of one file that take turns: what a caller expects the file to be, and a
-//! lock that is held from the look at it until it is replaced.
+//! lock that is held from the look at it until it is written or replaced.
 
 use std::fs::{File, Metadata};
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use vespera_error::Result;
 
-use crate::error::{changed, failed};
+use crate::error::{changed, failed, locked};
 use crate::hash::{sha256, sha256_of};
-use crate::open::open_for_reading;
-use crate::place::Place;
+use crate::open::{Origin, kind_is, open_for_reading, open_for_writing};
+use crate::place::{Access, Place};
 use crate::read::modified_ns;
-
-/// An edit takes milliseconds; a lock that is held for so long is somebody else's, and no edit.
-const PATIENCE: Duration = Duration::from_secs(10);
-const PAUSE: Duration = Duration::from_millis(1);
 
 /// What the caller knows of the file; writing over anything else would lose somebody's work.
 #[derive(Debug, Clone)]
@@ -61,27 +57,44 @@ impl Expect {
     }
 }
 
-/// Open the file when nobody else who takes turns is at work on it. The lock (`flock`) is on the
-/// file itself, which is replaced: who waited for it must look whether it is still the one.
+/// Open the file while nobody else who takes turns is at work on it; `FileLocked` at once if
+/// somebody is. Who has to wait, and for how long, is for the caller to say.
+///
+/// The lock (`flock`) is on the file itself, which may be replaced between the opening and the lock:
+/// hence a look whether it is still the one.
 pub(crate) fn open_alone(place: Place<'_>) -> Result<(File, Metadata)> {
-    let began = Instant::now();
     loop {
         let (file, metadata) = open_for_reading(place)?;
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Err(Errno::WOULDBLOCK) if began.elapsed() > PATIENCE => {
-                return Err(failed("lock", place.path())(Errno::WOULDBLOCK.into()));
-            }
-            Err(Errno::WOULDBLOCK) => std::thread::sleep(PAUSE),
-            // A file system without locks: the look before the rename must do.
-            Err(_) => return Ok((file, metadata)),
-            Ok(()) => {
-                let now = place.metadata()?;
-                if (now.dev(), now.ino()) == (metadata.dev(), metadata.ino()) {
-                    // Taken again: it may have been written in place while we waited.
-                    let metadata = file.metadata().map_err(failed("stat", place.path()))?;
-                    return Ok((file, metadata));
-                }
-            }
+        if let Some(metadata) = locked_alone(place, &file, metadata)? {
+            return Ok((file, metadata));
         }
+    }
+}
+
+/// The same for writing in place: a write beside an edit would be lost when that replaces the file.
+pub(crate) fn open_alone_for_writing(
+    place: Place<'_>,
+    access: Access,
+) -> Result<(File, Metadata, Origin<'_>)> {
+    loop {
+        let (file, metadata, origin) = open_for_writing(place, access)?;
+        if let Some(metadata) = locked_alone(place, &file, metadata)? {
+            return Ok((file, metadata, origin));
+        }
+    }
+}
+
+/// The metadata of the file, now that it is locked; nothing if it is no longer the one at `place`.
+fn locked_alone(place: Place<'_>, file: &File, metadata: Metadata) -> Result<Option<Metadata>> {
+    match flock(file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => {}
+        Err(Errno::WOULDBLOCK) => return Err(locked(place.path())),
+        // A file system without locks: the look before the rename must do.
+        Err(_) => return Ok(Some(metadata)),
+    }
+    match place.metadata() {
+        Ok(now) => Ok(((now.dev(), now.ino()) == (metadata.dev(), metadata.ino())).then_some(now)),
+        Err(error) if kind_is(&error, io::ErrorKind::NotFound) => Ok(None),
+        Err(error) => Err(error),
     }
 }

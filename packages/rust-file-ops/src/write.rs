@@ -2,7 +2,8 @@
 //!
 //! In place there is no way back once the old content is cut off, so room for the new content is
 //! reserved first: a full disk or a size limit is found while the old content is still whole.
-//! Who needs safety from crashes too takes `atomic`.
+//! Who needs safety from crashes too takes `atomic`. Who writes takes turns with those who edit, as
+//! the file that an edit replaces has lost what was written to it meanwhile.
 
 use std::fs::File;
 use std::io::{self, Seek, Write};
@@ -10,23 +11,21 @@ use std::io::{self, Seek, Write};
 use vespera_error::Result;
 
 use crate::error::failed;
-use crate::open::open_for_writing;
-use crate::place::Place;
+use crate::place::{Access, Place};
+use crate::turns::open_alone_for_writing;
 
 /// Make `content` the content of the file, which is created when missing.
 pub fn write_file<'a>(place: impl Into<Place<'a>>, content: &[u8]) -> Result<()> {
     let place = place.into();
-    let (mut file, metadata, created) = open_for_writing(place, false)?;
-    let outcome = if created {
+    let (mut file, metadata, origin) = open_alone_for_writing(place, Access::Write)?;
+    let outcome = if origin.is_new() {
         file.write_all(content)
     } else {
         overwrite(&mut file, metadata.len(), content)
     };
     outcome.map_err(|error| {
-        if created {
-            // Half a new file is worse than none. The write's own error matters, not this one's.
-            place.remove();
-        }
+        // Half a new file is worse than none. The write's own error matters, not this one's.
+        origin.remove();
         failed("write", place.path())(error)
     })
 }
@@ -37,10 +36,10 @@ pub fn write_file<'a>(place: impl Into<Place<'a>>, content: &[u8]) -> Result<()>
 /// disk cut short is taken back.
 pub fn append_file<'a>(place: impl Into<Place<'a>>, content: &[u8]) -> Result<()> {
     let place = place.into();
-    let (mut file, _, created) = open_for_writing(place, true)?;
+    let (mut file, _, origin) = open_alone_for_writing(place, Access::Append)?;
     if let Err(error) = append(&mut file, content) {
-        if created && file.metadata().is_ok_and(|metadata| metadata.len() == 0) {
-            place.remove();
+        if file.metadata().is_ok_and(|metadata| metadata.len() == 0) {
+            origin.remove();
         }
         return Err(failed("write", place.path())(error));
     }

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -15,15 +18,38 @@ import pytest
 # The calls that a replace makes; each is a place to die at, every time it is made.
 CALLS = (
     "openat",
+    "openat2",
+    "newfstatat",
+    "statx",
+    "fstat",
+    "readlinkat",
     "read",
     "write",
+    "flistxattr",
+    "fgetxattr",
+    "fremovexattr",
+    "fsetxattr",
+    "fchown",
     "fchmod",
     "fsync",
     "flock",
     "rename",
     "renameat",
     "renameat2",
+    "unlink",
+    "unlinkat",
     "close",
+)
+LEFTOVER = ".vespera-af63db4c8601ead9-0.tmp"
+DEFAULT_ACL = struct.pack("<I", 2) + b"".join(
+    struct.pack("<HHI", *entry)
+    for entry in (
+        (1, 7, 0xFFFFFFFF),
+        (2, 7, 12345),
+        (4, 5, 0xFFFFFFFF),
+        (16, 7, 0xFFFFFFFF),
+        (32, 5, 0xFFFFFFFF),
+    )
 )
 OLD, NEW = "old\n" * 1000, "newer\n" * 1000
 
@@ -52,6 +78,26 @@ def traces() -> bool:
     return done.returncode == 0
 
 
+def prepare(path: Path) -> None:
+    """A file with all that a replacement keeps, and a leftover of its last writer."""
+    path.write_text(OLD)
+    # The name that both backends give the first temporary file of a target called `f`.
+    (path.parent / LEFTOVER).write_text("left")
+    with contextlib.suppress(OSError):  # no such things here: the rest is still to be tried
+        os.setxattr(path, "user.origin", b"kept")
+    with contextlib.suppress(OSError):
+        os.removexattr(path, "system.posix_acl_access")
+    path.chmod(0o660)
+    with contextlib.suppress(OSError):
+        os.chown(path, 1234, 4321)
+
+
+def rights(path: Path) -> tuple[object, ...]:
+    status = path.stat()
+    attributes = {name: os.getxattr(path, name) for name in os.listxattr(path)}
+    return status.st_uid, status.st_gid, status.st_mode, attributes
+
+
 def strace(ops: ModuleType, work: str, path: Path, log: Path, *options: str) -> int:
     command = ["strace", "-f", "-o", str(log), *options]
     code = CHILD.replace("WORK", WORK[work])
@@ -73,7 +119,10 @@ def test_a_kill_at_every_system_call_leaves_old_or_new(
     directory = tmp_path / "work"
     directory.mkdir()
     path = directory / "f"
-    path.write_text(OLD)
+    with contextlib.suppress(OSError):  # inherited by what is made there, and not the file's
+        os.setxattr(directory, "system.posix_acl_default", DEFAULT_ACL)
+    prepare(path)
+    kept = rights(path)
     log = tmp_path / "log"
     assert (
         strace(ops, work, path, log, "-e", f"trace={','.join(f'?{call}' for call in CALLS)}") == 0
@@ -83,21 +132,58 @@ def test_a_kill_at_every_system_call_leaves_old_or_new(
     names = [line.partition("(")[0] for line in lines]
     # Only the calls from the first one that is about the real file or its directory on.
     start = min(n for n, line in enumerate(lines) if f'"{directory}' in line)
+    if "user.origin" in os.listxattr(path):
+        assert {"flistxattr", "fgetxattr", "fsetxattr"} <= set(names[start:])
+    if "system.posix_acl_default" in os.listxattr(directory):
+        assert "fremovexattr" in names[start:]
+    assert {"fsync", "fchmod", "unlinkat"} <= set(names[start:])
     seen = {"old": 0, "new": 0}
     for number in range(start, len(names)):
         name = names[number]
         if name not in CALLS:
             continue
         when = names[: number + 1].count(name)
-        path.write_text(OLD)
+        prepare(path)
         strace(ops, work, path, log, "-e", f"inject={name}:signal=KILL:when={when}")
         content = path.read_text()
         assert content in (OLD, NEW), f"mixed after a kill at {name} {when}"
+        assert rights(path) == kept, f"other rights after a kill at {name} {when}"
         seen["old" if content == OLD else "new"] += 1
         ops.write_file_atomic(path, "after")
         assert os.listdir(directory) == ["f"], f"left after a kill at {name} {when}"
+        path.unlink()
     assert seen["old"] >= 3
     assert seen["new"] >= 1
+
+
+@pytest.mark.skipif(not traces(), reason="needs strace and the right to trace")
+@pytest.mark.parametrize("work", WORK)
+def test_the_content_is_on_the_disk_before_the_rename_and_the_name_after_it(
+    ops: ModuleType, tmp_path: Path, work: str
+) -> None:
+    directory = tmp_path / "work"
+    directory.mkdir()
+    path = directory / "f"
+    path.write_text(OLD)
+    log = tmp_path / "log"
+    calls = "write,fsync,fdatasync,?rename,renameat,renameat2"
+    assert strace(ops, work, path, log, "-y", "-e", f"trace={calls}") == 0
+    # With -y every descriptor is shown with the path it was opened by.
+    temporary = re.escape(str(directory)) + r"/\.vespera-[^>]*"
+    steps = {
+        "content": rf"write\(\d+<{temporary}>",
+        "content on disk": rf"fsync\(\d+<{temporary}>",
+        "rename": r'rename(at2?)?\(.*"\.vespera-[^"]*", .*"f"',
+        "name on disk": rf"fsync\(\d+<{re.escape(str(directory))}>",
+    }
+    seen = [
+        step
+        for line in log.read_text().splitlines()
+        if f"{directory}" in line
+        for step, call in steps.items()
+        if re.search(call, line)
+    ]
+    assert seen == list(steps), log.read_text()
 
 
 def test_the_leftover_of_a_dead_writer_is_cleaned_and_that_of_a_living_one_is_not(

@@ -80,6 +80,36 @@ def test_a_size_limit_leaves_the_old_content_and_no_new_file(
     assert (tmp_path / "log").read_bytes() == b"l" * 90_000
 
 
+def test_a_new_file_that_does_not_fit_does_not_appear_behind_a_symlink(
+    ops: ModuleType, tmp_path: Path
+) -> None:
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "second").symlink_to("deep/f")
+    (tmp_path / "link").symlink_to(tmp_path / "second")
+    in_child(
+        ops,
+        tmp_path,
+        """
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+        space = ops.Workspace(directory)
+        for function in ("write_file_string", "append_file", "write_file_atomic", "write_text"):
+            assert outcome(function, "link", "n" * 100_000) == "EFBIG", function
+            assert os.listdir(os.path.join(directory, "deep")) == [], function
+            try:
+                getattr(space, function)("second", "n" * 100_000)
+            except OSError as error:
+                assert error.errno == errno.EFBIG
+                assert error.filename == "second"
+            assert os.listdir(os.path.join(directory, "deep")) == [], function
+        assert outcome("write_file", "link", b"n" * 4096) == "written"
+        assert outcome("write_file", "link", b"n" * 100_000) == "EFBIG"
+        """,
+    )
+    assert (tmp_path / "deep" / "f").read_bytes() == b"n" * 4096
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "second").is_symlink()
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 1 MiB."""

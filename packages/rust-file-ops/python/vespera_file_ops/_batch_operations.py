@@ -15,6 +15,8 @@ from vespera_file_ops._arguments import (
     as_text,
     as_whole,
 )
+from vespera_file_ops._turns import in_turn, still_locked
+from vespera_file_ops.errors import FileLocked
 from vespera_file_ops.results import FileResult
 
 __all__ = ["BatchOperations", "RawBatch"]
@@ -90,8 +92,27 @@ class BatchOperations:
                     msg = f"{name!r} is given twice; the order of writes in a batch is not fixed"
                     raise ValueError(msg)
                 names.add(name)
-        found = self._raw.write_files(batch.work, bool(atomic), _threads(threads), self._root)
-        return batch.results(found)
+        most = _threads(threads)
+        found: list[Any] = [None] * len(batch.work)
+        left = list(range(len(batch.work)))
+
+        def write_the_rest() -> list[FileResult[None]]:
+            nonlocal left
+            rest = [batch.work[number] for number in left]
+            outcomes = self._raw.write_files(rest, bool(atomic), most, self._root)
+            for number, outcome in zip(left, outcomes, strict=True):
+                found[number] = outcome
+            left = [number for number in left if isinstance(found[number], FileLocked)]
+            if left:
+                raise FileLocked
+            return batch.results(found)
+
+        def give_up(_: FileLocked, waited: float) -> list[FileResult[None]]:
+            for number in left:
+                found[number] = still_locked(found[number], waited)
+            return batch.results(found)
+
+        return in_turn(write_the_rest, give_up)
 
     def hash_files(
         self,

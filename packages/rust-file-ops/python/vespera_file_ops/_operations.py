@@ -26,6 +26,7 @@ from vespera_file_ops._batch_operations import BatchOperations, RawBatch
 from vespera_file_ops._find_operations import FindOperations
 from vespera_file_ops._finding import Query, RawFinding, Selection
 from vespera_file_ops._text_operations import RawText, TextOperations
+from vespera_file_ops._turns import in_turn
 from vespera_file_ops.errors import ReadOnlyWorkspace
 from vespera_file_ops.results import EditResult, FileInfo, Match, Position
 
@@ -55,7 +56,9 @@ RawInfo = tuple[int, str, int, int, bool, int, int, int, int, int]
 
 
 class Raw(RawText, RawBatch, Protocol):
-    """What a backend has. Paths are text, undecodable bytes escaped; ``root`` contains them."""
+    """What a backend has. Paths are text, undecodable bytes escaped; ``root`` contains them. What
+    writes to a file that somebody else has locked raises ``FileLocked`` at once.
+    """
 
     def Root(self, path: str) -> Any: ...
     def read_file(self, path: str, root: Any = None, max_bytes: int | None = None) -> bytes: ...
@@ -156,16 +159,18 @@ class Operations(TextOperations, BatchOperations, FindOperations):
         name = self._writable(as_path(path))
         expected = as_expect(expect)
         if atomic:
-            self._raw.replace_file(name, as_bytes(content), *expected, self._root)
+            data = as_bytes(content)
+            in_turn(partial(self._raw.replace_file, name, data, *expected, self._root))
             return
         if expect is not None:
             msg = "expect needs atomic=True: a write in place cannot look and write at once"
             raise ValueError(msg)
-        self._raw.write_file(name, as_bytes(content), self._root)
+        in_turn(partial(self._raw.write_file, name, as_bytes(content), self._root))
 
     def write_file_string(self, path: FilePath, content: str) -> None:
         """Write text (UTF-8) in place."""
-        self._raw.write_file_string(self._writable(as_path(path)), as_text(content), self._root)
+        name = self._writable(as_path(path))
+        in_turn(partial(self._raw.write_file_string, name, as_text(content), self._root))
 
     def append_file(self, path: FilePath, content: str) -> None:
         """Add text (UTF-8) at the end."""
@@ -174,7 +179,7 @@ class Operations(TextOperations, BatchOperations, FindOperations):
             other="decode it first",
             surrogate="take it out, or add bytes with open(path, 'ab')",
         )
-        self._raw.append_file(self._writable(as_path(path)), text, self._root)
+        in_turn(partial(self._raw.append_file, self._writable(as_path(path)), text, self._root))
 
     def write_file_atomic(self, path: FilePath, content: str) -> None:
         """Replace the content so that it is the old or the new, never a mixture."""
@@ -273,9 +278,12 @@ class Operations(TextOperations, BatchOperations, FindOperations):
         if write:
             self._writable(name)
         modified_ns, sha256 = as_expect(expect)
-        edits = asked()
+        raw = asked()
         codec, limit = as_encoding(encoding), as_limit(max_bytes)
-        outcome = self._raw.edit(name, edits, modified_ns, sha256, write, self._root, codec, limit)
+        known = (modified_ns, sha256)
+        outcome = in_turn(
+            partial(self._raw.edit, name, raw, *known, write, self._root, codec, limit)
+        )
         places, diff, size, mtime_ns, complete = outcome
         positions = tuple(tuple(Position(*place) for place in each) for each in places)
         count = sum(len(each) for each in positions)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, Protocol
 
 from vespera_file_ops._arguments import (
@@ -16,6 +17,7 @@ from vespera_file_ops._arguments import (
     as_unwritten,
     as_whole,
 )
+from vespera_file_ops._turns import in_turn
 from vespera_file_ops.results import Chunk, LineRange, TextFile, WriteResult
 
 __all__ = ["RawText", "TextOperations"]
@@ -102,7 +104,8 @@ class TextOperations:
     ) -> WriteResult:
         """Replace the text atomically; encoding and line endings stay those of the file."""
         name = self._writable(as_path(path))
-        written = self._raw.write_text(
+        call = partial(
+            self._raw.write_text,
             name,
             as_text(text, "text"),
             as_encoding(encoding),
@@ -110,7 +113,7 @@ class TextOperations:
             *as_expect(expect),
             self._root,
         )
-        return WriteResult(name, *written)
+        return WriteResult(name, *in_turn(call))
 
     def chunk_text(
         self, text: str, size: int, *, overlap: int = 0, boundary: str = "line"

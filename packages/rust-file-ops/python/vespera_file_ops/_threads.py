@@ -8,9 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
+
+from vespera_file_ops._turns import PATIENCE, NotYet, leave_the_waiting
+from vespera_file_ops.errors import FileLocked
 
 __all__ = ["run"]
 
@@ -25,7 +29,7 @@ _pool: ThreadPoolExecutor | None = None
 def _threads() -> ThreadPoolExecutor:
     global _pool
     if _pool is None:
-        _pool = ThreadPoolExecutor(_MOST, thread_name_prefix="vespera-files")
+        _pool = ThreadPoolExecutor(_MOST, "vespera-files", initializer=leave_the_waiting)
     return _pool
 
 
@@ -41,8 +45,24 @@ if hasattr(os, "register_at_fork"):
 
 async def run(work: Callable[[], R], *, writes: bool) -> R:
     """The result of ``work``, done in a thread. Cancelled before it began, it never begins; begun,
-    it is waited for if it ``writes`` and left alone if not.
+    it is waited for if it ``writes`` and left alone if not. Where a file is locked the loop waits,
+    and no thread: cancelled then, it writes nothing more.
     """
+    try:
+        return await _done(work, writes=writes)
+    except NotYet as error:
+        not_yet: NotYet[R] = error
+    began = time.monotonic()
+    while (waited := time.monotonic() - began) < PATIENCE:
+        await asyncio.sleep(0.001 if waited < 0.02 else 0.01 if waited < 1 else 0.05)
+        try:
+            return await _done(not_yet.again, writes=writes)
+        except FileLocked as error:
+            locked = error
+    return not_yet.give_up(locked, waited)
+
+
+async def _done(work: Callable[[], R], *, writes: bool) -> R:
     call = _threads().submit(work)
     waiting = asyncio.wrap_future(call)
     try:

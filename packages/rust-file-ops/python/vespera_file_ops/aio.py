@@ -6,7 +6,9 @@ runs without the interpreter. When the caller is cancelled:
 - a call that has not begun never begins;
 - one that only reads is left to itself, and its result is dropped;
 - one that writes is waited for, so that nothing changes the file once the cancellation was seen.
-  Then the file holds what the call left: old or new, as that function promises.
+  Then the file holds what the call left: old or new, as that function promises;
+- one that waits for a file that somebody else has locked ends at once and writes nothing
+  more. It is the loop that waits: no thread is taken from the calls on other files.
 
 ``walk``, ``search_files`` and ``count_matches`` are not awaited: each gives an ``AsyncFound``, the
 asynchronous iterator of what is found.

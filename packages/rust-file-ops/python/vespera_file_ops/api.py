@@ -146,7 +146,7 @@ def write_file(
     Inode, owner, mode and hard links stay. Room is reserved first: where the disk is full or a
     size limit is met, the old content stays and a new file does not appear. A crash in the middle
     may leave a mixture; ``atomic=True`` writes as ``write_file_atomic`` does, and may have an
-    ``expect`` as in ``edit_file``.
+    ``expect`` as in ``edit_file``. A write in place waits for a lock as ``edit_file`` does.
     """
     _chosen.write_file(path, content, atomic=atomic, expect=expect)
 
@@ -197,7 +197,7 @@ def append_file(path: FilePath, content: str) -> None:
     """Add text as UTF-8 at the end, creating the file if it is missing.
 
     One ``O_APPEND`` write, so several writers do not tear each other's lines. What a full disk cut
-    short is taken back.
+    short is taken back. It takes turns with edits, and waits for a lock as ``edit_file`` does.
     """
     _chosen.append_file(path, content)
 
@@ -207,10 +207,11 @@ def write_file_atomic(path: FilePath, content: str) -> None:
 
     A temporary file beside the target (``.vespera-….tmp``) is written, forced to disk and renamed;
     the directory is forced to disk too. What a writer that was killed left there is removed by the
-    next write of the same file. The mode is kept, the owner where the system allows it; a
-    symlink is written through. Hard links to the old content keep the old content. It is the
-    directory that must be writable; one that takes no new files, as in ``/proc``, is an ``OSError``
-    with ``EOPNOTSUPP``.
+    next write of the same file. Mode, extended attributes and ACLs are kept, owner and group where
+    the system allows it: nobody may do more with the new file than with the old one. A symlink is
+    written through. Hard links to the old content keep the old content. It is the directory that
+    must be writable; one that takes no new files, as in ``/proc``, is an ``OSError`` with
+    ``EOPNOTSUPP``.
     """
     _chosen.write_file_atomic(path, content)
 
@@ -277,6 +278,9 @@ def edit_file(
     ``expect`` is what the caller knows of the file, its SHA-256 as ``hash_file`` returns it or its
     ``st_mtime_ns``: another file is ``ContentChanged``. So is one that was written while it was
     edited. The file is untouched after every error.
+
+    Edits, appends and writes in place of one file take turns, by a lock (``flock``) that is waited
+    for: ``FileLocked``, a ``BlockingIOError``, if somebody else still holds one after 10 s.
     """
     return _chosen.edit_file(
         path,

@@ -17,6 +17,7 @@ __all__ = [
     "ContentChanged",
     "EditError",
     "EncodingError",
+    "FileLocked",
     "FileOpError",
     "FileTooLarge",
     "OutsideWorkspace",
@@ -92,6 +93,26 @@ class ContentChanged(EditError):
     """The file is no longer what the caller expected: somebody else has written it."""
 
     default_code = "content_changed"
+
+
+class FileLocked(FileOpError, BlockingIOError):
+    """Somebody else held a lock (``flock``) on the file for as long as was waited; nothing was
+    written. ``errno`` is ``EAGAIN``; ``context`` has ``path`` and ``waited_seconds``.
+    """
+
+    default_code = "file_locked"
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        code: str | None = None,
+        context: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(message, code=code, context=context)
+        self.errno = _errno.EAGAIN
+        self.strerror = message
+        self.filename = self.context.get("path")
 
 
 class OutsideWorkspace(FileOpError, PermissionError):

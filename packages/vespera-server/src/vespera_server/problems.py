@@ -37,6 +37,7 @@ _REMEDIES = {
     "string_not_found": "read the file and give old exactly as it stands there",
     "ambiguous_match": "give more of the text around it, or set replace_all",
     "content_changed": "read the file again, then edit",
+    "file_locked": "another process holds a lock on the file: try again later",
     "encoding": "only text can be read or edited: UTF-8, or UTF-16 with a byte order mark",
     "pattern": "give a glob such as '**/*.py'",
     "file_too_large": "ask for a smaller file, or the operator to raise --largest-file",

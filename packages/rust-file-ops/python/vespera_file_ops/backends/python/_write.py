@@ -2,6 +2,8 @@
 
 In place there is no way back once the old content is cut off, so room for the new content is
 reserved first: a full disk or a size limit is found while the old content is still whole.
+Who writes takes turns with those who edit, as the file that an edit replaces has lost what was
+written to it meanwhile.
 """
 
 from __future__ import annotations
@@ -10,9 +12,8 @@ import contextlib
 import errno
 import os
 
-from vespera_file_ops.backends.python._naming import naming
-from vespera_file_ops.backends.python._open import open_for_writing
 from vespera_file_ops.backends.python._place import Place, Root
+from vespera_file_ops.backends.python._turns import alone_for_writing
 
 __all__ = ["append_file", "write_all", "write_file", "write_file_string"]
 
@@ -31,12 +32,12 @@ def append_file(path: str, content: str, root: Root | None = None) -> None:
     """Add text (UTF-8) at the end."""
     place = Place(path, root)
     text = content.encode("utf-8")
-    with naming(path), open_for_writing(place, append=True) as (descriptor, _, created):
+    with alone_for_writing(place, append=True) as (descriptor, _, remove):
         try:
             _append(descriptor, text)
         except BaseException:
-            if created and os.fstat(descriptor).st_size == 0:
-                place.remove()
+            if remove is not None and os.fstat(descriptor).st_size == 0:
+                remove()
             raise
 
 
@@ -50,13 +51,13 @@ def write_all(descriptor: int, content: bytes) -> None:
 
 
 def _write(place: Place, content: bytes) -> None:
-    with naming(place.path), open_for_writing(place, append=False) as (descriptor, status, created):
-        if created:
+    with alone_for_writing(place, append=False) as (descriptor, status, remove):
+        if remove is not None:
             try:
                 write_all(descriptor, content)
             except BaseException:
                 # Half a new file is worse than none.
-                place.remove()
+                remove()
                 raise
             return
         try:
