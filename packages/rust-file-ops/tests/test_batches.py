@@ -129,3 +129,19 @@ def test_a_batch_stays_beneath_the_root(ops: ModuleType, paths: list[Path]) -> N
     assert [one.ok for one in written] == [True, False]
     assert not (paths[0].parent.parent / "new").exists()
     assert space.hash_files(["f3"])[0].value == ops.hash_file(paths[3])
+
+
+def test_one_name_is_not_taken_for_many(
+    ops: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for batch in (ops.read_files, ops.hash_files):
+        for one in ("a.txt", b"a.txt", tmp_path, {"a.txt": 1}):
+            with pytest.raises(TypeError, match=r"paths must be a list, .*; for one file give"):
+                batch(one)
+    for items in ("ab", {"a": "b"}, [("ab",)], ["ab"], [("a", "b", "c")], [None]):
+        with pytest.raises(TypeError, match=r"items must be a list, |items\[0\] must be a pair"):
+            ops.write_files(items)
+    assert list(tmp_path.iterdir()) == []
+    # A pair may be a list, as JSON has it, and pairs may come from anywhere.
+    assert [one.ok for one in ops.write_files(iter([["a", "b"]]))] == [True]

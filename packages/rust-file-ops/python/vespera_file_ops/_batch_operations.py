@@ -64,7 +64,7 @@ class BatchOperations:
     ) -> list[FileResult[bytes]]:
         """Return the content of each file, or its error, in order."""
         batch = _Batch()
-        for path in paths:
+        for path in _many(paths, "paths"):
             batch.add(path, b"")
         found = self._raw.read_files(
             [path for path, _ in batch.work],
@@ -84,7 +84,8 @@ class BatchOperations:
         """Write each ``(path, content)``; return what became of each, in order."""
         batch = _Batch()
         names = set()
-        for path, content in items:
+        for number, item in enumerate(_many(items, "items")):
+            path, content = _pair(number, item)
             name = batch.add(path, content)
             if name is not None:
                 self._writable(name)
@@ -123,7 +124,7 @@ class BatchOperations:
     ) -> list[FileResult[str]]:
         """Return the hash of each file, or its error, in order."""
         batch = _Batch()
-        for path in paths:
+        for path in _many(paths, "paths"):
             batch.add(path, b"")
         found = self._raw.hash_files(
             [path for path, _ in batch.work],
@@ -132,6 +133,23 @@ class BatchOperations:
             self._root,
         )
         return batch.results(found)
+
+
+def _many(given: Iterable[T], field: str) -> Iterable[T]:
+    """A text is an iterable too, of names that nobody meant."""
+    if isinstance(given, str | bytes | bytearray | os.PathLike | dict):
+        what = "a mapping" if isinstance(given, dict) else repr(given)
+        one = "[path]" if field == "paths" else "[(path, content)]"
+        msg = f"{field} must be a list, not {what}; for one file give {one}"
+        raise TypeError(msg)
+    return given
+
+
+def _pair(number: int, item: object) -> tuple[Any, Any]:
+    if not isinstance(item, tuple | list) or len(item) != 2:
+        msg = f"items[{number}] must be a pair (path, content), not {item!r:.80}"
+        raise TypeError(msg)
+    return item[0], item[1]
 
 
 class _Batch:
