@@ -135,14 +135,15 @@ class BatchOperations:
         return batch.results(found)
 
 
-def _many(given: Iterable[T], field: str) -> Iterable[T]:
+def _many(given: Any, field: str) -> Iterable[Any]:
     """A text is an iterable too, of names that nobody meant."""
     if isinstance(given, str | bytes | bytearray | os.PathLike | dict):
         what = "a mapping" if isinstance(given, dict) else repr(given)
         one = "[path]" if field == "paths" else "[(path, content)]"
         msg = f"{field} must be a list, not {what}; for one file give {one}"
         raise TypeError(msg)
-    return given
+    many: Iterable[Any] = given
+    return many
 
 
 def _pair(number: int, item: object) -> tuple[Any, Any]:
