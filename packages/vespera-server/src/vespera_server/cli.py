@@ -284,6 +284,22 @@ def run(
         bool,
         typer.Option("--resume", help="Go on with the newest unfinished run (of FILE)."),
     ] = False,
+    retry_failed: Annotated[
+        bool,
+        typer.Option(
+            "--retry-failed",
+            help="First give out again what did not complete: of --database, else of the newest "
+            "run (of FILE) with such tasks.",
+        ),
+    ] = False,
+    discard: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RUN",
+            help="Remove an earlier run with all that is kept of it; the beginning of its name is "
+            "enough.",
+        ),
+    ] = None,
     scripted: Annotated[
         bool, typer.Option("--scripted", help="A scripted model instead of an account.")
     ] = False,
@@ -320,6 +336,12 @@ def run(
     """
     from vespera_server.run.init import as_init
 
+    if discard is not None:
+        if file is not None or database is not None or resume or retry_failed:
+            raise typer.BadParameter("it goes with --json only", param_hint="--discard")
+        from vespera_server.run.discard import discard as remove
+
+        raise typer.Exit(remove(discard, as_json=as_json))
     as_init()  # before anything starts a thread
     from vespera_server.run.command import Options
     from vespera_server.run.command import run as run_batch
@@ -328,6 +350,7 @@ def run(
         file=file,
         format=format,
         resume=resume,
+        retry_failed=retry_failed,
         database=database,
         scripted=scripted,
         agents=agents,

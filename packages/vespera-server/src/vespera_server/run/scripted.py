@@ -88,7 +88,10 @@ def _script(task_id: str, steps: Sequence[Mapping[str, Any]]) -> Script:
             answers.append(Reply(use, delay=delay))
         else:
             answers.append(Reply(Text(str(step["text"])), delay=delay))
-    last = Reply(Text(f"scripted answer for task {task_id!r}"))
+    last: Step = Reply(Text(f"scripted answer for task {task_id!r}"))
+    if steps and "fail" in steps[-1]:
+        # The CLI asks again after an error: a failure that ends a script goes on, or it is none.
+        last = errors[len(answers), failures[len(answers)] - 1]
     lock = threading.Lock()
     failed: Counter[int] = Counter()
 
