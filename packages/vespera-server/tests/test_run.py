@@ -245,6 +245,8 @@ def test_failed_tasks_are_done_again_when_asked_for(named: bool, place: Place) -
     again = place.run("--resume", "--retry-failed", "--database", str(database))
     assert again.returncode == 0
     assert "no task of this run has failed\ntasks: nothing to do, 3 tasks ended" in again.stdout
+    shown = place.vespera("history", "--database", str(database))
+    assert shown.stdout.splitlines()[-1].startswith("tasks: 3 completed; ")  # as 'run' calls it
 
 
 def test_the_same_command_with_retry_failed_joins_and_retries(place: Place) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -377,6 +378,31 @@ add_commands(app)
 
 
 @app.command()
+def model(
+    script: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="What it answers in each conversation: `scripted = [...]`, as in a task file. "
+            "Default: one sentence to every prompt.",
+        ),
+    ] = None,
+    format: Annotated[
+        str | None, typer.Option(help="Of FILE, when its name does not tell: toml, yaml, …")
+    ] = None,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="On loopback; 0: a free one.")] = 0,
+) -> None:
+    """Serves a scripted model on loopback, so that agents need no account, until Ctrl-C.
+
+    Prints the two variables that lead agents to it, as `export` lines. What agents do besides is
+    real: the CLI, its tools, the shells that it starts. Exit code 0; 2: it could not begin.
+    """
+    from vespera_server.run.serve_model import serve_model
+
+    raise typer.Exit(serve_model(script=script, format=format, port=port))
+
+
+@app.command()
 def gc(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell.")] = False,
     as_json: JsonOption = False,
@@ -412,6 +438,17 @@ def config_show(as_json: JsonOption = False) -> None:
     from vespera_server.settings.command import config_show as show
 
     raise typer.Exit(show(as_json=as_json))
+
+
+def _unwrap_help(parent: typer.Typer) -> None:
+    """Docstrings are wrapped for who reads the source; a terminal wraps to its own width."""
+    for command in parent.registered_commands:
+        text = inspect.getdoc(command.callback) or ""
+        command.help = "\n\n".join(" ".join(part.split()) for part in text.split("\n\n"))
+
+
+_unwrap_help(app)
+_unwrap_help(config_app)
 
 
 def main() -> None:
