@@ -55,8 +55,8 @@ def error_of(tmp_path: Path, tool: str, **arguments: Any) -> dict[str, str]:
         ),
         (
             "run_tasks",
-            {"tasks": [{"prompt": "x"}, {"promt": "x"}]},
-            "run_tasks: tasks[1].prompt is missing; tasks[1] has no field 'promt'",
+            {"tasks": [{"prompt": "x"}, {"prompts": "x"}]},
+            "run_tasks: tasks[1].prompt is missing; tasks[1] has no field 'prompts'",
             "did you mean",
         ),
         (
@@ -119,10 +119,10 @@ def test_what_the_operator_cannot_have_meant_is_refused_at_start(
 
 
 def test_a_tool_that_nobody_knows_is_a_warning_with_the_nearest_name(tmp_path: Path) -> None:
-    rules = ["Raed", "Read", "Bash(git log:*)", "mcp__x__y", "*", "Quux"]
+    rules = ["Reads", "Read", "Bash(git log:*)", "mcp__x__y", "*", "Quux"]
     options = ServerOptions(roots=[tmp_path], tools=rules, programs={"claude": sys.executable})
     assert check_beginning(options, Policy(options, {})) == [
-        "tools: 'Raed' is no tool of the CLI that is known here; did you mean 'Read'?",
+        "tools: 'Reads' is no tool of the CLI that is known here; did you mean 'Read'?",
         "tools: 'Quux' is no tool of the CLI that is known here; agents have it if their CLI does",
     ]
 

@@ -18,12 +18,13 @@ __all__ = ["check_beginning"]
 # As of CLI 2.1.330, with the names of a few earlier ones. A CLI may have others: unknown is a
 # warning, never a refusal.
 _TOOLS = (
-    *("Agent", "AskUserQuestion", "Bash", "BashOutput", "Edit", "EnterPlanMode", "EnterWorktree"),
-    *("ExitPlanMode", "Glob", "Grep", "KillShell", "ListMcpResourcesTool", "LSP", "MultiEdit"),
-    *("Monitor", "NotebookEdit", "NotebookRead", "PowerShell", "Read", "ReadMcpResourceTool"),
-    *("SendMessage", "Skill", "SlashCommand", "Task", "TaskCreate", "TaskGet", "TaskList"),
-    *("TaskOutput", "TaskStop", "TaskUpdate", "TodoWrite", "ToolSearch", "WebFetch", "WebSearch"),
-    *("Write", "*"),
+    *("Agent", "AskUserQuestion", "Bash", "BashOutput", "CronCreate", "CronDelete", "CronList"),
+    *("Edit", "EnterPlanMode", "EnterWorktree", "ExitPlanMode", "ExitWorktree", "Glob", "Grep"),
+    *("KillShell", "LS", "LSP", "ListAgents", "ListMcpResourcesTool", "Monitor", "MultiEdit"),
+    *("NotebookEdit", "NotebookRead", "PowerShell", "Read", "ReadMcpResourceTool"),
+    *("ReportFindings", "ScheduleWakeup", "SendMessage", "Skill", "SlashCommand", "Task"),
+    *("TaskCreate", "TaskGet", "TaskList", "TaskOutput", "TaskStop", "TaskUpdate", "TodoWrite"),
+    *("ToolSearch", "WebFetch", "WebSearch", "Workflow", "Write", "*"),
 )
 
 
