@@ -2,9 +2,10 @@
 
     python examples/file_server.py DIRECTORY
 
-It speaks MCP on stdin and stdout (``pip install vespera-file-ops "mcp>=2.3,<3"``). Every path is
-resolved beneath DIRECTORY and none leaves it. The conditional import and the answers with
-``success`` and ``backend`` are those of the servers that the names come from.
+It speaks MCP on stdin and stdout (``pip install vespera-file-ops "mcp>=2.3,<3"``, once released;
+until then as the README says). Every path is resolved beneath DIRECTORY and none leaves it. The
+conditional import and the answers with ``success`` and ``backend`` are those of the servers that
+the names come from.
 """
 
 from __future__ import annotations
@@ -23,7 +24,11 @@ except ImportError as error:
     sys.exit(f"vespera_file_ops is not installed: {error}; pip install vespera-file-ops")
 
 server = MCPServer("files", instructions="Files of one directory; paths are relative to it.")
-files = vespera_file_ops.Workspace(sys.argv[1] if len(sys.argv) > 1 else ".")
+root = sys.argv[1] if len(sys.argv) > 1 else "."
+try:
+    files = vespera_file_ops.Workspace(root)
+except OSError as error:
+    sys.exit(f"DIRECTORY {root}: {error.strerror}; give a directory that exists")
 
 
 def answer(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
@@ -92,7 +97,7 @@ def list_files(pattern: str = "**", directory: str = ".") -> dict[str, Any]:
     """List the files beneath a directory whose path matches a glob pattern, with their sizes."""
 
     def work() -> dict[str, Any]:
-        found = files.glob_files(directory, pattern)
+        found = [path.removeprefix("./") for path in files.glob_files(directory, pattern)]
         return {"files": [{"path": path, "size": files.get_file_info(path)[0]} for path in found]}
 
     return answer(work)

@@ -2,8 +2,9 @@
 
     python examples/hooks_and_tools.py ["a question about stock"]
 
-It needs a Claude CLI with an account (``pip install "vespera-agent-spawner[tools]"``). Nothing is
-asked of anybody: what the agent may do is decided by the functions below.
+It needs a Claude CLI with an account (``pip install "vespera-agent-spawner[tools]"``, once
+released; until then as the README says). Nothing is asked of anybody: what the agent may do is
+decided by the functions below.
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
     python examples/sdk_on_engine.py ["a prompt", …]
 
-It needs an account (``pip install "vespera-agent-spawner[claude-sdk]"``; the SDK brings its CLI).
+It needs an account (``pip install "vespera-agent-spawner[claude-sdk]"``, once released; until then
+as the README says; the SDK brings its CLI). A query that fails is one line; the others go on.
 """
 
 from __future__ import annotations
@@ -10,9 +11,9 @@ from __future__ import annotations
 import asyncio
 import sys
 
-from claude_agent_sdk import ClaudeAgentOptions, ResultMessage, query
+from claude_agent_sdk import ClaudeAgentOptions, ClaudeSDKError, ResultMessage, query
 
-from vespera_agent_spawner import Supervisor, SupervisorConfig
+from vespera_agent_spawner import AgentError, Supervisor, SupervisorConfig
 from vespera_agent_spawner.claude_sdk import SupervisedTransport
 
 
@@ -28,10 +29,19 @@ async def ask(sup: Supervisor, prompt: str) -> str:
     return f"{info.agent_id} ({info.containment}, {info.cost_usd or 0:.4f} USD): {answer}"
 
 
+async def ask_or_say_why(sup: Supervisor, prompt: str) -> str:
+    """One query's answer, or its failure in a line: it is nobody else's."""
+    try:
+        return await ask(sup, prompt)
+    except (AgentError, ClaudeSDKError, OSError) as error:
+        first = str(error).partition("\n")[0]
+        return f"{prompt!r} failed: {type(error).__name__}: {first}"
+
+
 async def main(prompts: list[str]) -> None:
     """All at once; eight of them run at a time."""
     async with Supervisor(SupervisorConfig(max_agents=8)) as sup:
-        for line in await asyncio.gather(*(ask(sup, prompt) for prompt in prompts)):
+        for line in await asyncio.gather(*(ask_or_say_why(sup, prompt) for prompt in prompts)):
             print(line)
 
 

@@ -18,7 +18,7 @@ import pytest
 from mcp import Client, StdioServerParameters
 
 from vespera_server.demo.surroundings import Surroundings
-from vespera_server.scripted_model import Reply, Script, ScriptedModel, Text, ToolUse
+from vespera_server.scripted_model import Failure, Reply, Script, ScriptedModel, Text, ToolUse
 
 pytestmark = pytest.mark.claude
 
@@ -204,8 +204,8 @@ def test_the_official_sdk(
 EXAMPLES = HOW_TOS.parents[1] / "examples"
 
 
-def example(name: str, environment: dict[str, str], place: Surroundings) -> str:
-    command = [sys.executable, "-W", "error", str(EXAMPLES / name)]
+def example(name: str, environment: dict[str, str], place: Surroundings, *arguments: str) -> str:
+    command = [sys.executable, "-W", "error", str(EXAMPLES / name), *arguments]
     done = subprocess.run(
         command,
         cwd=place.work,
@@ -242,3 +242,8 @@ def test_the_example_of_the_official_sdk(
     model.add("default", Script(Reply(Text("hello"))))
     shown = example("sdk_on_engine.py", environment, place)
     assert len(re.findall(r"^agent-\d \(\w+, 0\.\d{4} USD\): hello$", shown, re.M)) == 2, shown
+    model.add("refused", Script(then=Failure(400)))
+    shown = example("sdk_on_engine.py", environment, place, "[[script:refused]] x", "Say hello")
+    refused, answered = shown.splitlines()
+    assert refused.startswith("'[[script:refused]] x' failed: ")
+    assert answered.endswith(": hello")

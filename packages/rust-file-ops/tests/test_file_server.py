@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -58,7 +59,15 @@ def test_six_tools_work_and_stay_in_their_directory(ops: ModuleType, tmp_path: P
     assert (answers[3]["lines"], answers[3]["end_of_file"]) == (["two"], False)
     assert "-two\n+2\n" in answers[4]["diff"]
     assert answers[5]["code"] == "string_not_found"
-    assert answers[6]["files"] == [{"path": "./notes.txt", "size": 12}]
+    assert answers[6]["files"] == [{"path": "notes.txt", "size": 12}]
     assert answers[7]["code"] == "outside_workspace"
     assert answers[8]["code"] == "FileNotFoundError"
     assert (directory / "notes.txt").read_text() == "one\n2\nthree\n"
+
+
+def test_a_directory_that_is_not_there_is_one_line(tmp_path: Path) -> None:
+    command = [sys.executable, str(EXAMPLE), str(tmp_path / "nope")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert done.stderr.endswith("No such file or directory; give a directory that exists\n")
+    assert "Traceback" not in done.stderr

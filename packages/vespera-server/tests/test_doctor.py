@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from vespera_server.doctor import claude, limits, surroundings
+from vespera_server.doctor import account, claude, limits, surroundings
 from vespera_server.doctor.finding import Finding, Status
 
 
@@ -93,6 +93,62 @@ def test_variables_that_redirect_the_cli_are_named() -> None:
     assert "ANTHROPIC_API_KEY" in found["account"].value
     assert "secret" not in found["account"].value
     assert found["CLAUDECODE"].status is Status.NOTE
+
+
+def credentials(root: Path, **environment: str) -> Finding:
+    """What the doctor says of credentials where nothing but these is there."""
+    given = {"PATH": str(root), "HOME": str(root / "home"), **environment}
+    (finding,) = account.check_account(None, given, root / "project")
+    return finding
+
+
+def test_no_credentials_are_a_note_that_says_how_to_log_in(tmp_path: Path) -> None:
+    path = program(tmp_path, "exit 0")
+    finding = credentials(tmp_path)
+    assert finding.status is Status.NOTE
+    assert "exit code 4" in finding.value
+    assert f"log in: {path}, there /login" in finding.remedy
+
+
+@pytest.mark.parametrize(
+    "name", ["ANTHROPIC_API_KEY", "CLAUDE_CODE_OAUTH_TOKEN", "CLAUDE_CODE_USE_BEDROCK"]
+)
+def test_credentials_of_the_environment_are_named_and_not_shown(name: str, tmp_path: Path) -> None:
+    finding = credentials(tmp_path, **{name: "sk-secret"})
+    assert (finding.status, finding.value) == (Status.OK, f"seen: {name}")
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "words"),
+    [
+        ("home/.claude/.credentials.json", "{}", "the CLI's login in"),
+        ("home/.claude/settings.json", '{"apiKeyHelper": "sk-secret"}', "apiKeyHelper in"),
+        ("project/.claude/settings.local.json", '{"apiKeyHelper": "x"}', "apiKeyHelper in"),
+        ("home/.claude/settings.json", '{"env": {"ANTHROPIC_API_KEY": "sk-secret"}}', "_KEY in"),
+    ],
+)
+def test_credentials_of_the_cli_are_seen_where_it_keeps_them(
+    file: str, text: str, words: str, tmp_path: Path
+) -> None:
+    path = tmp_path / file
+    path.parent.mkdir(parents=True)
+    path.write_text(text)
+    finding = credentials(tmp_path)
+    assert finding.status is Status.OK
+    assert f"{words} {path}" in finding.value
+    assert "secret" not in finding.value
+    moved = credentials(tmp_path, CLAUDE_CONFIG_DIR=str(tmp_path / "elsewhere"))
+    assert moved.status is (Status.OK if file.startswith("project") else Status.NOTE)
+
+
+def test_certificates_that_cannot_be_read_are_a_warning(tmp_path: Path) -> None:
+    there, missing = tmp_path / "ca.pem", tmp_path / "missing.pem"
+    there.touch()
+    environment = {"NODE_EXTRA_CA_CERTS": str(missing), "SSL_CERT_FILE": str(there)}
+    found = by_name(list(surroundings.check_environment(environment)))
+    assert found["NODE_EXTRA_CA_CERTS"].status is Status.WARNING
+    assert f"{missing}: No such file" in found["NODE_EXTRA_CA_CERTS"].value
+    assert found["SSL_CERT_FILE"].status is Status.OK
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")

@@ -27,6 +27,9 @@ SECRET = 'pa"ss\\wörd-of-the-proxy'
         '{"client_secret": "abcdefgh12345678"}',
         r"{\"password\": \"abcdefgh12345678\"}",
         "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.dozjgNryP4J3jVmNHl0w5N",
+        "user/password: abcdefgh12345678",
+        "/etc/passwd: password=abcdefgh12345678",
+        '{"/run/password": "abcdefgh12345678"}',
         "-----BEGIN RSA PRIVATE KEY-----\nMIIabc\n-----END RSA PRIVATE KEY-----",
     ],
 )
@@ -45,6 +48,8 @@ def test_a_secret_is_known_by_its_form(text: str) -> None:
         "def token(self) -> str: ...",
         "task-skeleton-and-some-more-words",
         "tokens=12, cost=0.5",
+        "program '/etc/passwd': /etc/passwd is not an executable file",
+        "/etc/passwd: permission denied",
     ],
 )
 def test_ordinary_text_stays(text: str) -> None:

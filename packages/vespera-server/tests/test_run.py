@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
+import sqlite3
 import subprocess
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -13,9 +15,18 @@ from pathlib import Path
 import pytest
 
 import vespera_agent_spawner as spawner
-from places import Place, wait_for
-from vespera_server.scripted_model import Failure, Reply, Script, ScriptedModel, Text
-from vespera_server.tasks import TaskQueue
+from places import CLI, Place, wait_for
+from vespera_agent_spawner import AgentConfig
+from vespera_server.run.scripted import scripted_fleet
+from vespera_server.scripted_model import (
+    Failure,
+    ModelRequest,
+    Reply,
+    Script,
+    ScriptedModel,
+    Text,
+)
+from vespera_server.tasks import Claim, Start, TaskQueue
 
 THREE = """
 [run]
@@ -127,6 +138,9 @@ def test_a_failed_task_is_exit_code_1_and_named(place: Place) -> None:
     [
         (["nowhere.toml"], "nowhere.toml"),
         (["tasks.toml"], "tasks.toml:2: tasks[0].question: "),
+        (["tasks.toml", "--format", "xml"], "--format: 'xml' is no format; use one of toml, "),
+        (["--retry-failed"], "there is no run with tasks that failed or are left in "),
+        (["--discard", "20261231"], "is named '20261231…'; 'vespera history' lists them"),
         ([], "there is no task file"),
         (["--resume"], "there is no unfinished run"),
         (["tasks.toml", "--resume", "--database", "no.db"], "there is no database no.db"),
@@ -142,7 +156,7 @@ def test_what_cannot_run_is_exit_code_2_and_says_why(
     assert "Traceback" not in done.stderr
 
 
-def test_a_missing_program_is_found_before_anything_starts(place: Place) -> None:
+def test_what_cannot_begin_leaves_no_run_behind(place: Place) -> None:
     place.write(THREE)
     command = place.command("tasks.toml", "--scripted")
     command[-1] = str(place.root / "claude")
@@ -152,6 +166,141 @@ def test_a_missing_program_is_found_before_anything_starts(place: Place) -> None
     assert done.returncode == 2
     assert "does not exist" in done.stderr
     assert "started" not in done.stdout
+    place.environment["VESPERA_BACKEND"] = "ruby"
+    done = place.run("tasks.toml", "--scripted")
+    assert done.returncode == 2
+    assert "VESPERA_BACKEND: 'ruby' is no backend" in done.stderr
+    assert place.databases() == []
+
+
+@pytest.mark.parametrize("arguments", [(), ("--json",), ("--resume",)])
+def test_a_file_that_is_no_queue_is_refused_and_stays(
+    arguments: tuple[str, ...], place: Place
+) -> None:
+    place.write(THREE)
+    other = place.work / "other.db"
+    with contextlib.closing(sqlite3.connect(other)) as db:
+        db.execute("CREATE TABLE theirs (a)")
+    place.write("no database", "text.db")
+    for name, words in (("other.db", "another program's database"), ("text.db", "not a database")):
+        before = (place.work / name).read_bytes()
+        done = place.run("tasks.toml", "--scripted", "--database", name, *arguments)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert f"database: {name} cannot be used as a run's queue: " in done.stderr
+        assert words in done.stderr
+        assert "Traceback" not in done.stderr
+        assert (place.work / name).read_bytes() == before
+
+
+def test_a_database_in_a_directory_that_is_not_there_is_refused(place: Place) -> None:
+    place.write(THREE)
+    done = place.run("tasks.toml", "--scripted", "--database", "nowhere/x.db")
+    assert done.returncode == 2
+    assert "there is no directory" in done.stderr
+    assert not (place.work / "nowhere").exists()
+    own = place.root / "state" / "x.db"
+    done = place.run("tasks.toml", "--scripted", "--database", str(own))
+    assert done.returncode == 0, done.stderr
+    assert own.parent.stat().st_mode & 0o777 == 0o700
+
+
+def failing(*steps: str) -> str:
+    """A batch whose first task needs a file, and whose second one needs the first."""
+    return f"""
+[[tasks]]
+id = "a"
+prompt = "x"
+scripted = [{", ".join(steps)}]
+[[tasks]]
+id = "b"
+needs = ["a"]
+prompt = "x"
+[[tasks]]
+id = "c"
+prompt = "x"
+"""
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_failed_tasks_are_done_again_when_asked_for(named: bool, place: Place) -> None:
+    place.write(failing("{ fail = 400 }"))
+    where = ("--database", "kept.db") if named else ()
+    done = place.run("tasks.toml", "--scripted", *where)
+    assert done.returncode == 1
+    assert "2 tasks did not complete; once more: vespera run --retry-failed --database" in (
+        done.stdout
+    )
+    database = place.work / "kept.db" if named else place.databases()[0]
+    with contextlib.closing(sqlite3.connect(database)) as db:
+        db.execute("UPDATE tasks SET cost_usd = 0.5 WHERE id = 'a'")
+        db.execute("UPDATE tasks SET extra = '{}' WHERE id = 'a'")  # what failed is mended
+        db.commit()
+    answer = place.json("--retry-failed", *where)
+    assert answer["counts"] == {"completed": 3}
+    tasks = {task["task_id"]: task for task in answer["tasks"]}
+    assert [tasks[name]["attempts"] for name in "abc"] == [2, 1, 1]
+    assert tasks["a"]["cost_usd"] == pytest.approx(0.51)
+    with TaskQueue(database) as queue:
+        assert "retried" in [event.kind for event in queue.events("a")]
+    again = place.run("--resume", "--retry-failed", "--database", str(database))
+    assert again.returncode == 0
+    assert "no task of this run has failed\ntasks: nothing to do, 3 tasks ended" in again.stdout
+    shown = place.vespera("history", "--database", str(database))
+    assert shown.stdout.splitlines()[-1].startswith("tasks: 3 completed; ")  # as 'run' calls it
+
+
+def test_the_same_command_with_retry_failed_joins_and_retries(place: Place) -> None:
+    place.write(failing("{ fail = 400 }"))
+    arguments = ("tasks.toml", "--scripted", "--database", "kept.db", "--retry-failed")
+    for expected in (None, "once more: a, b"):
+        done = place.run(*arguments)
+        assert done.returncode == 1
+        assert expected is None or expected in done.stdout
+
+
+def test_a_failure_that_ends_a_script_goes_on(place: Place) -> None:
+    with scripted_fleet(place.root / "scripted") as fleet:
+        steps = [{"text": "x"}, {"fail": 529}, {"fail": 400}]
+        claim = Claim("a", {}, "s", Start.STARTED, 1, "t", 0.0, {"scripted": steps})
+        fleet.configure(claim, AgentConfig(prompt="x"))
+        asked = ModelRequest(
+            {"tools": [{"name": "Bash"}], "messages": [{"role": "assistant", "content": "x"}]},
+            {"x-claude-code-session-id": "s"},
+        )
+        answers = [fleet._model.scripts.decide(asked).step for _ in range(12)]
+    assert [answer.status for answer in answers if isinstance(answer, Failure)] == (
+        [529] + [400] * 11
+    )
+
+
+def test_an_unfinished_run_can_be_discarded(place: Place) -> None:
+    place.write(THREE)
+    place.run("tasks.toml", "--scripted", "--agents", "1", "--budget", "0.01")
+    (database,) = place.databases()
+    noted = place.run("tasks.toml", "--scripted")
+    assert f"vespera run --discard {database.parent.name} removes it" in noted.stdout
+    done = place.vespera("run", "--discard", database.parent.name)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == (
+        f"discarded {database.parent.name} with 2 tasks left, its results and transcripts\n"
+    )
+    assert not database.parent.exists()
+    assert "note:" not in place.run("tasks.toml", "--scripted").stdout
+
+
+def test_a_run_that_is_at_work_is_not_discarded(
+    place: Place, ended: Callable[[subprocess.Popen[str]], subprocess.Popen[str]]
+) -> None:
+    place.write(SLOW)
+    run = ended(place.start("tasks.toml", "--scripted"))
+    wait_for(place.work / "pid")
+    (database,) = place.databases()
+    done = place.vespera("run", "--discard", database.parent.name)
+    assert done.returncode == 2
+    assert "is at work; end it first" in done.stderr
+    assert database.exists()
+    run.send_signal(signal.SIGTERM)
+    run.communicate(timeout=60)
 
 
 def test_a_spent_budget_is_exit_code_3_and_resume_with_more_goes_on(place: Place) -> None:
@@ -170,8 +319,11 @@ def test_who_is_not_logged_in_is_exit_code_4_and_keeps_the_tasks(place: Place) -
         place.environment["ANTHROPIC_BASE_URL"] = model.base_url
         place.environment["CLAUDE_CONFIG_DIR"] = str(place.root / "config")
         answer = place.json("tasks.toml", "--agents", "1")
+        again = place.run("--resume", "--agents", "1")
     assert answer["exit_code"] == 4
     assert answer["counts"] == {"pending": 3}
+    # The CLI may be inside of a wheel, on nobody's PATH.
+    assert f"log in with the Claude CLI (run {CLI}, there /login)" in again.stdout
 
 
 def test_a_killed_run_goes_on_in_its_sessions(

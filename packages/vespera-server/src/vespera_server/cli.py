@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -284,6 +285,22 @@ def run(
         bool,
         typer.Option("--resume", help="Go on with the newest unfinished run (of FILE)."),
     ] = False,
+    retry_failed: Annotated[
+        bool,
+        typer.Option(
+            "--retry-failed",
+            help="First give out again what did not complete: of --database, else of the newest "
+            "run (of FILE) with such tasks.",
+        ),
+    ] = False,
+    discard: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RUN",
+            help="Remove an earlier run with all that is kept of it; the beginning of its name is "
+            "enough.",
+        ),
+    ] = None,
     scripted: Annotated[
         bool, typer.Option("--scripted", help="A scripted model instead of an account.")
     ] = False,
@@ -320,6 +337,12 @@ def run(
     """
     from vespera_server.run.init import as_init
 
+    if discard is not None:
+        if file is not None or database is not None or resume or retry_failed:
+            raise typer.BadParameter("it goes with --json only", param_hint="--discard")
+        from vespera_server.run.discard import discard as remove
+
+        raise typer.Exit(remove(discard, as_json=as_json))
     as_init()  # before anything starts a thread
     from vespera_server.run.command import Options
     from vespera_server.run.command import run as run_batch
@@ -328,6 +351,7 @@ def run(
         file=file,
         format=format,
         resume=resume,
+        retry_failed=retry_failed,
         database=database,
         scripted=scripted,
         agents=agents,
@@ -351,6 +375,31 @@ def _variables(given: list[str]) -> dict[str, str]:
 
 
 add_commands(app)
+
+
+@app.command()
+def model(
+    script: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="What it answers in each conversation: `scripted = [...]`, as in a task file. "
+            "Default: one sentence to every prompt.",
+        ),
+    ] = None,
+    format: Annotated[
+        str | None, typer.Option(help="Of FILE, when its name does not tell: toml, yaml, …")
+    ] = None,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="On loopback; 0: a free one.")] = 0,
+) -> None:
+    """Serves a scripted model on loopback, so that agents need no account, until Ctrl-C.
+
+    Prints the two variables that lead agents to it, as `export` lines. What agents do besides is
+    real: the CLI, its tools, the shells that it starts. Exit code 0; 2: it could not begin.
+    """
+    from vespera_server.run.serve_model import serve_model
+
+    raise typer.Exit(serve_model(script=script, format=format, port=port))
 
 
 @app.command()
@@ -389,6 +438,17 @@ def config_show(as_json: JsonOption = False) -> None:
     from vespera_server.settings.command import config_show as show
 
     raise typer.Exit(show(as_json=as_json))
+
+
+def _unwrap_help(parent: typer.Typer) -> None:
+    """Docstrings are wrapped for who reads the source; a terminal wraps to its own width."""
+    for command in parent.registered_commands:
+        text = inspect.getdoc(command.callback) or ""
+        command.help = "\n\n".join(" ".join(part.split()) for part in text.split("\n\n"))
+
+
+_unwrap_help(app)
+_unwrap_help(config_app)
 
 
 def main() -> None:

@@ -215,7 +215,8 @@ _REMEDIES = {
     Outcome.OUT_OF_MEMORY: "run fewer agents at once",
     Outcome.LIMIT_EXCEEDED: "raise the limit that the message names",
     Outcome.BUDGET_EXCEEDED: "raise the budget",
-    Outcome.AUTH_FAILED: "log in with the Claude CLI, or set ANTHROPIC_API_KEY",
+    Outcome.AUTH_FAILED: "log in with the Claude CLI ('vespera doctor' says where it is), or set "
+    "ANTHROPIC_API_KEY",
     Outcome.RATE_LIMITED: "wait, then run it again; run fewer agents at once",
     Outcome.SPAWN_FAILED: "run 'vespera doctor'",
 }

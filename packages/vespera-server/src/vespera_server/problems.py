@@ -31,7 +31,7 @@ _REMEDIES = {
     "backend_unavailable": "use spawn_claude_agent",
     "supervisor_closed": "the server is ending; start it again",
     "timeout": "try again, or ask for less at once",
-    "auth_failed": "ask the operator to log in with the Claude CLI",
+    "auth_failed": "ask the operator to log in with the Claude CLI ('vespera doctor' says where)",
     "outside_workspace": "give a path beneath a root of this server",
     "read_only_workspace": "ask the operator to start the server without --read-only",
     "string_not_found": "read the file and give old exactly as it stands there",

@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
@@ -32,8 +32,14 @@ _SECRET_NAME = re.compile(
 # GOOGLE_APPLICATION_CREDENTIALS and its like hold a path.
 _PATH_NAME = re.compile(r"(?:_FILE|_PATH|_DIR|_CREDENTIALS|_SOCK)$", re.IGNORECASE)
 
+
+def _named(found: re.Match[str]) -> str:
+    """The value behind a secret's name is taken out; a path stays."""
+    return found[0] if found[1] is None else f"{found[1]}{found[2]}{REDACTED}"
+
+
 # Every class is bounded or anchored: a hostile megabyte must not cost its square.
-_FORMS = [
+_FORMS: list[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]]] = [
     (re.compile(form), replacement)
     for form, replacement in (
         (
@@ -57,12 +63,14 @@ _FORMS = [
         (r"(://[^/\s:@\"'\\]{0,256}:)[^/\s@\"'\\]{1,256}(?=@)", rf"\1{REDACTED}"),
         (
             (
-                r"(?i)\b((?:[A-Z0-9]{1,32}[_-]){0,6}"
+                # First what a message says of a path: `'/etc/passwd': no such file` names nothing.
+                r"(?i)(?<![\w.-])/(?:[\w.-]{1,255}/){0,32}[\w.-]{1,255}'?(?=:\s)|"
+                r"\b((?:[A-Z0-9]{1,32}[_-]){0,6}"
                 r"(?:api_?key|auth_?token|access_?token|refresh_?token|secret(?:_?access)?_?key|"
                 r"client_?secret|private_?key|password|passwd|passphrase))"
                 r"(\\{0,4}[\"']?\s{0,4}[=:]\s{0,4}\\{0,4}[\"']?)[^\s\"'\\,;&}\])]{6,}"
             ),
-            rf"\1\2{REDACTED}",
+            _named,
         ),
     )
 ]

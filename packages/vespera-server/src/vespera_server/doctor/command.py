@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from vespera_server.demo.screen import console_for
+from vespera_server.doctor.account import check_account
 from vespera_server.doctor.claude import check_claude
 from vespera_server.doctor.engine import check_engine
 from vespera_server.doctor.finding import Finding, Status
@@ -29,6 +30,7 @@ def doctor(*, claude: str | None, as_json: bool) -> int:
     findings = [
         *check_engine(),
         *check_claude(claude, os.environ),
+        *check_account(claude, os.environ),
         *check_limits(),
         *check_environment(os.environ),
     ]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 from vespera_server.doctor.finding import Finding, Status
 from vespera_server.environment import DEFAULT_GROUPS, names_by_group
@@ -10,6 +12,7 @@ from vespera_server.environment import DEFAULT_GROUPS, names_by_group
 SECTION = "environment"
 
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
+_CERTIFICATES = ("NODE_EXTRA_CA_CERTS", "SSL_CERT_FILE", "SSL_CERT_DIR")
 _REDIRECTS = (
     "ANTHROPIC_API_KEY",
     "ANTHROPIC_AUTH_TOKEN",
@@ -25,6 +28,7 @@ def check_environment(environment: Mapping[str, str]) -> Iterator[Finding]:
     """Findings about proxies, about where the CLI sends its requests, about nested agents."""
     yield _passed_on(environment)
     yield _proxies(environment)
+    yield from _certificates(environment)
     set_names = [name for name in _REDIRECTS if environment.get(name)]
     if set_names:
         yield Finding(
@@ -52,6 +56,30 @@ def _passed_on(environment: Mapping[str, str]) -> Finding:
         for group, names in groups.items()
     ]
     return Finding(SECTION, "agents get", Status.OK, "; ".join(words) or "nothing")
+
+
+def _certificates(environment: Mapping[str, str]) -> Iterator[Finding]:
+    """The CLI goes on without a file that it cannot read, and fails at the company's proxy."""
+    for name in _CERTIFICATES:
+        if not environment.get(name):
+            continue
+        value = environment[name]
+        try:
+            for path in map(Path, value.split(os.pathsep) if name.endswith("_DIR") else [value]):
+                if path.is_dir():
+                    next(path.iterdir(), None)
+                else:
+                    path.open("rb").close()
+        except OSError as error:
+            yield Finding(
+                SECTION,
+                name,
+                Status.WARNING,
+                f"{error.filename}: {error.strerror}",
+                f"correct {name}, or unset it: its certificates are not used",
+            )
+        else:
+            yield Finding(SECTION, name, Status.OK, value)
 
 
 def _proxies(environment: Mapping[str, str]) -> Finding:

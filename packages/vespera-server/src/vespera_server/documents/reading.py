@@ -58,6 +58,15 @@ def read_document(path: Path, format: str | None = None, text: str | None = None
     name = str(path)
     suffix = path.suffix.lstrip(".").lower()
     chosen = format or _SUFFIXES.get(suffix, suffix)
+    if format is not None and format not in FORMATS:
+        remedy = f"use one of {', '.join(FORMATS)}"
+        raise DocumentError(
+            f"{format!r} is no format; {remedy}",
+            file=name,
+            field="--format",
+            value=format,
+            remedy=remedy,
+        )
     if chosen not in FORMATS:
         raise DocumentError(
             f"the format is not known by the name; use one of {', '.join(FORMATS)} as its end, "

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shlex
+import sqlite3
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,17 +19,15 @@ from typing import Any
 from rich.console import Console
 
 from vespera_agent_spawner import AgentConfig, SupervisorConfig, register
-from vespera_agent_spawner.adapters.environment import environment_for
-from vespera_agent_spawner.adapters.locate import find_program
 from vespera_agent_spawner.errors import AgentError, ConfigError
 from vespera_server.demo.screen import console_for
 from vespera_server.documents import read_document
-from vespera_server.environment import select
 from vespera_server.metrics import serving_metrics
 from vespera_server.redaction import Redactor, secret_values
 from vespera_server.run.account import account_in
 from vespera_server.run.opening import Opened, begin, digest, left_unfinished, resume
 from vespera_server.run.plan import plan
+from vespera_server.run.programs import check_beginning, claude_found, inherited_by
 from vespera_server.run.report import ExitCode, exit_code, failures, report
 from vespera_server.run.rows import Board
 from vespera_server.run.screen import Screen
@@ -52,6 +52,7 @@ class Options:
     file: Path | None
     format: str | None = None
     resume: bool = False
+    retry_failed: bool = False
     database: Path | None = None
     scripted: bool = False
     agents: int | None = None
@@ -73,6 +74,11 @@ def run(options: Options) -> int:
         register.tell_in(state.hosts)
         collect(state, max_size=settings.state.max_size, max_age=settings.state.max_age)
         with _open(options, settings, state, console) as opened:
+            if opened.resumed:
+                configs = [task.config for task in opened.queue.tasks()]
+                _check(options, settings, configs, scripted=opened.scripted)
+            if options.retry_failed:
+                _retry_failed(opened, console)
             if opened.resumed and _file_changed(opened):
                 note = f"note: {opened.facts['file']} has changed; the run goes on as it began"
                 console.print(note, markup=False, soft_wrap=True)
@@ -84,9 +90,16 @@ def run(options: Options) -> int:
                 answer = report(opened, summary, code, seconds, fleet.redactor)
                 print(json.dumps(answer, indent=2, ensure_ascii=False))
             _last_words(console, opened, summary, time.monotonic() - began, fleet.redactor)
+            if summary.ending is Ending.AUTH_FAILED:
+                _how_to_log_in(console, options)
+            _what_next(console, opened, summary)
             return int(code)
-    except (AgentError, OSError) as error:
-        words = Redactor.for_environment(os.environ).text(f"vespera run: {error}")
+    except (AgentError, OSError, sqlite3.Error) as error:
+        words = str(error)
+        # Some errors say it themselves.
+        if isinstance(error, ConfigError) and error.remedy not in words:
+            words += f"; {error.remedy}"
+        words = Redactor.for_environment(os.environ).text(f"vespera run: {words}")
         errors.print(words, style="red", markup=False, soft_wrap=True)
         return int(ExitCode.COULD_NOT_RUN)
 
@@ -104,23 +117,8 @@ def _open(
             value=str(options.database),
             remedy=remedy,
         )
-    if options.resume:
-        path = options.database
-        if path is None:
-            left = [
-                run
-                for run in left_unfinished(state, options.file)
-                if keeper_of(run.database) is None
-            ]
-            if not left:
-                of = f" of {options.file}" if options.file else ""
-                raise ConfigError(
-                    f"there is no unfinished run{of} in {state.runs} that nobody works on",
-                    field="resume",
-                    value=True,
-                    remedy="leave --resume out to begin, or name its --database",
-                )
-            path = left[-1].database
+    if options.resume or (options.retry_failed and None in (options.file, options.database)):
+        path = options.database or _newest_left(options, state)
         return resume(path, scripted=options.scripted, lease=lease)
     if options.file is None:
         raise ConfigError(
@@ -132,11 +130,14 @@ def _open(
     text = sys.stdin.read() if str(options.file) == "-" else None
     document = read_document(options.file, options.format, text)
     planned = plan(document, settings, variables=options.variables)
+    configs = [spec.config for spec in planned.specs]
+    _check(options, settings, configs, scripted=options.scripted)
     if options.database is None and (left := left_unfinished(state, options.file)):
         console.print(
             f"note: an earlier run of {options.file} has "
             f"{counted(left[-1].unfinished, 'task')} left; this is a new one "
-            "(vespera run --resume goes on with the old one)",
+            "(vespera run --resume goes on with the old one, "
+            f"vespera run --discard {left[-1].name} removes it)",
             markup=False,
             soft_wrap=True,
         )
@@ -148,6 +149,40 @@ def _open(
         scripted=options.scripted,
         lease=lease,
     )
+
+
+def _newest_left(options: Options, state: StateDirectory) -> Path:
+    """The run to go on with where none is named."""
+    left = left_unfinished(state, options.file, or_failed=options.retry_failed)
+    left = [run for run in left if keeper_of(run.database) is None]
+    if left:
+        return left[-1].database
+    flag = "--retry-failed" if options.retry_failed else "--resume"
+    kind = "run with tasks that failed or are left" if options.retry_failed else "unfinished run"
+    of = f" of {options.file}" if options.file else ""
+    remedy = f"leave {flag} out to begin, or name its --database"
+    raise ConfigError(
+        f"there is no {kind}{of} in {state.runs} that nobody works on; {remedy}",
+        field=flag.removeprefix("--").replace("-", "_"),
+        value=True,
+        remedy=remedy,
+    )
+
+
+def _check(
+    options: Options,
+    settings: Settings,
+    configs: Sequence[Mapping[str, Any]],
+    *,
+    scripted: bool,
+) -> None:
+    check_beginning(settings, configs, claude=options.claude, scripted=scripted)
+
+
+def _retry_failed(opened: Opened, console: Console) -> None:
+    again = opened.queue.retry_failed()
+    words = f"once more: {', '.join(again)}" if again else "no task of this run has failed"
+    console.print(words, markup=False, soft_wrap=True)
 
 
 def _file_changed(opened: Opened) -> bool:
@@ -170,11 +205,7 @@ class _Fleet:
         self._console = console
         self._board = Board(opened.queue, scripted=opened.scripted)
         self.redactor = _redactor(opened)
-        run = settings.run
-        # None: all of it. A scripted agent gets nothing of the host's anyway.
-        self._inherited: dict[str, str] | None = None
-        if run.environment is not None and not opened.scripted:
-            self._inherited = select(run.environment, run.environment_names)
+        self._inherited = inherited_by(settings, opened.scripted)
         self._screen = Screen(console, self._board, self.redactor)
         self._budget = _first(
             options.budget_usd,
@@ -184,7 +215,7 @@ class _Fleet:
         )
 
     def run(self) -> tuple[Summary, int | None]:
-        """Check, say what is about to happen, do it; the summary and the first signal."""
+        """Say what is about to happen, do it; the summary and the first signal."""
         with ExitStack() as stack:
             configure: Configure = self._as_chosen
             if self._opened.scripted:
@@ -192,7 +223,6 @@ class _Fleet:
                 configure = lambda claim, config: scripted.configure(  # noqa: E731
                     claim, self._as_chosen(claim, config)
                 )
-            self._check_programs()
             executor = DurableExecutor(
                 self._opened.queue,
                 self._supervisor(),
@@ -244,26 +274,6 @@ class _Fleet:
             config = config._with(environment=own, inherit_environment=False)
         return config
 
-    def _check_programs(self) -> None:
-        """Whether every program is there, before the first agent finds out."""
-        seen = set()
-        for task in self._opened.queue.tasks():
-            config = task.config
-            adapter = config.get("adapter", "claude")
-            program = config.get("program")
-            if adapter == "claude":
-                program = self._options.claude or program or "claude"
-            directory = config.get("working_directory") or os.curdir
-            own = dict(config.get("environment") or {})
-            key = (program, directory if os.sep in str(program) else "", own.get("PATH"))
-            if program is None or key in seen:
-                continue
-            seen.add(key)
-            inherit = config.get("inherit_environment", True) or self._opened.scripted
-            if inherit and self._inherited is not None:
-                inherit, own = False, {**self._inherited, **own}
-            find_program(str(program), environment_for(inherit, own, directory), directory)
-
     def _introduction(self, executor: DurableExecutor) -> str:
         """How many, which model, whose account, which budget: before anything costs money."""
         tasks = self._opened.queue.tasks()
@@ -275,6 +285,11 @@ class _Fleet:
             model = ", ".join(sorted(models)) or "none"
             account = account_in(os.environ)
         budget = "no budget" if self._budget is None else f"budget {self._budget:.2f} USD"
+        if not total:
+            return (
+                f"{self._opened.name}: nothing to do, {counted(len(tasks), 'task')} ended before; "
+                f"database: {self._opened.queue.path}"
+            )
         already = f"{total} of " if total != len(tasks) else ""
         verb = "resuming" if self._opened.resumed else "running"
         return (
@@ -304,20 +319,37 @@ def _last_words(
         markup=False,
         soft_wrap=True,
     )
-    left = summary.counts.get("pending", 0) + summary.counts.get("running", 0)
-    if summary.reason and left:
+    if summary.reason and _left(summary):
         console.print(redactor.text(summary.reason), markup=False, soft_wrap=True)
-    if left and summary.ending is Ending.AUTH_FAILED:
-        console.print(
-            "log in with the Claude CLI (run 'claude'), or set ANTHROPIC_API_KEY", soft_wrap=True
-        )
+
+
+def _how_to_log_in(console: Console, options: Options) -> None:
+    program = shlex.quote(claude_found(options.claude, os.environ))
+    console.print(
+        f"log in with the Claude CLI (run {program}, there /login), or set ANTHROPIC_API_KEY",
+        markup=False,
+        soft_wrap=True,
+    )
+
+
+def _what_next(console: Console, opened: Opened, summary: Summary) -> None:
+    left = _left(summary)
+    failed = sum(summary.counts.values()) - left - summary.counts.get("completed", 0)
     if left:
-        console.print(
-            f"{counted(left, 'task')} {'is' if left == 1 else 'are'} left; go on with: vespera run "
-            f"--resume --database {opened.queue.path}",
-            markup=False,
-            soft_wrap=True,
-        )
+        words = f"{counted(left, 'task')} {'is' if left == 1 else 'are'} left; go on with: "
+        flag = "--resume"
+    elif failed:
+        words = f"{counted(failed, 'task')} did not complete; once more: "
+        flag = "--retry-failed"
+    else:
+        return
+    console.print(
+        f"{words}vespera run {flag} --database {opened.queue.path}", markup=False, soft_wrap=True
+    )
+
+
+def _left(summary: Summary) -> int:
+    return summary.counts.get("pending", 0) + summary.counts.get("running", 0)
 
 
 def _first(*values: Any) -> Any:

@@ -23,7 +23,12 @@ class ScriptedStep(_Part):
     text: str | None = Field(default=None, description="The model says this.")
     tool: str | None = Field(default=None, description="The model calls this tool of the CLI.")
     input: dict[str, JsonValue] = Field(default={}, description="With `tool`: what it is given.")
-    fail: int | None = Field(default=None, ge=400, le=599, description="An HTTP error.")
+    fail: int | None = Field(
+        default=None,
+        ge=400,
+        le=599,
+        description="An HTTP error; as the last step, for every request from there on.",
+    )
     delay: float = Field(default=0.0, ge=0, le=3600, description="Seconds before the answer.")
 
     @model_validator(mode="after")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import sqlite3
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -60,7 +61,7 @@ def begin(
         path = state.new_run(plan.name) / "tasks.db"
     else:
         path = database
-        path.parent.mkdir(parents=True, exist_ok=True)
+        _check_parent(path.absolute(), state)
     facts = {
         "name": plan.name,
         "file": str(Path(document.name).absolute()),
@@ -71,7 +72,7 @@ def begin(
         "created_at": time.time(),
         "version": vespera_server.__version__,
     }
-    with TaskQueue(path, lease_seconds=lease) as queue:
+    with _queue_at(path, lease) as queue:
         there = queue.facts()
         if there and bool(there.get("scripted")) != scripted:
             raise _other_model(path, there)
@@ -90,18 +91,23 @@ def resume(path: Path, *, scripted: bool, lease: float) -> Iterator[Opened]:
             value=str(path),
             remedy="correct --database, or leave --resume out to begin",
         )
-    with TaskQueue(path, lease_seconds=lease) as queue:
+    with _queue_at(path, lease) as queue:
         facts = queue.facts()
         if scripted and not facts.get("scripted"):
             raise _other_model(path, facts)
         yield _opened(queue, facts, resumed=True)
 
 
-def left_unfinished(state: StateDirectory, file: Path | None) -> list[RunState]:
-    """Runs (of a file) with tasks left that nobody works on, oldest first."""
+def left_unfinished(
+    state: StateDirectory, file: Path | None, *, or_failed: bool = False
+) -> list[RunState]:
+    """Runs (of a file) with tasks left that nobody works on, oldest first.
+
+    ``or_failed``: also those with tasks that did not complete.
+    """
     found = []
     for run in state.list_runs():
-        if run.alive or not run.unfinished:
+        if run.alive or not (run.unfinished or (or_failed and run.failed)):
             continue
         if file is not None and facts_of(run.database).get("file") != str(file.absolute()):
             continue
@@ -121,6 +127,35 @@ def facts_of(path: Path) -> dict[str, Any]:
             return queue.facts()
     except Exception:
         return {}
+
+
+def _check_parent(path: Path, state: StateDirectory) -> None:
+    """A database's directory is made in our own place only: elsewhere a wrong one is a typo."""
+    if path.parent.is_dir():
+        return
+    if path.is_relative_to(state.root.absolute()):
+        private_directory(path.parent)
+        return
+    remedy = "create it, or correct --database"
+    raise ConfigError(
+        f"database: {path}: there is no directory {path.parent}; {remedy}",
+        field="database",
+        value=str(path),
+        remedy=remedy,
+    )
+
+
+def _queue_at(path: Path, lease: float) -> TaskQueue:
+    try:
+        return TaskQueue(path, lease_seconds=lease)
+    except sqlite3.Error as error:
+        remedy = "name another file, or one that is not there yet"
+        raise ConfigError(
+            f"database: {path} cannot be used as a run's queue: {error}; {remedy}",
+            field="database",
+            value=str(path),
+            remedy=remedy,
+        ) from error
 
 
 def _opened(queue: TaskQueue, facts: Mapping[str, Any], *, resumed: bool) -> Opened:

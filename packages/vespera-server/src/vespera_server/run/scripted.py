@@ -29,7 +29,7 @@ from vespera_server.scripted_model import (
 from vespera_server.state.directory import private_directory
 from vespera_server.tasks import Claim
 
-__all__ = ["ScriptedFleet", "scripted_fleet"]
+__all__ = ["ScriptedFleet", "script_of", "scripted_fleet"]
 
 
 class ScriptedFleet:
@@ -44,7 +44,8 @@ class ScriptedFleet:
 
     def configure(self, claim: Claim, config: AgentConfig) -> AgentConfig:
         """The task's agent, with the scripted model instead of an account."""
-        self._model.add(claim.session_id, _script(claim.task_id, claim.extra.get("scripted", ())))
+        default = f"scripted answer for task {claim.task_id!r}"
+        self._model.add(claim.session_id, script_of(claim.extra.get("scripted", ()), default))
         environment = self._place.environment(self._model.base_url)
         environment["TMPDIR"] = self._temporary  # Unix sockets there: the path must be short
         return config._with(
@@ -73,7 +74,8 @@ def _harmless(environment: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def _script(task_id: str, steps: Sequence[Mapping[str, Any]]) -> Script:
+def script_of(steps: Sequence[Mapping[str, Any]], default: str) -> Script:
+    """The script of ``ScriptedStep``s as data; ``default`` is said when they are all done."""
     answers: list[Reply] = []
     failures: Counter[int] = Counter()
     errors: dict[tuple[int, int], Failure] = {}
@@ -88,7 +90,10 @@ def _script(task_id: str, steps: Sequence[Mapping[str, Any]]) -> Script:
             answers.append(Reply(use, delay=delay))
         else:
             answers.append(Reply(Text(str(step["text"])), delay=delay))
-    last = Reply(Text(f"scripted answer for task {task_id!r}"))
+    last: Step = Reply(Text(default))
+    if steps and "fail" in steps[-1]:
+        # The CLI asks again after an error: a failure that ends a script goes on, or it is none.
+        last = errors[len(answers), failures[len(answers)] - 1]
     lock = threading.Lock()
     failed: Counter[int] = Counter()
 

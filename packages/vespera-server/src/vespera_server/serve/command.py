@@ -14,6 +14,7 @@ from vespera_agent_spawner import register
 from vespera_agent_spawner.errors import AgentError, ConfigError
 from vespera_server.environment import DEFAULT_GROUPS
 from vespera_server.redaction import RedactingFormatter, Redactor
+from vespera_server.serve.beginning import check_beginning
 from vespera_server.serve.options import ServerOptions
 from vespera_server.serve.server import VesperaServer
 from vespera_server.settings import load_settings
@@ -51,7 +52,10 @@ def serve(flags: Flags, log_level: str) -> int:
     try:
         # No file of the project: callers may write there, and would limit themselves.
         settings = load_settings(project=False).values
-        server = VesperaServer(server_options(flags, settings.serve))
+        options = server_options(flags, settings.serve)
+        server = VesperaServer(options)
+        for warning in check_beginning(options, server.policy):
+            print(f"vespera serve: warning: {warning}", file=sys.stderr)
         register.tell_in(StateDirectory(settings.state.directory).hosts)
         _log_to_stderr(log_level, server.policy.redactor)
         return asyncio.run(_until_the_end(server))
@@ -84,6 +88,14 @@ def server_options(flags: Flags, settings: Mapping[str, Any]) -> ServerOptions:
         usual = fields.get("environment", DEFAULT_GROUPS)
         chosen = dict.fromkeys((*usual, *flags.with_groups))
         fields["environment"] = [group for group in chosen if group not in flags.without_groups]
+    if flags.stdio and flags.http is not None:
+        remedy = "give one of them"
+        raise ConfigError(
+            f"--stdio and --http {flags.http}: a server has one door; {remedy}",
+            field="--stdio",
+            value=True,
+            remedy=remedy,
+        )
     if flags.stdio:
         fields["http"] = None
     elif flags.http is not None or fields.get("http") is not None:

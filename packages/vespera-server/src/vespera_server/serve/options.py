@@ -45,6 +45,14 @@ def _groups(path: str, value: object) -> tuple[str, ...]:
     return check_groups(rules.sequence(rules.text)(path, value), path)
 
 
+def _environment_names(path: str, value: object) -> tuple[str, ...]:
+    given = rules.sequence(rules.text)(path, value)
+    for name in given:
+        if re.search(r"[=\s]", name):
+            raise rules.refuse(path, name, 'give names of variables such as "DATABASE_URL"')
+    return given
+
+
 def _programs(path: str, value: object) -> dict[str, str]:
     if not isinstance(value, Mapping) or not value:
         raise rules.refuse(path, value, 'give an object such as {"claude": "claude"}')
@@ -142,9 +150,7 @@ class ServerOptions(_Settings):
     largest_answer: Setting[Size, int] = Setting(rules.size(1024), 256 << 10)
     largest_message: Setting[Size, int] = Setting(rules.size(4096), 4 << 20)
     environment: Setting[Sequence[str], tuple[str, ...]] = Setting(_groups, DEFAULT_GROUPS)
-    environment_names: Setting[Sequence[str], tuple[str, ...]] = Setting(
-        rules.sequence(rules.text), ()
-    )
+    environment_names: Setting[Sequence[str], tuple[str, ...]] = Setting(_environment_names, ())
     backend: Setting[str, str] = Setting(rules.choice("auto", "rust", "python"), "auto")
     transcript_dir: Setting[PathText | None, str | None] = Setting(
         optional(rules.system_text), None

@@ -8,7 +8,8 @@ from mcp.server.mcpserver import Context
 from pydantic import BaseModel, Field
 
 import vespera_file_ops
-from vespera_file_ops import Found, Match
+from vespera_file_ops import Found, Match, PatternError
+from vespera_server.problems import Refused
 from vespera_server.serve.answers import Answer
 from vespera_server.serve.file_work import FilePath, WorkOf
 from vespera_server.serve.policy import Policy
@@ -96,6 +97,11 @@ def add_search_tool(server: StructuredServer, policy: Policy, work_of: WorkOf) -
 
         try:
             await work_of(ctx).do(search)
+        except PatternError as error:
+            if error.context.get("pattern") != pattern:
+                raise  # a glob of `include`
+            remedy = "correct the regular expression, or set literal to search for the text itself"
+            raise Refused("pattern", str(error), remedy) from error
         finally:
             # However this call ends: what nobody waits for is not searched for.
             for found in searches:

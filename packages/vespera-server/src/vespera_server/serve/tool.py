@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from vespera_server.problems import Problem, problem_of
 from vespera_server.redaction import Redactor
 from vespera_server.serve.answers import Answer
+from vespera_server.serve.wrong_arguments import wrong_arguments
 
 __all__ = ["StructuredServer", "add_tool"]
 
@@ -48,7 +49,9 @@ class StructuredServer(MCPServer[Any]):
         except ToolError as error:
             if not isinstance(error.__cause__, ValidationError):
                 raise
-            return _failed("invalid_arguments", *_describe(name, error.__cause__))
+            model = tool.fn_metadata.arg_model
+            words = wrong_arguments(name, error.__cause__, model, self.redactor)
+            return _failed("invalid_arguments", *words)
 
 
 def add_tool(
@@ -126,10 +129,3 @@ def _failed(code: str, message: str, remedy: str) -> CallToolResult:
 def _nearest(given: str, known: list[str]) -> str:
     near = difflib.get_close_matches(given[:80], known, 1)
     return f"did you mean '{near[0]}'?" if near else f"use one of: {', '.join(sorted(known))}"
-
-
-def _describe(name: str, error: ValidationError) -> tuple[str, str]:
-    # Without what was given: it may be long, or hold a secret.
-    faults = error.errors(include_url=False, include_input=False, include_context=False)
-    words = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in faults[:5])
-    return f"{name}: {words}"[:2000], "give arguments as the tool's schema says"

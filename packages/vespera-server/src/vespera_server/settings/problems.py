@@ -35,7 +35,8 @@ def problems_of(error: ValidationError, model: type[BaseModel]) -> Iterator[tupl
             words = f": {what.description}" if what is not None and what.description else ""
             yield path, f"it is missing{words}", None
         else:
-            yield path, f"{value!r}: {entry['msg']}", value
+            # pydantic's own prefix for what a validator raised says nothing to who wrote the value.
+            yield path, f"{value!r}: {entry['msg'].removeprefix('Value error, ')}", value
 
 
 def problem_with(error: ConfigError) -> str:

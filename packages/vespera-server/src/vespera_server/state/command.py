@@ -45,7 +45,7 @@ def gc(*, dry_run: bool, as_json: bool) -> int:
     if kept.over:
         console.print(
             f"{format_size(kept.over)} too much is in runs that are at work or unfinished; "
-            "resume them (vespera run --resume) or remove their directories",
+            "resume them (vespera run --resume) or remove them (vespera run --discard RUN)",
             soft_wrap=True,
         )
     return 0

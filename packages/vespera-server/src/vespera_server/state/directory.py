@@ -40,7 +40,11 @@ _TOUCHED = ("-wal", "-shm", "-owners")  # looking at a database writes these
 
 @dataclass(frozen=True, slots=True)
 class RunState:
-    """One run as it lies on disk. ``changed_at`` is Unix seconds, ``size`` bytes."""
+    """One run as it lies on disk. ``changed_at`` is Unix seconds, ``size`` bytes.
+
+    ``unfinished`` and ``failed`` count tasks: those left to be done, those that ended otherwise
+    than completed.
+    """
 
     name: str
     path: Path
@@ -48,6 +52,7 @@ class RunState:
     unfinished: int
     changed_at: float
     size: int
+    failed: int = 0
 
     @property
     def database(self) -> Path:
@@ -98,11 +103,13 @@ class StateDirectory:
         database = path / DATABASE
         with contextlib.suppress(FileNotFoundError):  # removed while we look
             files = list(_files(path))
+            unfinished, failed = _tasks_of(database)
             return RunState(
                 name=name,
                 path=path,
                 alive=somebody_owns(database),
-                unfinished=_unfinished(database),
+                unfinished=unfinished,
+                failed=failed,
                 changed_at=max((entry.st_mtime for entry in files), default=path.stat().st_mtime),
                 size=sum(entry.st_blocks * 512 for entry in files),
             )
@@ -154,15 +161,20 @@ def _files(path: Path) -> Iterator[os.stat_result]:
                 yield os.lstat(os.path.join(parent, name))  # noqa: PTH118 - many files
 
 
-def _unfinished(database: Path) -> int:
+def _tasks_of(database: Path) -> tuple[int, int]:
+    """How many did not end, and how many of the others did not complete."""
     if not database.exists():
-        return 0
+        return 0, 0
+    query = (
+        "SELECT TOTAL(state != 'ended'), TOTAL(state = 'ended' AND outcome != 'completed') "
+        "FROM tasks"
+    )
     try:
         with contextlib.closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as db:
-            query = "SELECT COUNT(*) FROM tasks WHERE state != 'ended'"
-            return int(db.execute(query).fetchone()[0])
+            unfinished, failed = db.execute(query).fetchone()
+            return int(unfinished), int(failed)
     except sqlite3.Error:
-        return 0  # never written, or not ours: age and size decide
+        return 0, 0  # never written, or not ours: age and size decide
 
 
 def _remove_tree(path: Path) -> None:

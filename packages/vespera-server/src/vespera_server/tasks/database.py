@@ -70,7 +70,9 @@ def open_database(
 ) -> sqlite3.Connection:
     """Open or create the database at ``path`` (0600) and bring it to the newest schema.
 
-    Before an older schema changes, a copy is left beside it as ``<name>.schema-<version>``.
+    Before an older schema changes, a copy is left beside it as ``<name>.schema-<version>``. Raises
+    ``sqlite3.Error`` for a file that is no database or another program's, ``NewerDatabase``, and
+    ``OSError``.
     """
     # Prompts and answers are the owner's business; SQLite gives -wal and -shm the same mode.
     os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
@@ -79,6 +81,7 @@ def open_database(
     )
     try:
         connection.row_factory = sqlite3.Row
+        _refuse_foreign(connection)
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA foreign_keys = ON")
@@ -99,6 +102,13 @@ def transaction(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
         connection.execute("ROLLBACK")
         raise
     connection.execute("COMMIT")
+
+
+def _refuse_foreign(connection: sqlite3.Connection) -> None:
+    """Another program's database must not get our tables."""
+    tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master")}
+    if tables and "written_by" not in tables:
+        raise sqlite3.DatabaseError("it is another program's database")
 
 
 def _migrate(

@@ -188,6 +188,26 @@ class TaskQueue:
             self._hold(db, fresh, launched)
             return fresh
 
+    def retry_failed(self) -> list[str]:
+        """Give out again what ended otherwise than completed; returns the ids.
+
+        Each begins in a fresh session, as its next attempt. What the earlier ones cost stays
+        counted, in the task too.
+        """
+        with self._lock, transaction(self._connection) as db:
+            rows = db.execute(
+                "SELECT id, outcome, error FROM tasks WHERE state = 'ended' "
+                "AND outcome != 'completed' ORDER BY number"
+            ).fetchall()
+            for task_id, outcome, error in rows:
+                db.execute(
+                    "UPDATE tasks SET state = 'pending', session_id = NULL, outcome = NULL, "
+                    "result = NULL, error = NULL, ended_at = NULL WHERE id = ?",
+                    (task_id,),
+                )
+                self._note(db, task_id, "retried", outcome=outcome, error=error)
+            return [task_id for task_id, _, _ in rows]
+
     def release(self, claim: Claim) -> None:
         """Give the task back unfinished; whoever claims it next resumes its session."""
         with self._lock, transaction(self._connection) as db:
@@ -328,11 +348,14 @@ class TaskQueue:
         """Ends the task, then whatever can no longer be done; a list, as lines may be long."""
         db.execute(
             "UPDATE tasks SET state = 'ended', token = NULL, lease_until = NULL, outcome = ?, "
-            "result = ?, error = ?, cost_usd = ?, ended_at = ? WHERE id = ?",
+            # What is there already is the cost of attempts before a retry.
+            "result = ?, error = ?, cost_usd = COALESCE(cost_usd + ?, cost_usd, ?), ended_at = ? "
+            "WHERE id = ?",
             (
                 str(outcome),
                 json.dumps(result, allow_nan=False),
                 error,
+                cost_usd,
                 cost_usd,
                 self._clock(),
                 task_id,

@@ -9,9 +9,9 @@ from vespera_agent_spawner import register
 from vespera_agent_spawner.errors import AgentNotFound, ConfigError
 from vespera_agent_spawner.register import Host, Listed
 from vespera_server.settings import load_settings
-from vespera_server.state.directory import StateDirectory
+from vespera_server.state.directory import RunState, StateDirectory
 
-__all__ = ["find", "living", "nearest"]
+__all__ = ["find", "living", "nearest", "run_named"]
 
 
 def living() -> list[Host]:
@@ -50,6 +50,25 @@ def find(agent_id: str, hosts: Sequence[Host], pid: int | None = None) -> tuple[
         value=pid,
         remedy="give --pid, the agent's or its host's",
     )
+
+
+def run_named(state: StateDirectory, run: str) -> RunState:
+    """The run of that name; its beginning is enough where no other begins so.
+
+    Raises ``ConfigError``.
+    """
+    found = state.list_runs()
+    fitting = [each for each in found if each.name.startswith(run)]
+    exact = [each for each in fitting if each.name == run]
+    if len(exact or fitting) == 1:
+        return (exact or fitting)[0]
+    problem = (
+        f"no run in {state.runs} is named '{run}…'{nearest(run, [each.name for each in found])}"
+    )
+    if fitting:
+        problem = f"{len(fitting)} runs begin with '{run}': {', '.join(e.name for e in fitting)}"
+    remedy = "'vespera history' lists them"
+    raise ConfigError(f"{problem}; {remedy}", field="run", value=run, remedy=remedy)
 
 
 def nearest(given: str, known: Sequence[str]) -> str:

@@ -18,7 +18,7 @@ from vespera_server.redaction import Redactor
 from vespera_server.settings import load_settings
 from vespera_server.state.directory import RunState, StateDirectory
 from vespera_server.state.reading import TaskLine, read_queue
-from vespera_server.watch.finding import nearest
+from vespera_server.watch.finding import run_named
 from vespera_server.watch.rows import wide_console
 from vespera_server.words import counted, money, span
 
@@ -76,19 +76,10 @@ def history(*, run: str | None, database: Path | None, limit: int, as_json: bool
 
 def _chosen(state: StateDirectory, run: str | None, database: Path | None) -> Run:
     if database is not None:
-        read_queue(database)
-        return _read(database.stem, database, "")
-    found = state.list_runs()
-    fitting = [each for each in found if run is not None and each.name.startswith(run)]
-    exact = [each for each in fitting if each.name == run]
-    if len(exact or fitting) == 1:
-        return _look((exact or fitting)[0])
-    names = [each.name for each in found]
-    problem = f"no run in {state.runs} is named '{run}…'{nearest(run or '', names)}"
-    if fitting:
-        problem = f"{len(fitting)} runs begin with '{run}': {', '.join(e.name for e in fitting)}"
-    remedy = "'vespera history' lists them"
-    raise ConfigError(f"{problem}; {remedy}", field="run", value=run, remedy=remedy)
+        # As 'vespera run' calls it, which may be otherwise than its file.
+        name = read_queue(database).facts().get("name")
+        return _read(str(name or database.stem), database, "")
+    return _look(run_named(state, run or ""))
 
 
 def _look(run: RunState) -> Run:
