@@ -119,6 +119,7 @@ def result_of(record: TaskRecord) -> RunResult:
         backend=kept.get("backend", ""),
         containment=kept.get("containment", ""),
         structured_output=kept.get("structured_output"),
+        agent_id=record.task_id,
     )
 
 

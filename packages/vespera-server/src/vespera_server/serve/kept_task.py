@@ -161,4 +161,5 @@ def _ended(member: Member) -> RunResult:
         error="it was ended",
         backend=member.backend,
         containment="",
+        agent_id=member.agent_id,
     )
