@@ -238,7 +238,7 @@ class Fleet:
             raise
         except (AgentError, OSError) as error:
             self._fail(member, error)
-            return never_started(error, member.backend, "")
+            return never_started(error, member.config, member.agent_id, member.backend, "")
         self._ended(member, member.result.exit)
         return member.result
 

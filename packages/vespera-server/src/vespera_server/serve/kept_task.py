@@ -95,7 +95,8 @@ class KeptTask:
         except Exception as error:  # the queue, or a fresh session that is refused
             _log.warning("task %s is given back: %s", self.claim.task_id, error)
             self._unprepared = error
-            result = never_started(error, self._agent.backend, "")
+            agent = self._agent
+            result = never_started(error, agent.config, agent.agent_id, agent.backend, "")
         await self._write(result)
         return result
 
