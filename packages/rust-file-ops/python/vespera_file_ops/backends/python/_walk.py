@@ -20,6 +20,7 @@ from vespera_file_ops.backends.python._ignore import Level
 from vespera_file_ops.backends.python._naming import naming
 from vespera_file_ops.backends.python._origin import Origin, gitignore_level
 from vespera_file_ops.backends.python._place import Root
+from vespera_file_ops.errors import FileOpError
 from vespera_file_ops.results import WalkEntry
 
 __all__ = ["Entry", "Filter", "Finding", "Problems", "Tree", "walk"]
@@ -320,6 +321,7 @@ class Finding(Generic[T]):
     """Results one by one; the same calls as the extension's."""
 
     def __init__(self, results: Generator[T, None, None], stop: Callable[[], None]) -> None:
+        self._owner = os.getpid()
         self._results = results
         self._stop = stop
         self._problems = Problems()
@@ -337,6 +339,7 @@ class Finding(Generic[T]):
 
     def next_batch(self) -> list[T] | None:
         """One result: the next may take long."""
+        self._require_owner()
         try:
             return [next(self._results)]
         except StopIteration:
@@ -344,6 +347,7 @@ class Finding(Generic[T]):
 
     def problems(self) -> tuple[list[tuple[int, str]], int]:
         """Errno and path of what could not be read so far, and how many there were."""
+        self._require_owner()
         return list(self._problems.found), self._problems.count
 
     def close(self) -> None:
@@ -356,6 +360,16 @@ class Finding(Generic[T]):
             return
         # The tree goes, and with it the descriptor of the start.
         self._stop = lambda: None
+
+    def _require_owner(self) -> None:
+        """A forked child shares the place in an open file: what it read there, its parent would
+        miss."""
+        if os.getpid() != self._owner:
+            msg = (
+                f"this search belongs to process {self._owner}, which forked; "
+                "start one in this process"
+            )
+            raise FileOpError(msg, code="internal")
 
 
 def walk(directory: str, selection: Selection, root: Root | None = None) -> Finding[WalkEntry]:
