@@ -48,7 +48,7 @@ def lines(draw: st.DrawFn) -> str:
     return (
         draw(st.sampled_from(["", "", "!"]))
         + draw(st.sampled_from(["", "", "/"]))
-        + "/".join(parts)
+        + draw(st.sampled_from(["/", "/", "\\/"])).join(parts)
         + draw(st.sampled_from(["", "", "/", " "]))
     )
 
@@ -97,6 +97,8 @@ def left_by_us(ops: ModuleType, root: Path) -> set[str]:
 @example(top=["*", "!*/", "!a.b"], nested=[], excluded=[])
 @example(top=["a/*", "!a/b"], nested=["!a"], excluded=["b"])
 @example(top=["/**/b", "**/a/", "b/**"], nested=["/a"], excluded=[])
+@example(top=["*", "!**\\/**/"], nested=[], excluded=[])
+@example(top=["**/**\\/b"], nested=["**\\/a"], excluded=[])
 @example(top=["a/**/b", "!**"], nested=[], excluded=["*"])
 def test_what_git_leaves_is_left(
     ops: ModuleType, repository: Path, top: list[str], nested: list[str], excluded: list[str]

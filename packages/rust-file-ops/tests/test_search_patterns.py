@@ -52,6 +52,8 @@ from vespera_file_ops.errors import PatternError
         ("[a[b]]", 2, "'[' in a class must be escaped: write '\\['"),
         ("[[:what:]]", 1, "'[:' must begin a class such as [:alpha:]"),
         (r"[\b]", 1, "a border of a word cannot be in a class"),
+        ("a|[\\n\\x0a]", 3, "asks for a line feed, which no line has; use multiline=True"),
+        ("[\n]", 1, "asks for a line feed, which no line has; use multiline=True"),
         ("a\\nb", 1, "asks for a line feed, which no line has; use multiline=True"),
         ("\ud800", 0, "has a character that UTF-8 cannot hold"),
         ("(" * 60 + "a" + ")" * 60, 50, "more than 50 groups in each other; use fewer"),
