@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use rustix::io::{Errno, Result};
 
 use super::listing::Listing;
-use super::origin::{Origin, below};
+use super::origin::Origin;
 use super::select::{Filter, Progress};
 use crate::ignore::Level;
 use crate::place::Kind;
@@ -169,7 +169,7 @@ impl Tree {
         {
             let listing = &directory.listing;
             let inherited = directory.level.clone();
-            let level = below(
+            let level = self.origin.below(
                 descriptor,
                 &directory.path,
                 inherited,

@@ -29,6 +29,8 @@ const FILE: OFlags = OFlags::RDONLY
     .union(OFlags::CLOEXEC);
 /// git reads no larger one either.
 const MAX_GITIGNORE: u64 = 100 << 20;
+/// A file that names a directory is longer for nobody.
+const MAX_POINTER: u64 = 1 << 20;
 
 /// The directory a walk starts in.
 #[derive(Debug)]
@@ -178,7 +180,8 @@ impl Origin {
         let mut level = None;
         for (number, (directory, prefix)) in above[..=repository].iter().enumerate().rev() {
             if number == repository {
-                level = Level::above(level, prefix, excluded_by_the_repository(directory.as_fd()));
+                let excluded = self.excluded_by_the_repository(directory.as_fd());
+                level = Level::above(level, prefix, excluded);
             }
             level = Level::above(
                 level,
@@ -207,6 +210,71 @@ impl Origin {
         }
         found
     }
+
+    /// The level in an open directory at `path` (from the start); `has` tells which names it holds,
+    /// and `problem` is told where its `.gitignore` cannot be read.
+    pub(crate) fn below(
+        &self,
+        directory: BorrowedFd<'_>,
+        path: &[u8],
+        inherited: Option<Arc<Level>>,
+        has: impl Fn(&[u8]) -> bool,
+        problem: impl FnOnce(Errno),
+    ) -> Option<Arc<Level>> {
+        let mut level = inherited;
+        if has(b".git") {
+            // A repository of its own: what the one around it ignores is not its business.
+            level = Level::below(None, path, self.excluded_by_the_repository(directory));
+        }
+        if has(b".gitignore") {
+            match gitignore(directory) {
+                Ok(rules) => return Level::below(level, path, rules),
+                Err(Errno::NOENT | Errno::LOOP | Errno::INVAL) => {}
+                Err(errno) => problem(errno),
+            }
+        }
+        level
+    }
+
+    /// The rules in `info/exclude` of the repository whose working tree the directory is, if it has
+    /// them.
+    fn excluded_by_the_repository(&self, directory: BorrowedFd<'_>) -> Rules {
+        let read = || -> Result<Rules> {
+            let git = self.git_directory(directory)?;
+            let info = openat(git, "info", DIRECTORY | OFlags::NOFOLLOW, Mode::empty())?;
+            read_rules(info.as_fd(), "exclude")
+        };
+        read().unwrap_or_default()
+    }
+
+    /// What all working trees of the repository share: `.git`, or where the file of that name leads
+    /// in a worktree or submodule. That may be anywhere, so a workspace does not follow it.
+    fn git_directory(&self, directory: BorrowedFd<'_>) -> Result<OwnedFd> {
+        let git = match openat(
+            directory,
+            ".git",
+            DIRECTORY | OFlags::NOFOLLOW,
+            Mode::empty(),
+        ) {
+            Err(Errno::NOTDIR) if self.workspace.is_none() => {
+                let content = read_file(directory, ".git", MAX_POINTER)?;
+                let path = content.strip_prefix(b"gitdir: ").ok_or(Errno::INVAL)?;
+                openat(directory, pointed_at(path), DIRECTORY, Mode::empty())?
+            }
+            outcome => return outcome,
+        };
+        match read_file(git.as_fd(), "commondir", MAX_POINTER) {
+            Ok(path) => openat(&git, pointed_at(&path), DIRECTORY, Mode::empty()),
+            Err(Errno::NOENT) => Ok(git),
+            Err(errno) => Err(errno),
+        }
+    }
+}
+
+fn pointed_at(line: &[u8]) -> &OsStr {
+    let ending = |byte: &u8| matches!(byte, b'\r' | b'\n');
+    let length = line.iter().rposition(|byte| !ending(byte));
+    OsStr::from_bytes(&line[..length.map_or(0, |last| last + 1)])
 }
 
 /// The directories from the root of a workspace to `path`. A path with `..` or a symlink in it has
@@ -244,18 +312,11 @@ pub(crate) fn gitignore(directory: BorrowedFd<'_>) -> Result<Rules> {
     read_rules(directory, ".gitignore")
 }
 
-/// The rules in `.git/info/exclude`, if the directory is a repository that has them.
-pub(crate) fn excluded_by_the_repository(directory: BorrowedFd<'_>) -> Rules {
-    let read = || -> Result<Rules> {
-        let flags = DIRECTORY | OFlags::NOFOLLOW;
-        let git = openat(directory, ".git", flags, Mode::empty())?;
-        let info = openat(git, "info", flags, Mode::empty())?;
-        read_rules(info.as_fd(), "exclude")
-    };
-    read().unwrap_or_default()
+fn read_rules(directory: BorrowedFd<'_>, name: &str) -> Result<Rules> {
+    Ok(Rules::parse(&read_file(directory, name, MAX_GITIGNORE)?))
 }
 
-fn read_rules(directory: BorrowedFd<'_>, name: &str) -> Result<Rules> {
+fn read_file(directory: BorrowedFd<'_>, name: &str, limit: u64) -> Result<Vec<u8>> {
     use std::io::Read;
 
     let file = openat(directory, name, FILE | OFlags::NOFOLLOW, Mode::empty())?;
@@ -265,10 +326,10 @@ fn read_rules(directory: BorrowedFd<'_>, name: &str) -> Result<Rules> {
     }
     let mut content = Vec::new();
     std::fs::File::from(file)
-        .take(MAX_GITIGNORE)
+        .take(limit)
         .read_to_end(&mut content)
         .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
-    Ok(Rules::parse(&content))
+    Ok(content)
 }
 
 fn exists(directory: BorrowedFd<'_>, name: &std::ffi::CStr) -> bool {
@@ -284,7 +345,7 @@ pub(crate) fn without_ignored(
     let origin = Origin::open(root, path)?;
     let has = |name: &[u8]| names.iter().any(|(listed, _)| listed.as_bytes() == name);
     let above = origin.levels_above();
-    let level = below(origin.directory(), b"", above, has, |_| ());
+    let level = origin.below(origin.directory(), b"", above, has, |_| ());
     names.retain(|(name, kind)| {
         let name = name.as_bytes();
         name != b".git"
@@ -293,28 +354,4 @@ pub(crate) fn without_ignored(
                 .is_some_and(|level| level.ignores(name, name, *kind == Kind::Directory))
     });
     Ok(names)
-}
-
-/// The level in an open directory at `path` (from the start); `has` tells which names it holds, and
-/// `problem` is told where its `.gitignore` cannot be read.
-pub(crate) fn below(
-    directory: BorrowedFd<'_>,
-    path: &[u8],
-    inherited: Option<Arc<Level>>,
-    has: impl Fn(&[u8]) -> bool,
-    problem: impl FnOnce(Errno),
-) -> Option<Arc<Level>> {
-    let mut level = inherited;
-    if has(b".git") {
-        // A repository of its own: what the one around it ignores is not its business.
-        level = Level::below(None, path, excluded_by_the_repository(directory));
-    }
-    if has(b".gitignore") {
-        match gitignore(directory) {
-            Ok(rules) => return Level::below(level, path, rules),
-            Err(Errno::NOENT | Errno::LOOP | Errno::INVAL) => {}
-            Err(errno) => problem(errno),
-        }
-    }
-    level
 }

@@ -4,6 +4,7 @@ the ``.gitignore`` files on the way.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
@@ -14,12 +15,14 @@ from vespera_file_ops.backends.python._naming import naming
 from vespera_file_ops.backends.python._place import Root
 from vespera_file_ops.errors import OutsideWorkspace
 
-__all__ = ["Origin", "gitignore_level", "without_ignored"]
+__all__ = ["Origin", "without_ignored"]
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 # git reads no larger one either.
 _MAX_GITIGNORE = 100 << 20
+# A file that names a directory is longer for nobody.
+_MAX_POINTER = 1 << 20
 
 
 class Origin:
@@ -90,7 +93,8 @@ class Origin:
             for number in range(repository, -1, -1):
                 descriptor, prefix = above[number]
                 if number == repository:
-                    level = Level.above(level, prefix, _excluded_by_the_repository(descriptor))
+                    excluded = self._excluded_by_the_repository(descriptor)
+                    level = Level.above(level, prefix, excluded)
                 try:
                     rules = _rules(descriptor, ".gitignore")
                 except OSError:
@@ -119,6 +123,64 @@ class Origin:
                 break
         return found
 
+    def level_below(
+        self,
+        directory: int,
+        path: str,
+        inherited: Level | None,
+        names: set[str],
+        problem: Callable[[OSError], None],
+    ) -> Level | None:
+        """The level in an open directory at ``path`` (from the start) that holds ``names``."""
+        level = inherited
+        if ".git" in names:
+            # A repository of its own: what the one around it ignores is not its business.
+            level = Level.below(None, path, self._excluded_by_the_repository(directory))
+        if ".gitignore" not in names:
+            return level
+        try:
+            rules = _rules(directory, ".gitignore")
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ELOOP, errno.EINVAL):
+                problem(error)
+            return level
+        return Level.below(level, path, rules)
+
+    def _excluded_by_the_repository(self, directory: int) -> Rules:
+        """The rules in ``info/exclude`` of the repository whose working tree the directory is, if
+        it has them."""
+        opened: list[int] = []
+        try:
+            self._open_git_directory(directory, opened)
+            opened.append(os.open("info", _DIRECTORY | os.O_NOFOLLOW, dir_fd=opened[-1]))
+            return _rules(opened[-1], "exclude")
+        except (OSError, ValueError):
+            # ValueError: a NUL in what should be a path.
+            return Rules(b"")
+        finally:
+            for descriptor in opened:
+                os.close(descriptor)
+
+    def _open_git_directory(self, directory: int, opened: list[int]) -> None:
+        """Add to ``opened`` what all working trees of the repository share: ``.git``, or where the
+        file of that name leads in a worktree or submodule. That may be anywhere, so a workspace
+        does not follow it."""
+        try:
+            opened.append(os.open(".git", _DIRECTORY | os.O_NOFOLLOW, dir_fd=directory))
+        except NotADirectoryError:
+            if self.workspace is not None:
+                raise
+        else:
+            return
+        content = _read(directory, ".git", _MAX_POINTER)
+        if not content.startswith(b"gitdir: "):
+            raise _not_this()
+        path = content.removeprefix(b"gitdir: ").rstrip(b"\r\n")
+        opened.append(os.open(path, _DIRECTORY, dir_fd=directory))
+        with contextlib.suppress(FileNotFoundError):
+            path = _read(opened[-1], "commondir", _MAX_POINTER).rstrip(b"\r\n")
+            opened.append(os.open(path, _DIRECTORY, dir_fd=opened[-1]))
+
 
 def _above_in(root: Root, path: str) -> list[tuple[int, str]]:
     """The directories from the root of a workspace to ``path``. A path with ``..`` or a symlink in
@@ -143,35 +205,12 @@ def _above_in(root: Root, path: str) -> list[tuple[int, str]]:
     return found
 
 
-def gitignore_level(
-    directory: int,
-    path: str,
-    inherited: Level | None,
-    names: set[str],
-    problem: Callable[[OSError], None],
-) -> Level | None:
-    """The level in an open directory at ``path`` (from the start) that holds ``names``."""
-    level = inherited
-    if ".git" in names:
-        # A repository of its own: what the one around it ignores is not its business.
-        level = Level.below(None, path, _excluded_by_the_repository(directory))
-    if ".gitignore" not in names:
-        return level
-    try:
-        rules = _rules(directory, ".gitignore")
-    except OSError as error:
-        if error.errno not in (errno.ENOENT, errno.ELOOP, errno.EINVAL):
-            problem(error)
-        return level
-    return Level.below(level, path, rules)
-
-
 def without_ignored(
     path: str, names: list[tuple[str, str]], root: Root | None
 ) -> list[tuple[str, str]]:
     """Names of a directory without those that git would leave out."""
     origin = Origin(path, root)
-    level = gitignore_level(
+    level = origin.level_below(
         origin.directory, "", origin.levels_above(), {name for name, _ in names}, lambda _: None
     )
     return [
@@ -182,28 +221,21 @@ def without_ignored(
     ]
 
 
-def _excluded_by_the_repository(directory: int) -> Rules:
-    """The rules in ``.git/info/exclude``, if the directory is a repository that has them."""
-    opened: list[int] = []
-    try:
-        flags = _DIRECTORY | os.O_NOFOLLOW
-        opened.append(os.open(".git", flags, dir_fd=directory))
-        opened.append(os.open("info", flags, dir_fd=opened[-1]))
-        return _rules(opened[-1], "exclude")
-    except OSError:
-        return Rules(b"")
-    finally:
-        for descriptor in opened:
-            os.close(descriptor)
-
-
 def _rules(directory: int, name: str) -> Rules:
     """The rules in a file. A symlink of that name is not followed: git does not either."""
+    return Rules(_read(directory, name, _MAX_GITIGNORE))
+
+
+def _read(directory: int, name: str, limit: int) -> bytes:
     descriptor = os.open(name, _FILE | os.O_NOFOLLOW, dir_fd=directory)
     with os.fdopen(descriptor, "rb", buffering=0) as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
-        return Rules(file.read(_MAX_GITIGNORE) or b"")
+            raise _not_this()
+        return file.read(limit) or b""
+
+
+def _not_this() -> OSError:
+    return OSError(errno.EINVAL, os.strerror(errno.EINVAL))
 
 
 def _exists(directory: int, name: str) -> bool:

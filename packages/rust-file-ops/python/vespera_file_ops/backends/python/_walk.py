@@ -18,7 +18,7 @@ from vespera_file_ops._finding import Selection
 from vespera_file_ops.backends.python._globs import Globs, Places
 from vespera_file_ops.backends.python._ignore import Level
 from vespera_file_ops.backends.python._naming import naming
-from vespera_file_ops.backends.python._origin import Origin, gitignore_level
+from vespera_file_ops.backends.python._origin import Origin
 from vespera_file_ops.backends.python._place import Root
 from vespera_file_ops.errors import FileOpError
 from vespera_file_ops.results import WalkEntry
@@ -269,7 +269,7 @@ class Tree:
         with os.scandir(directory.opened) as found:
             names = [(entry.name, _kind(entry)) for entry in found]
         if self.filter.gitignore:
-            directory.level = gitignore_level(
+            directory.level = self.origin.level_below(
                 directory.opened,
                 directory.path,
                 directory.level,
