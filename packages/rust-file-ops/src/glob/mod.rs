@@ -105,7 +105,7 @@ impl Visitor for Collecting {
 
     /// A tree changes while it is walked, and one closed directory must not hide the rest.
     fn problem(&self, path: PathBuf, errno: Errno) -> ControlFlow<()> {
-        if errno == Errno::ACCESS || errno == Errno::PERM {
+        if matches!(errno, Errno::ACCESS | Errno::PERM | Errno::NAMETOOLONG) {
             return ControlFlow::Continue(());
         }
         let error = failed("list", &path)(errno.into());
