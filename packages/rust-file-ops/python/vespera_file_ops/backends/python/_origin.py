@@ -9,13 +9,14 @@ import errno
 import os
 import stat
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from vespera_file_ops.backends.python._ignore import Level, Rules
 from vespera_file_ops.backends.python._naming import naming
-from vespera_file_ops.backends.python._place import Root
+from vespera_file_ops.backends.python._place import LOOK, PATH_MAX, Root
 from vespera_file_ops.errors import OutsideWorkspace
 
-__all__ = ["Origin", "without_ignored"]
+__all__ = ["Origin", "Way", "without_ignored"]
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
@@ -23,6 +24,54 @@ _FILE = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _MAX_GITIGNORE = 100 << 20
 # A file that names a directory is longer for nobody.
 _MAX_POINTER = 1 << 20
+# Fits in one call whatever its characters are.
+_SHORT = PATH_MAX // 4
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How something in a walked tree is reached."""
+
+    directory: int
+    """An open directory above it: that which holds it, if it is open still."""
+    path: str
+    """The path from there."""
+    whole: str
+    """The path from the start."""
+
+    def open_itself(self, flags: int) -> int:
+        """Open what stands there, a symlink not followed."""
+        return self._by_name(flags, os.O_NOFOLLOW)
+
+    def open_followed(self, flags: int) -> int:
+        """Open what it leads to, wherever that is."""
+        if len(self.path) < _SHORT:
+            return os.open(self.path, flags | os.O_CLOEXEC, dir_fd=self.directory)
+        # Too long for one call, perhaps.
+        return self._by_name(flags, 0)
+
+    def _by_name(self, flags: int, nofollow: int) -> int:
+        """Open it one name after the other."""
+        flags |= os.O_CLOEXEC | nofollow
+        *above, name = self.path.split("/")
+        here = self.directory
+        try:
+            for each in above:
+                step = LOOK | os.O_DIRECTORY | os.O_CLOEXEC | nofollow
+                deeper = os.open(each, step, dir_fd=here)
+                if here != self.directory:
+                    os.close(here)
+                here = deeper
+            return os.open(name, flags, dir_fd=here)
+        finally:
+            if here != self.directory:
+                os.close(here)
+
+
+def _kind(mode: int) -> str:
+    if stat.S_ISREG(mode):
+        return "file"
+    return "directory" if stat.S_ISDIR(mode) else "other"
 
 
 class Origin:
@@ -46,36 +95,36 @@ class Origin:
         """What is shown for ``path``, which is relative to the start."""
         return os.path.join(self.path, path)
 
-    def open(self, parent: int, path: str, name: str, flags: int, *, follow: bool) -> int:
-        """Open ``name`` in ``parent``, or ``path`` from the start where that is closed (-1)."""
-        if follow and self.workspace is not None:
-            return self.workspace.open(self.shown(path), flags)
+    def open(self, way: Way, flags: int, *, follow: bool) -> int:
+        """Open what is at the end of the way."""
         if not follow:
-            flags |= os.O_NOFOLLOW
-        if parent >= 0:
-            return os.open(name, flags | os.O_CLOEXEC, dir_fd=parent)
-        if follow:
-            return os.open(path, flags | os.O_CLOEXEC, dir_fd=self.directory)
-        return self._start.open(path, flags)
+            return way.open_itself(flags)
+        if self.workspace is None:
+            return way.open_followed(flags)
+        if len(way.whole) >= PATH_MAX:
+            # From the root a way this long takes long. What is no symlink is where it seems.
+            try:
+                return way.open_itself(flags)
+            except OSError as error:
+                if error.errno not in (errno.ELOOP, errno.ENOTDIR):
+                    raise
+        return self.workspace.open(self.shown(way.whole), flags)
 
-    def target(self, parent: int, path: str, name: str) -> str | None:
+    def target(self, way: Way) -> str | None:
         """What a symlink leads to; None where it leads nowhere, or out."""
         try:
             if self.workspace is not None:
-                descriptor = self.workspace.open(self.shown(path), getattr(os, "O_PATH", 0))
-                try:
-                    mode = os.fstat(descriptor).st_mode
-                finally:
-                    os.close(descriptor)
-            elif parent >= 0:
-                mode = os.stat(name, dir_fd=parent).st_mode
+                descriptor = self.workspace.open(self.shown(way.whole), LOOK)
+            elif len(way.path) < _SHORT:
+                return _kind(os.stat(way.path, dir_fd=way.directory).st_mode)
             else:
-                mode = os.stat(path, dir_fd=self.directory).st_mode
+                descriptor = way.open_followed(LOOK)
+            try:
+                return _kind(os.fstat(descriptor).st_mode)
+            finally:
+                os.close(descriptor)
         except OSError:
             return None
-        if stat.S_ISREG(mode):
-            return "file"
-        return "directory" if stat.S_ISDIR(mode) else "other"
 
     def levels_above(self) -> Level | None:
         """The rules that hold in the start because of ``.gitignore`` files above it, in the same
