@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 
-/// So often it is asked: asking takes the interpreter from another thread.
-pub(crate) const LOOK_UP: Duration = Duration::from_millis(50);
+/// So often it is asked, in milliseconds: asking takes the interpreter from another thread.
+const LOOK_UP_MS: u64 = 50;
+pub(crate) const LOOK_UP: Duration = Duration::from_millis(LOOK_UP_MS);
 
 /// Whether a call is to go on.
 pub struct Interrupt<'a> {
@@ -59,7 +60,7 @@ impl<'a> Interrupt<'a> {
             return false;
         }
         let now = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let due = now >= self.asked.load(Ordering::Relaxed) + LOOK_UP.as_millis() as u64;
+        let due = now >= self.asked.load(Ordering::Relaxed) + LOOK_UP_MS;
         if due {
             self.asked.store(now, Ordering::Relaxed);
         }

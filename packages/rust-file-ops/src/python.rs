@@ -306,7 +306,7 @@ fn run_until_interrupted<T: Send>(
     work: impl FnOnce(&Interrupt<'_>) -> crate::Result<T> + Send,
 ) -> PyResult<T> {
     let raised = Mutex::new(None);
-    let ask = || match Python::attach(|py| py.check_signals()) {
+    let ask = || match Python::attach(interrupted) {
         Ok(()) => false,
         Err(error) => {
             *raised.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
@@ -318,6 +318,11 @@ fn run_until_interrupted<T: Send>(
         Some(raised) => Err(raised),
         None => outcome.map_err(|error| to_exception(py, &error)),
     }
+}
+
+/// The exception that a signal has raised, if one has: only asked so does it show.
+fn interrupted(py: Python<'_>) -> PyResult<()> {
+    py.check_signals()
 }
 
 /// The exception for `error`: `vespera_error` knows them all but the one with words of our own.

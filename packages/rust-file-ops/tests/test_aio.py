@@ -238,8 +238,11 @@ def test_a_search_that_is_left_has_ended(ops: ModuleType, tree: Path) -> None:
         own, source = finders(), weakref.ref(dropped._source)
         del dropped
         await asyncio.to_thread(gone, own)
-        while source() is not None:
+        for _ in range(2000):
+            if source() is None:
+                break
             await asyncio.sleep(0.01)
+        assert source() is None
 
     asyncio.run(asyncio.wait_for(main(), 20))
 

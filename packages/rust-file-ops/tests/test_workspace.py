@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import os
 import subprocess
 import sys
@@ -265,10 +266,13 @@ def test_a_racing_symlink_leads_nowhere(ops: ModuleType, root: Path) -> None:
     os.symlink("../outer/f", root / ".file")
     space = ops.Workspace(root)
 
+    def seen_by(content: Callable[[Any], object], function: Any, asked: Any) -> object:
+        return content(function(asked))
+
     def work(path: str) -> Iterator[Callable[[], object]]:
         for function, content in SEEN_BY.items():
-            asked: Any = [path] if function == "read_files" else path
-            yield lambda f=function, c=content, a=asked: c(getattr(space, f)(a))
+            asked = [path] if function == "read_files" else path
+            yield functools.partial(seen_by, content, getattr(space, function), asked)
         # Where a walk has found a directory or file, it may open something else.
         yield lambda: [match.text for match in space.search_files(".", ".*")]
         yield lambda: [entry.path for entry in space.walk(".") if "outer" in entry.path]

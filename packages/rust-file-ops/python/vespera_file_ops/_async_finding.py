@@ -34,8 +34,8 @@ class AsyncFound(AsyncIterator[T], Generic[T]):
     The search begins with the first result that is asked for, and what is wrong with its arguments
     is told then. The end of the iteration, ``await aclose()`` and the end of an ``async with``
     block end it; so does cancelling whoever waits for a result. Left by ``break`` outside of such
-    a block it is ended when the iterator is dropped, and at the latest with the interpreter. One task
-    at a time may iterate.
+    a block it is ended when the iterator is dropped, and at the latest with the interpreter. One
+    task at a time may iterate.
     """
 
     def __init__(self, begin: Callable[[], Found[T]]) -> None:

@@ -252,8 +252,9 @@ class Found(Iterator[T], Generic[T]):
 
     Results are looked for while the iterator lives, a few megabytes ahead of its consumer. The end
     of the iteration, ``close()``, the end of a ``with`` block or dropping it ends the search, its
-    threads with it. It belongs to one process: in a child that was forked it raises. One thread at
-    a time may iterate; any may close.
+    threads with it; after a ``break`` it goes on waiting while a variable holds it. It belongs to
+    one process: in a child that was forked it raises. One thread at a time may iterate; any may
+    close.
     """
 
     def __init__(self, raw: RawFinding[T], limit: int | None = None) -> None:
