@@ -14,6 +14,7 @@ use sha2::{Digest, Sha256};
 use vespera_error::Result;
 
 use crate::error::failed;
+use crate::interrupt::Interrupt;
 use crate::open::open_for_reading;
 use crate::place::Place;
 
@@ -42,19 +43,24 @@ impl Algorithm {
 /// The hash of the whole content, in lower-case hexadecimal digits. A large file is hashed by all
 /// processors where the hash allows it.
 pub fn hash_file<'a>(place: impl Into<Place<'a>>, algorithm: Algorithm) -> Result<String> {
-    hash_file_with(place.into(), algorithm, usize::MAX)
+    hash_file_with(place.into(), algorithm, usize::MAX, &Interrupt::never())
 }
 
-/// The same, by that many threads at most.
-pub fn hash_file_with(place: Place<'_>, algorithm: Algorithm, threads: usize) -> Result<String> {
+/// The same, by that many threads at most, until it is interrupted.
+pub fn hash_file_with(
+    place: Place<'_>,
+    algorithm: Algorithm,
+    threads: usize,
+    interrupt: &Interrupt<'_>,
+) -> Result<String> {
     let (file, metadata) = open_for_reading(place)?;
     match algorithm {
-        Algorithm::Blake3 => match blake3_tree::hash(&file, metadata.len(), threads) {
+        Algorithm::Blake3 => match blake3_tree::hash(&file, metadata.len(), threads, interrupt) {
             Ok(Some(hash)) => Ok(hash),
-            Ok(None) => blake3_of(&file),
+            Ok(None) => blake3_of(&file, interrupt),
             Err(error) => Err(error),
         },
-        Algorithm::Sha256 => sha256_of(&file),
+        Algorithm::Sha256 => sha256_of(&file, interrupt),
     }
     .map_err(failed("read", place.path()))
 }
@@ -64,23 +70,28 @@ pub fn sha256(content: &[u8]) -> String {
     hex(&Sha256::digest(content))
 }
 
-fn blake3_of(file: &File) -> io::Result<String> {
+fn blake3_of(file: &File, interrupt: &Interrupt<'_>) -> io::Result<String> {
     let mut hasher = blake3::Hasher::new();
-    blocks(file, |block| {
+    blocks(file, interrupt, |block| {
         hasher.update(block);
     })?;
     Ok(hasher.finalize().to_hex().to_string())
 }
 
-pub(crate) fn sha256_of(file: &File) -> io::Result<String> {
+pub(crate) fn sha256_of(file: &File, interrupt: &Interrupt<'_>) -> io::Result<String> {
     let mut hasher = Sha256::new();
-    blocks(file, |block| hasher.update(block))?;
+    blocks(file, interrupt, |block| hasher.update(block))?;
     Ok(hex(&hasher.finalize()))
 }
 
-fn blocks(mut file: &File, mut take: impl FnMut(&[u8])) -> io::Result<()> {
+fn blocks(
+    mut file: &File,
+    interrupt: &Interrupt<'_>,
+    mut take: impl FnMut(&[u8]),
+) -> io::Result<()> {
     let mut block = vec![0; BLOCK];
     loop {
+        interrupt.check()?;
         match file.read(&mut block) {
             Ok(0) => return Ok(()),
             Ok(count) => take(&block[..count]),

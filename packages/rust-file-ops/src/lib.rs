@@ -40,6 +40,8 @@ mod ignore;
 #[cfg(unix)]
 pub mod info;
 #[cfg(unix)]
+pub mod interrupt;
+#[cfg(unix)]
 pub mod lines;
 #[cfg(unix)]
 mod open;

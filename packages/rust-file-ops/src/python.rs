@@ -11,6 +11,7 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
@@ -19,6 +20,7 @@ use vespera_error::Error;
 
 use crate::edit::{Edit, Position};
 use crate::hash::Algorithm;
+use crate::interrupt::Interrupt;
 use crate::place::Place;
 use crate::{NoNewFiles, NotRegular};
 
@@ -123,9 +125,10 @@ pub(crate) fn glob_files(
     gitignore: bool,
     root: Option<&Root>,
 ) -> PyResult<Vec<OsString>> {
-    run(py, || {
+    run_until_interrupted(py, |interrupt| {
+        let root = root.map(|root| &root.0);
         let found =
-            crate::glob::glob_files(root.map(|root| &root.0), &directory, &pattern, gitignore)?;
+            crate::glob::glob_files_until(root, &directory, &pattern, gitignore, interrupt)?;
         Ok(found.into_iter().map(PathBuf::into_os_string).collect())
     })
 }
@@ -262,7 +265,9 @@ pub(crate) fn hash_file(
     root: Option<&Root>,
 ) -> PyResult<String> {
     let algorithm = Algorithm::named(algorithm);
-    run(py, || crate::hash::hash_file(at(root, &path), algorithm))
+    run_until_interrupted(py, |interrupt| {
+        crate::hash::hash_file_with(at(root, &path), algorithm, usize::MAX, interrupt)
+    })
 }
 
 /// An open directory; every path given together with it stays beneath it.
@@ -300,6 +305,31 @@ pub(crate) fn build_info(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
 /// Run `work` while other threads use the interpreter.
 fn run<T: Send>(py: Python<'_>, work: impl FnOnce() -> crate::Result<T> + Send) -> PyResult<T> {
     py.detach(work).map_err(|error| to_exception(py, &error))
+}
+
+/// The same for long work that looks up now and then, so that Ctrl-C ends it.
+fn run_until_interrupted<T: Send>(
+    py: Python<'_>,
+    work: impl FnOnce(&Interrupt<'_>) -> crate::Result<T> + Send,
+) -> PyResult<T> {
+    let raised = Mutex::new(None);
+    let ask = || match Python::attach(interrupted) {
+        Ok(()) => false,
+        Err(error) => {
+            *raised.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+            true
+        }
+    };
+    let outcome = py.detach(|| work(&Interrupt::new(&ask)));
+    match raised.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        Some(raised) => Err(raised),
+        None => outcome.map_err(|error| to_exception(py, &error)),
+    }
+}
+
+/// The exception that a signal has raised, if one has: only asked so does it show.
+fn interrupted(py: Python<'_>) -> PyResult<()> {
+    py.check_signals()
 }
 
 /// The exception for `error`: `vespera_error` knows them all but those with words of our own.

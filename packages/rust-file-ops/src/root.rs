@@ -23,6 +23,8 @@ const MAX_SYMLINKS: usize = 40;
 /// `openat2` says EAGAIN when a rename anywhere raced with a `..` of the path.
 #[cfg(target_os = "linux")]
 const MAX_RACES: usize = 1000;
+/// A path of so many bytes is too long for one call, however short its names are.
+pub(crate) const PATH_MAX: usize = 4096;
 /// Looking at a thing without opening it. Without `O_PATH` it is opened, but never waited for.
 #[cfg(target_os = "linux")]
 pub(crate) const LOOK: OFlags = OFlags::PATH;
@@ -144,37 +146,13 @@ impl Root {
     }
 
     /// Open `path`, which stays beneath; `XDEV` if it would not.
-    #[cfg(target_os = "linux")]
     pub(crate) fn resolve(
         &self,
         path: &Path,
         flags: OFlags,
         mode: Mode,
     ) -> rustix::io::Result<OwnedFd> {
-        use rustix::fs::{ResolveFlags, openat2};
-
-        let beneath = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
-        for _ in 0..MAX_RACES {
-            match openat2(&self.directory, path, flags, mode, beneath) {
-                Err(Errno::AGAIN | Errno::INTR) => {}
-                // An old kernel, or a sandbox that does not know the call.
-                Err(Errno::NOSYS | Errno::PERM) => {
-                    return walk(self.directory.as_fd(), path, flags, mode);
-                }
-                outcome => return outcome,
-            }
-        }
-        Err(Errno::AGAIN)
-    }
-
-    #[cfg(not(target_os = "linux"))]
-    pub(crate) fn resolve(
-        &self,
-        path: &Path,
-        flags: OFlags,
-        mode: Mode,
-    ) -> rustix::io::Result<OwnedFd> {
-        walk(self.directory.as_fd(), path, flags, mode)
+        resolve_beneath(self.directory.as_fd(), path, flags, mode)
     }
 
     fn refused(&self, errno: Errno, operation: &'static str, path: &Path) -> Error {
@@ -194,6 +172,96 @@ impl Root {
             .with_path("path", path)
             .with_path("root", &self.path)
     }
+}
+
+/// Open `path`, which stays beneath `directory`; `XDEV` if it would not.
+#[cfg(target_os = "linux")]
+pub(crate) fn resolve_beneath(
+    directory: BorrowedFd<'_>,
+    path: &Path,
+    flags: OFlags,
+    mode: Mode,
+) -> rustix::io::Result<OwnedFd> {
+    use rustix::fs::{ResolveFlags, openat2};
+
+    let beneath = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+    for _ in 0..MAX_RACES {
+        match openat2(directory, path, flags, mode, beneath) {
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            // An old kernel, or a sandbox that does not know the call.
+            Err(Errno::NOSYS | Errno::PERM) => return walk(directory, path, flags, mode),
+            Err(Errno::NAMETOOLONG) if path.as_os_str().len() >= PATH_MAX => {
+                return long(directory, path, flags, mode);
+            }
+            outcome => return outcome,
+        }
+    }
+    Err(Errno::AGAIN)
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn resolve_beneath(
+    directory: BorrowedFd<'_>,
+    path: &Path,
+    flags: OFlags,
+    mode: Mode,
+) -> rustix::io::Result<OwnedFd> {
+    walk(directory, path, flags, mode)
+}
+
+/// The same for a path that is too long for one call. Piece by piece it costs little more; but each
+/// piece stays beneath the one before, so `..` and symlinks that go up take the walk by name.
+#[cfg(target_os = "linux")]
+fn long(
+    directory: BorrowedFd<'_>,
+    path: &Path,
+    flags: OFlags,
+    mode: Mode,
+) -> rustix::io::Result<OwnedFd> {
+    let goes_up = path
+        .components()
+        .any(|name| name == std::path::Component::ParentDir);
+    if goes_up {
+        return walk(directory, path, flags, mode);
+    }
+    let piecewise = in_pieces(directory, path, flags, |from, piece, flags| {
+        let mode = if flags.contains(OFlags::CREATE) {
+            mode
+        } else {
+            Mode::empty()
+        };
+        resolve_beneath(from, piece, flags, mode)
+    });
+    match piecewise {
+        Err(Errno::XDEV | Errno::LOOP) => walk(directory, path, flags, mode),
+        outcome => outcome,
+    }
+}
+
+/// Open a path of any length with `open`, which takes no more than a system call does.
+pub(crate) fn in_pieces(
+    directory: BorrowedFd<'_>,
+    path: &Path,
+    flags: OFlags,
+    open: impl Fn(BorrowedFd<'_>, &Path, OFlags) -> rustix::io::Result<OwnedFd>,
+) -> rustix::io::Result<OwnedFd> {
+    let mut rest = path.as_os_str().as_bytes();
+    let mut here: Option<OwnedFd> = None;
+    while rest.len() >= PATH_MAX {
+        let cut = memchr::memrchr(b'/', &rest[..PATH_MAX - 1]).ok_or(Errno::NAMETOOLONG)?;
+        // A slash at the very start stays: it leads out.
+        let piece = Path::new(OsStr::from_bytes(&rest[..cut.max(1)]));
+        let from = here.as_ref().map_or(directory, AsFd::as_fd);
+        here = Some(open(
+            from,
+            piece,
+            LOOK | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        )?);
+        let next = rest[cut..].iter().position(|&byte| byte != b'/');
+        rest = next.map_or(b".".as_slice(), |next| &rest[cut + next..]);
+    }
+    let from = here.as_ref().map_or(directory, AsFd::as_fd);
+    open(from, Path::new(OsStr::from_bytes(rest)), flags)
 }
 
 /// For a file system that does not tell kinds while listing.

@@ -12,6 +12,7 @@ use vespera_error::Result;
 
 use crate::error::{changed, failed, locked};
 use crate::hash::{sha256, sha256_of};
+use crate::interrupt::Interrupt;
 use crate::open::{Origin, kind_is, open_for_reading, open_for_writing};
 use crate::place::{Access, Place};
 use crate::read::modified_ns;
@@ -35,7 +36,7 @@ impl Expect {
     /// The same where nobody wants the content: it is hashed as it is read, whatever its size.
     pub(crate) fn check_file(&self, path: &Path, metadata: &Metadata, file: &File) -> Result<()> {
         self.check_by(path, metadata, || {
-            sha256_of(file).map_err(failed("read", path))
+            sha256_of(file, &Interrupt::never()).map_err(failed("read", path))
         })
     }
 

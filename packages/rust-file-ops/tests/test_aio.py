@@ -5,7 +5,11 @@ from __future__ import annotations
 import asyncio
 import inspect
 import os
+import subprocess
+import sys
 import threading
+import time
+import weakref
 from pathlib import Path
 from types import ModuleType
 
@@ -217,7 +221,6 @@ def finders() -> list[threading.Thread]:
 
 
 def gone(threads: list[threading.Thread]) -> None:
-    assert threads
     for thread in threads:
         thread.join(20)
         assert not thread.is_alive()
@@ -232,11 +235,45 @@ def test_a_search_that_is_left_has_ended(ops: ModuleType, tree: Path) -> None:
         dropped = aio.Workspace(ops.Workspace(tree)).walk(".")
         async for _ in dropped:
             break
-        own = finders()
+        own, source = finders(), weakref.ref(dropped._source)
         del dropped
         await asyncio.to_thread(gone, own)
+        for _ in range(2000):
+            if source() is None:
+                break
+            await asyncio.sleep(0.01)
+        assert source() is None
 
     asyncio.run(asyncio.wait_for(main(), 20))
+
+
+LEFT_PENDING = """
+import asyncio, importlib, sys, time
+from vespera_file_ops import aio
+
+space = aio.Workspace(importlib.import_module(sys.argv[1]).Workspace("/"))
+
+
+async def main():
+    slow = space.search_files(".", "no such text", binary=True, hidden=True, gitignore=False)
+    waiting = asyncio.create_task(anext(slow))
+    await asyncio.sleep(0.3)
+    sys.modules["kept"] = slow, waiting
+    print(time.time(), flush=True)
+
+
+loop = asyncio.new_event_loop()
+loop.run_until_complete(main())
+"""
+
+
+def test_a_search_left_pending_does_not_hold_the_interpreter(ops: ModuleType) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", LEFT_PENDING, ops.__name__],
+        capture_output=True, text=True, check=True, timeout=60,
+    )  # fmt: skip
+    assert time.time() - float(done.stdout) < 3
+    assert "Fatal" not in done.stderr
 
 
 class Slow:

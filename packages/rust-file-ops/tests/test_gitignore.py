@@ -48,7 +48,7 @@ def lines(draw: st.DrawFn) -> str:
     return (
         draw(st.sampled_from(["", "", "!"]))
         + draw(st.sampled_from(["", "", "/"]))
-        + "/".join(parts)
+        + draw(st.sampled_from(["/", "/", "\\/"])).join(parts)
         + draw(st.sampled_from(["", "", "/", " "]))
     )
 
@@ -97,6 +97,8 @@ def left_by_us(ops: ModuleType, root: Path) -> set[str]:
 @example(top=["*", "!*/", "!a.b"], nested=[], excluded=[])
 @example(top=["a/*", "!a/b"], nested=["!a"], excluded=["b"])
 @example(top=["/**/b", "**/a/", "b/**"], nested=["/a"], excluded=[])
+@example(top=["*", "!**\\/**/"], nested=[], excluded=[])
+@example(top=["**/**\\/b"], nested=["**\\/a"], excluded=[])
 @example(top=["a/**/b", "!**"], nested=[], excluded=["*"])
 def test_what_git_leaves_is_left(
     ops: ModuleType, repository: Path, top: list[str], nested: list[str], excluded: list[str]
@@ -112,3 +114,41 @@ def test_many_stars_end_soon(ops: ModuleType, tmp_path: Path) -> None:
     lines = ["*a" * 50 + "b", "**/" + "*a" * 50 + "/**/b", "/".join(["**", "a*"] * 20) + "/b"]
     (tmp_path / ".gitignore").write_text("\n".join(lines))
     assert left_by_us(ops, tmp_path) == {".gitignore", "a" * 200}
+
+
+def test_a_worktree_has_the_excludes_of_its_repository(ops: ModuleType, tmp_path: Path) -> None:
+    main, tree = tmp_path / "main", tmp_path / "trees" / "tree"
+    main.mkdir()
+    git(main, "init", "-q")
+    git(
+        main,
+        "-c",
+        "user.name=a",
+        "-c",
+        "user.email=a@b",
+        "commit",
+        "-q",
+        "--allow-empty",
+        "-m",
+        "1",
+    )
+    git(main, "worktree", "add", "-q", "--detach", str(tree))
+    (main / ".git/info/exclude").write_text("*.log\n")
+    (tree / "sub").mkdir()
+    for name in ("a.log", "a", "sub/b.log", "sub/b"):
+        (tree / name).write_text("")
+    assert left_by_us(ops, tree) == {"a", "sub/b"} == left_by_git(tree)
+    assert left_by_us(ops, tree / "sub") == {"b"}
+    assert left_by_us(ops, tmp_path / "trees") == {"tree/a", "tree/sub/b"}
+    assert [entry.name for entry in ops.list_directory(tree, gitignore=True)] == ["a", "sub"]
+    # What the file `.git` names may be anywhere: a workspace does not look there.
+    found = ops.Workspace(tree).glob_files("sub", "*", gitignore=True)
+    assert found == ["sub/b", "sub/b.log"]
+
+
+def test_a_file_that_names_no_repository_is_none(ops: ModuleType, tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("")
+    os.mkfifo(tmp_path / "fifo")
+    for content in ("", "gitdir: ", "gitdir: none\n", "gitdir: fifo\n", "what\n", "gitdir: a\0b"):
+        (tmp_path / ".git").write_text(content)
+        assert left_by_us(ops, tmp_path) == {"a"}

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from vespera_file_ops._dialect import parse
 from vespera_file_ops.backends import python
-from vespera_file_ops.backends.python import _linear
+from vespera_file_ops.backends.python import _danger
 from vespera_file_ops.errors import PatternError
 
 
@@ -51,6 +52,8 @@ from vespera_file_ops.errors import PatternError
         ("[a[b]]", 2, "'[' in a class must be escaped: write '\\['"),
         ("[[:what:]]", 1, "'[:' must begin a class such as [:alpha:]"),
         (r"[\b]", 1, "a border of a word cannot be in a class"),
+        ("a|[\\n\\x0a]", 3, "asks for a line feed, which no line has; use multiline=True"),
+        ("[\n]", 1, "asks for a line feed, which no line has; use multiline=True"),
         ("a\\nb", 1, "asks for a line feed, which no line has; use multiline=True"),
         ("\ud800", 0, "has a character that UTF-8 cannot hold"),
         ("(" * 60 + "a" + ")" * 60, 50, "more than 50 groups in each other; use fewer"),
@@ -180,7 +183,7 @@ def test_the_automaton_finds_what_re_finds(
 ) -> None:
     quick = answer(python, text, pattern, options)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_linear.Danger, "allows", lambda *_: False)
+        patch.setattr(_danger.Danger, "allows", lambda *_: False)
         assert answer(python, text, pattern, options) == quick
 
 
@@ -194,6 +197,14 @@ def test_the_automaton_finds_what_re_finds(
         (".*.*.*=.*;", "x" * 3000),
         ("a+a+a+a+b", "a" * 3000),
         ("(?:x{1,30}){1,30}y", "x" * 300),
+        ("(?:a|a)" * 26 + "b", "a" * 40),
+        ("(((a{1,7}){1,7}){1,7}){1,7}c", "a" * 60),
+        ("(?:a{1,7}){8}" * 3 + "c", "a" * 90),
+        ("(?:a|b|ab)" * 22 + "c", "ab" * 30),
+        ("a?" * 26 + "a" * 26 + "b", "a" * 26),
+        ("(?:a+){7}b", "a" * 500),
+        ("a*" * 12 + "b", "a" * 90),
+        ("(?:a|ab?){4}" * 6 + "(?:c|d)", "ab" * 60),
     ],
 )
 @pytest.mark.parametrize("multiline", [False, True])
@@ -201,3 +212,34 @@ def test_no_pattern_takes_for_ever(
     ops: ModuleType, pattern: str, text: str, multiline: bool
 ) -> None:
     assert ops.search_text(text, pattern, multiline=multiline) == []
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        r"\b(?:if|in|is|import|for|from|while|with|yield|return|raise|def|class)\b",
+        "(?i)(?:error|warn(?:ing)?|fatal)s?: (?:no|missing|bad) (?:file|name|line)s?",
+        r"(?:\d{1,3}\.){3}\d{1,3}:\d{1,5}",
+        "(?:[0-9a-f]{1,4}:){7}[0-9a-f]{1,4}",
+        r"(\d{1,2})/(\d{1,2})/(\d{2,4}) (\d{1,2}):(\d{2})(:\d{2})? ?(am|pm)?",
+        r"(Mon|Tue|Wed|Thu|Fri|Sat|Sun), \d{1,2} (Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep) \d{2,4}",
+        "|".join(f"word{number}" for number in range(1000)),
+    ],
+)
+def test_what_people_look_for_stays_quick(pattern: str) -> None:
+    tree = parse(pattern, literal=False, ignore_case=False)
+    assert _danger.danger(tree.node, lines=False).longest is None
+
+
+@pytest.mark.parametrize(
+    ("pattern", "longest"),
+    [
+        (r"https?://(www\.)?[a-z]{2,6}(:\d{1,5})?(/[^ ]*)?", 2000),
+        (r"(?:\d+\.){3}\d+", 500),
+        (r"[\w.+-]+@[\w-]+\.[\w.]{2,6}", 500),
+        (r"(?:foo|bar)\s*=", 2000),
+    ],
+)
+def test_a_repetition_without_end_stays_quick_for_lines_of_code(pattern: str, longest: int) -> None:
+    tree = parse(pattern, literal=False, ignore_case=False)
+    assert _danger.danger(tree.node, lines=False).allows(longest)

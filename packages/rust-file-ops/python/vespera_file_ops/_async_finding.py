@@ -7,12 +7,13 @@ nothing for a while would leave no thread to anybody else.
 from __future__ import annotations
 
 import asyncio
+import atexit
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
-from threading import Lock
+from threading import Lock, Thread
 from types import TracebackType
-from typing import Generic, Self, TypeVar
+from typing import Any, Generic, Self, TypeVar
+from weakref import WeakSet
 
 from vespera_file_ops._finding import Found
 from vespera_file_ops._threads import run
@@ -22,7 +23,9 @@ __all__ = ["AsyncFound"]
 T = TypeVar("T")
 
 # As many results wait for the loop before the thread does: a crossing costs as much as some.
-_AHEAD = 256
+_AHEAD = 1024
+# So long, in seconds, the interpreter waits at its end for a search to see that it is over.
+_LAST_WAIT = 5.0
 
 
 class AsyncFound(AsyncIterator[T], Generic[T]):
@@ -31,7 +34,8 @@ class AsyncFound(AsyncIterator[T], Generic[T]):
     The search begins with the first result that is asked for, and what is wrong with its arguments
     is told then. The end of the iteration, ``await aclose()`` and the end of an ``async with``
     block end it; so does cancelling whoever waits for a result. Left by ``break`` outside of such
-    a block it is ended when the iterator is dropped. One task at a time may iterate.
+    a block it is ended when the iterator is dropped, and at the latest with the interpreter. One
+    task at a time may iterate.
     """
 
     def __init__(self, begin: Callable[[], Found[T]]) -> None:
@@ -93,7 +97,7 @@ class _Source(Generic[T]):
         self.ready: deque[T] = deque()
         self.found: Found[T] | None = None
         self._begin = begin
-        self._thread: ThreadPoolExecutor | None = None
+        self._thread: Thread | None = None
         self._filling = False
         self._over = False
         self._error: BaseException | None = None
@@ -119,10 +123,14 @@ class _Source(Generic[T]):
             if over:
                 break
             if not self._filling:
-                if self._thread is None:
-                    self._thread = ThreadPoolExecutor(1, thread_name_prefix="vespera-finding")
                 self._filling = True
-                self._thread.submit(self._fill, tell)
+                # It ends when enough is ahead, and so keeps no search that nobody wants alive. The
+                # interpreter joins no daemon before `_end_all` can end what it does.
+                self._thread = Thread(
+                    target=self._fill, args=(tell,), name="vespera-finding", daemon=True
+                )
+                _pending.add(self)
+                self._thread.start()
             await self._news.wait()
         if self._error is not None and not self._closed:
             raise self._error
@@ -130,15 +138,24 @@ class _Source(Generic[T]):
 
     async def close(self) -> None:
         """End it. Also a thread that waits for the next result ends then."""
-        with self._opening:
-            self._closed = True
-            found = self.found
+        found = self._end()
         self.ready.clear()
         self._news.set()
+        if found is not None:
+            await run(found.close, writes=True)
+
+    def end_now(self) -> None:
+        """End it without a loop."""
+        found = self._end()
+        if found is not None:
+            found.close()
         if self._thread is not None:
-            self._thread.shutdown(wait=False)
-            if found is not None:
-                await run(found.close, writes=True)
+            self._thread.join(_LAST_WAIT)
+
+    def _end(self) -> Found[T] | None:
+        with self._opening:
+            self._closed = True
+            return self.found
 
     def _fill(self, tell: Callable[[], None]) -> None:
         try:
@@ -167,3 +184,14 @@ class _Source(Generic[T]):
                 found.close()
         assert self.found is not None
         return self.found
+
+
+_pending: WeakSet[_Source[Any]] = WeakSet()
+"""Searches that have, or had, a thread."""
+
+
+@atexit.register
+def _end_all() -> None:
+    """A thread that still searches when the interpreter ends must be out of it before."""
+    for source in list(_pending):
+        source.end_now()

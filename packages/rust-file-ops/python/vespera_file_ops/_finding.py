@@ -17,7 +17,7 @@ from vespera_file_ops._dialect import Class as _Class
 from vespera_file_ops._dialect import Concatenation, Node, Repeat, Tree, parse, refuse
 from vespera_file_ops._dialect import Literal as _Literal
 from vespera_file_ops._file_types import FILE_TYPES
-from vespera_file_ops._wording import for_rust
+from vespera_file_ops._wording import for_rust, members
 
 __all__ = [
     "Case",
@@ -213,7 +213,20 @@ def _has_capital(node: Node) -> bool:
 
 
 def _has_line_feed(node: Node) -> bool:
-    return any(isinstance(leaf, _Literal) and leaf.character == "\n" for leaf in _leaves(node))
+    return any(_is_line_feed(leaf) for leaf in _leaves(node))
+
+
+def _is_line_feed(leaf: Node) -> bool:
+    """Whether it matches a line feed and nothing else."""
+    if isinstance(leaf, _Literal):
+        return leaf.character == "\n"
+    if not isinstance(leaf, _Class):
+        return False
+    if not leaf.negated and not leaf.named:
+        return bool(leaf.ranges) and all(pair == (10, 10) for pair in leaf.ranges)
+    # Others hold more, but for one that excludes all the rest; \d, \s, \w hold more by themselves.
+    excludes = leaf.negated or leaf.named.isupper()
+    return excludes and members(leaf, lines=True) == ((10, 10),)
 
 
 class RawFinding(Protocol[T]):
@@ -250,8 +263,9 @@ class Found(Iterator[T], Generic[T]):
 
     Results are looked for while the iterator lives, a few megabytes ahead of its consumer. The end
     of the iteration, ``close()``, the end of a ``with`` block or dropping it ends the search, its
-    threads with it. It belongs to one process: in a child that was forked it raises. One thread at
-    a time may iterate; any may close.
+    threads with it; after a ``break`` it goes on waiting while a variable holds it. It belongs to
+    one process: in a child that was forked it raises. One thread at a time may iterate; any may
+    close.
     """
 
     def __init__(self, raw: RawFinding[T], limit: int | None = None) -> None:

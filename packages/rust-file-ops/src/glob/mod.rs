@@ -20,6 +20,7 @@ use rustix::io::Errno;
 use vespera_error::{Error, Result};
 
 use crate::error::failed;
+use crate::interrupt::Interrupt;
 use crate::place::Kind;
 use crate::root::Root;
 use crate::walk::engine::{Engine, Entry, Visitor};
@@ -29,6 +30,8 @@ use crate::walk::{threads, with_slash};
 
 /// A tree of so few directories is walked sooner than a thread is started.
 const FEW: usize = 16;
+/// After so many it is time to look up.
+const SOME: usize = 256;
 
 /// The regular files beneath `directory` whose path relative to it matches `pattern`, each joined
 /// to `directory` as given, sorted by bytes; with `gitignore` without what git would leave out.
@@ -40,6 +43,17 @@ pub fn glob_files(
     directory: &Path,
     pattern: &OsStr,
     gitignore: bool,
+) -> Result<Vec<PathBuf>> {
+    glob_files_until(root, directory, pattern, gitignore, &Interrupt::never())
+}
+
+/// The same, until it is interrupted.
+pub fn glob_files_until(
+    root: Option<&Arc<Root>>,
+    directory: &Path,
+    pattern: &OsStr,
+    gitignore: bool,
+    interrupt: &Interrupt<'_>,
 ) -> Result<Vec<PathBuf>> {
     let filter = Filter::for_glob(pattern, gitignore)?;
     let helpers = threads(&filter) - 1;
@@ -55,9 +69,16 @@ pub fn glob_files(
             for _ in 0..helpers {
                 scope.spawn(|| engine.work(usize::MAX));
             }
-            engine.work(usize::MAX);
+            while engine.work(SOME) {
+                if interrupt.check().is_err() {
+                    engine.end();
+                }
+            }
         });
     }
+    interrupt
+        .check()
+        .map_err(|interrupted| failed("list", directory)(interrupted.into()))?;
     let collecting = engine.visitor;
     if let Some(failure) = take(&collecting.failure) {
         return Err(failure);
@@ -105,7 +126,7 @@ impl Visitor for Collecting {
 
     /// A tree changes while it is walked, and one closed directory must not hide the rest.
     fn problem(&self, path: PathBuf, errno: Errno) -> ControlFlow<()> {
-        if errno == Errno::ACCESS || errno == Errno::PERM {
+        if matches!(errno, Errno::ACCESS | Errno::PERM | Errno::NAMETOOLONG) {
             return ControlFlow::Continue(());
         }
         let error = failed("list", &path)(errno.into());

@@ -12,6 +12,8 @@ use blake3::hazmat::{
     ChainingValue, HasherExt, Mode, merge_subtrees_non_root, merge_subtrees_root,
 };
 
+use crate::interrupt::Interrupt;
+
 /// A power of two, as a subtree must be; with what a thread has beside it in its cache.
 const BLOCK: usize = 1 << 18;
 /// Below this a thread costs more than it hashes.
@@ -19,7 +21,12 @@ const PER_THREAD: u64 = 1 << 20;
 
 /// The hash of the first `size` bytes; nothing if the file is too small to share, or ended before:
 /// then it is read from its start to its end.
-pub(super) fn hash(file: &File, size: u64, threads: usize) -> io::Result<Option<String>> {
+pub(super) fn hash(
+    file: &File,
+    size: u64,
+    threads: usize,
+    interrupt: &Interrupt<'_>,
+) -> io::Result<Option<String>> {
     let Ok(blocks) = usize::try_from(size.div_ceil(BLOCK as u64)) else {
         return Ok(None);
     };
@@ -32,6 +39,7 @@ pub(super) fn hash(file: &File, size: u64, threads: usize) -> io::Result<Option<
     let work = Work {
         file,
         size,
+        interrupt,
         next: AtomicUsize::new(0),
         values: Mutex::new(vec![[0; 32]; blocks]),
     };
@@ -61,6 +69,7 @@ pub(super) fn hash(file: &File, size: u64, threads: usize) -> io::Result<Option<
 struct Work<'a> {
     file: &'a File,
     size: u64,
+    interrupt: &'a Interrupt<'a>,
     next: AtomicUsize,
     values: Mutex<Vec<ChainingValue>>,
 }
@@ -70,6 +79,7 @@ impl Work<'_> {
     fn run(&self) -> io::Result<bool> {
         let mut block = vec![0; BLOCK];
         loop {
+            self.interrupt.check()?;
             let number = self.next.fetch_add(1, Ordering::Relaxed);
             let start = number as u64 * BLOCK as u64;
             if start >= self.size {
@@ -126,14 +136,14 @@ mod tests {
             std::fs::write(&path, &content).expect("written");
             let file = File::open(&path).expect("opened");
             for threads in [2, 3] {
-                let found = hash(&file, size, threads).expect("read");
+                let found = hash(&file, size, threads, &Interrupt::never()).expect("read");
                 if std::thread::available_parallelism().is_ok_and(|there| there.get() > 1) {
                     let wanted = blake3::hash(&content).to_hex().to_string();
                     assert_eq!(found, Some(wanted), "{size} by {threads}");
                 }
             }
             assert_eq!(
-                hash(&file, size * 2, 2).expect("read"),
+                hash(&file, size * 2, 2, &Interrupt::never()).expect("read"),
                 None,
                 "it is shorter"
             );

@@ -28,6 +28,8 @@ pub(super) fn parse(pattern: &[u8]) -> Option<Vec<Part>> {
     let mut parts = Vec::new();
     let mut tokens = Vec::new();
     let mut stars_only = true;
+    // Whether the slash that comes now is written `\/`.
+    let mut escaped = false;
     let mut at = 0;
     loop {
         match pattern.get(at) {
@@ -35,10 +37,16 @@ pub(super) fn parse(pattern: &[u8]) -> Option<Vec<Part>> {
                 let whole = std::mem::take(&mut tokens);
                 // A run of two or more stars was kept as two tokens.
                 let part = if stars_only && whole.len() > 1 {
+                    if std::mem::take(&mut escaped) {
+                        // git skips `**/` where it stands for no directory, and does not see that
+                        // this is the same: there is at least one.
+                        parts.push(Part::Name(Name(vec![Token::Run])));
+                    }
                     Part::AnyDepth
                 } else {
                     Part::Name(Name(whole))
                 };
+                escaped = false;
                 if !(part == Part::AnyDepth && parts.last() == Some(&Part::AnyDepth)) {
                     parts.push(part);
                 }
@@ -66,8 +74,11 @@ pub(super) fn parse(pattern: &[u8]) -> Option<Vec<Part>> {
                 at += 1;
                 match pattern.get(at) {
                     None => return None,
-                    // The same as a plain one: it separates.
-                    Some(b'/') => continue,
+                    // It separates, as a plain one does.
+                    Some(b'/') => {
+                        escaped = true;
+                        continue;
+                    }
                     Some(&byte) => tokens.push(Token::Byte(byte)),
                 }
             }
@@ -259,6 +270,12 @@ mod tests {
             ("[[:digit:]]", "7", true),
             ("[]-]", "-", true),
             ("a[/]b", "a/b", false),
+            (r"**\/b", "b", false),
+            (r"**\/b", "a/c/b", true),
+            (r"**\/**", "a", false),
+            (r"**/**\/b", "a/b", true),
+            (r"a\/**\/b", "a/b", false),
+            (r"a*\/b", "ax/b", true),
             (r"\*", "*", true),
             ("{a,b}", "a", false),
         ] {

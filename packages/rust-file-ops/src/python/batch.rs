@@ -6,10 +6,12 @@ use std::path::PathBuf;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyBytes, PyList};
+use vespera_error::Error;
 
-use super::{Root, at, to_exception};
+use super::{Root, at, run_until_interrupted, to_exception};
 use crate::batch::each;
 use crate::hash::Algorithm;
+use crate::interrupt::{Interrupt, Interrupted};
 use crate::turns::Expect;
 
 #[pyfunction]
@@ -21,11 +23,11 @@ pub(crate) fn read_files<'py>(
     threads: Option<usize>,
     root: Option<&Root>,
 ) -> PyResult<Bound<'py, PyList>> {
-    let outcomes = py.detach(|| {
-        each(paths.len(), threads, |number| {
+    let outcomes = outcomes_of(py, |interrupt| {
+        each(paths.len(), threads, interrupt, |number| {
             crate::read::read_file_up_to(at(root, &paths[number]), max_bytes)
         })
-    });
+    })?;
     listed(py, outcomes, |content| {
         Ok(PyBytes::new(py, &content).into_any())
     })
@@ -40,8 +42,8 @@ pub(crate) fn write_files<'py>(
     threads: Option<usize>,
     root: Option<&Root>,
 ) -> PyResult<Bound<'py, PyList>> {
-    let outcomes = py.detach(|| {
-        each(items.len(), threads, |number| {
+    let outcomes = outcomes_of(py, |interrupt| {
+        each(items.len(), threads, interrupt, |number| {
             let (path, content) = &items[number];
             if atomic {
                 crate::rewrite::replace_file(at(root, path), content, &Expect::Anything)
@@ -49,7 +51,7 @@ pub(crate) fn write_files<'py>(
                 crate::write::write_file(at(root, path), content)
             }
         })
-    });
+    })?;
     listed(py, outcomes, |()| Ok(py.None().into_bound(py)))
 }
 
@@ -66,12 +68,21 @@ pub(crate) fn hash_files<'py>(
     let algorithm = Algorithm::named(algorithm);
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let inner = (threads.unwrap_or(processors) / paths.len().max(1)).max(1);
-    let outcomes = py.detach(|| {
-        each(paths.len(), threads, |number| {
-            crate::hash::hash_file_with(at(root, &paths[number]), algorithm, inner)
+    let outcomes = outcomes_of(py, |interrupt| {
+        each(paths.len(), threads, interrupt, |number| {
+            crate::hash::hash_file_with(at(root, &paths[number]), algorithm, inner, interrupt)
         })
-    });
+    })?;
     listed(py, outcomes, |hash| Ok(hash.into_pyobject(py)?.into_any()))
+}
+
+fn outcomes_of<T: Send>(
+    py: Python<'_>,
+    work: impl FnOnce(&Interrupt<'_>) -> Result<Vec<T>, Interrupted> + Send,
+) -> PyResult<Vec<T>> {
+    run_until_interrupted(py, |interrupt| {
+        work(interrupt).map_err(|interrupted| Error::io("go on", None, interrupted.into()))
+    })
 }
 
 fn listed<'py, T>(

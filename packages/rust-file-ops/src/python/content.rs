@@ -9,14 +9,17 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use super::run;
+use super::{run, run_until_interrupted};
 use crate::error::{failed, over_limit};
+use crate::interrupt::Interrupt;
 use crate::open::open_for_reading;
 use crate::place::Place;
 use crate::read::{check_limit, read_limited};
 
 /// Below this a copy costs less than looking for the end of the file once more.
 const LARGE: u64 = 1 << 18;
+/// After so much it is time to look up.
+const PIECE: usize = 64 << 20;
 
 pub(super) fn read<'py>(
     py: Python<'py>,
@@ -55,8 +58,8 @@ fn read_large<'py>(
     };
     let buffer = object.buffer();
     let size = buffer.len();
-    let changed = run(py, || {
-        let filled = fill(file, buffer).map_err(failed("read", place.path()))?;
+    let changed = run_until_interrupted(py, |interrupt| {
+        let filled = fill(file, buffer, interrupt).map_err(failed("read", place.path()))?;
         let mut more = [0];
         let ended = rustix::io::retry_on_intr(|| rustix::io::read(file, &mut more))
             .map_err(|errno| failed("read", place.path())(errno.into()))?
@@ -84,10 +87,16 @@ fn read_large<'py>(
 }
 
 /// The part of `buffer` that the file fills.
-fn fill<'a>(file: &File, buffer: &'a mut [MaybeUninit<u8>]) -> std::io::Result<&'a mut [u8]> {
+fn fill<'a>(
+    file: &File,
+    buffer: &'a mut [MaybeUninit<u8>],
+    interrupt: &Interrupt<'_>,
+) -> std::io::Result<&'a mut [u8]> {
     let mut filled = 0;
     while filled < buffer.len() {
-        match rustix::io::read(file, &mut buffer[filled..]) {
+        interrupt.check()?;
+        let end = buffer.len().min(filled + PIECE);
+        match rustix::io::read(file, &mut buffer[filled..end]) {
             Ok(([], _)) => break,
             Ok((read, _)) => filled += read.len(),
             Err(rustix::io::Errno::INTR) => {}

@@ -10,7 +10,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyList, PyString, PyTuple, PyType};
 
-use super::{Root, run, to_exception};
+use super::{Root, interrupted, run, to_exception};
 use crate::search::{Files, Hit, Hits, Query, Search};
 use crate::walk::stream::{Stream, Weight};
 use crate::walk::{Found, Problem, Selection, Walk};
@@ -187,10 +187,6 @@ fn wait<B: Weight + Send + 'static>(py: Python<'_>, stream: &Stream<B>) -> PyRes
             || Python::attach(interrupted),
         )
     })
-}
-
-fn interrupted(py: Python<'_>) -> PyResult<()> {
-    py.check_signals()
 }
 
 fn entries<'py>(py: Python<'py>, found: &Found) -> PyResult<Bound<'py, PyList>> {

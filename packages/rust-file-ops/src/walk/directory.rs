@@ -9,23 +9,35 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use rustix::io::{Errno, Result};
 
 use super::listing::Listing;
-use super::origin::{Origin, below};
+use super::origin::{Origin, Way};
 use super::select::{Filter, Progress};
 use crate::ignore::Level;
 use crate::place::Kind;
 
 /// So many directories stay open in one walk; a process may have 1,024 files open as a rule.
 const MAX_OPEN: usize = 128;
+/// In a deep tree one directory in so many stays open while anything beneath it is left to do: what
+/// lies beneath is reached from there, and the way back up does not cost the whole depth each time.
+const ANCHORED: usize = 64;
 
 /// A directory whose names were read.
 pub(super) struct Directory {
     pub(super) listing: Listing,
     pub(super) path: Vec<u8>,
-    opened: Option<Counted>,
+    opened: Option<Arc<Counted>>,
+    anchor: Option<Anchor>,
     depth: usize,
     level: Option<Arc<Level>>,
     progress: Progress,
     ancestors: Option<Arc<Ancestor>>,
+}
+
+/// An open directory above others.
+#[derive(Clone)]
+struct Anchor {
+    directory: Arc<Counted>,
+    /// Bytes of the path that lead to it, its slash included.
+    base: usize,
 }
 
 /// An open directory, counted.
@@ -74,6 +86,7 @@ impl Tree {
             listing: Listing::read(descriptor, &mut Vec::new())?,
             path: Vec::new(),
             opened: None,
+            anchor: None,
             depth: 1,
             level: None,
             progress: self.filter.start(),
@@ -103,12 +116,8 @@ impl Tree {
             return Ok(None);
         };
         let path = parent.path_of(name);
-        let opened = self.origin.open_directory(
-            parent.descriptor(&self.origin),
-            &path,
-            name,
-            self.filter.follow,
-        )?;
+        let way = parent.way(&self.origin, &path);
+        let opened = self.origin.open_directory(&way, self.filter.follow)?;
         let mut ancestors = None;
         if let Some(above) = &parent.ancestors {
             let here = ancestor(opened.as_fd(), Some(above))?;
@@ -118,11 +127,20 @@ impl Tree {
             ancestors = Some(here);
         }
         let listing = Listing::read(opened.as_fd(), buffer)?;
-        self.open.fetch_add(1, Ordering::Relaxed);
+        let open = self.open.fetch_add(1, Ordering::Relaxed);
+        let opened = Arc::new(Counted(opened, Arc::clone(&self.open)));
+        let mut anchor = parent.anchor.clone();
+        if depth.is_multiple_of(ANCHORED) && open < 2 * MAX_OPEN {
+            anchor = Some(Anchor {
+                directory: Arc::clone(&opened),
+                base: path.len() + 1,
+            });
+        }
         let mut directory = Directory {
             listing,
             path,
-            opened: Some(Counted(opened, Arc::clone(&self.open))),
+            opened: Some(opened),
+            anchor,
             depth,
             level: parent.level.clone(),
             progress,
@@ -151,7 +169,8 @@ impl Tree {
         parts
     }
 
-    /// Close the directory if too many are open; what is beneath is then reached by its path.
+    /// Close the directory if too many are open; what is beneath is then reached by its path from
+    /// one above.
     pub(super) fn spare(&self, directory: &mut Directory) {
         if self.open.load(Ordering::Relaxed) > MAX_OPEN {
             directory.opened = None;
@@ -169,7 +188,7 @@ impl Tree {
         {
             let listing = &directory.listing;
             let inherited = directory.level.clone();
-            let level = below(
+            let level = self.origin.below(
                 descriptor,
                 &directory.path,
                 inherited,
@@ -201,9 +220,8 @@ impl Tree {
         for index in 0..directory.listing.len() {
             let (name, kind) = directory.listing.get(index);
             if kind == Kind::Symlink {
-                let parent = directory.descriptor(&self.origin);
                 let path = directory.path_of(name);
-                if let Some(kind) = self.origin.target(parent, &path, name) {
+                if let Some(kind) = self.origin.target(&directory.way(&self.origin, &path)) {
                     directory.listing.set_kind(index, kind);
                 }
             }
@@ -218,6 +236,21 @@ impl Directory {
             return Some(origin.directory());
         }
         self.opened.as_ref().map(|counted| counted.0.as_fd())
+    }
+
+    /// The way to something in this directory, whose path from the start is `whole`.
+    pub(super) fn way<'a>(&'a self, origin: &'a Origin, whole: &'a [u8]) -> Way<'a> {
+        let (from, base) = match (self.descriptor(origin), &self.anchor) {
+            (Some(here), _) if self.path.is_empty() => (here, 0),
+            (Some(here), _) => (here, self.path.len() + 1),
+            (None, Some(anchor)) => (anchor.directory.0.as_fd(), anchor.base),
+            (None, None) => (origin.directory(), 0),
+        };
+        Way {
+            from,
+            path: &whole[base..],
+            whole,
+        }
     }
 
     /// The path of `name` from the start.

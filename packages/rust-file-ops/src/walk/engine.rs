@@ -6,7 +6,7 @@
 //! read.
 
 use std::ops::{ControlFlow, Range};
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use vespera_error::Result;
 
 use super::directory::{Directory, Part, Tree};
-use super::origin::Origin;
+use super::origin::{Origin, Way};
 use super::select::Filter;
 use crate::place::Kind;
 
@@ -42,22 +42,20 @@ pub(crate) struct Entry<'a> {
     pub(crate) origin: &'a Origin,
     /// The path from the start.
     pub(crate) path: &'a [u8],
-    pub(crate) name: &'a [u8],
     pub(crate) kind: Kind,
-    directory: Option<BorrowedFd<'a>>,
+    way: Way<'a>,
     follow: bool,
 }
 
 impl Entry<'_> {
     /// Open the file for reading; through a symlink only where they are followed.
     pub(crate) fn open(&self) -> rustix::io::Result<OwnedFd> {
-        self.origin
-            .open_file(self.directory, self.path, self.name, self.follow)
+        self.origin.open_file(&self.way, self.follow)
     }
 
     /// What a symlink leads to.
     pub(crate) fn target(&self) -> Option<Kind> {
-        self.origin.target(self.directory, self.path, self.name)
+        self.origin.target(&self.way)
     }
 }
 
@@ -284,9 +282,8 @@ impl<V: Visitor> Engine<V> {
             let entry = Entry {
                 origin: &self.tree.origin,
                 path: path.as_slice(),
-                name,
                 kind,
-                directory: directory.descriptor(&self.tree.origin),
+                way: directory.way(&self.tree.origin, path),
                 follow: self.tree.filter.follow,
             };
             self.visitor.entry(local, &entry)?;

@@ -10,14 +10,14 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, openat, statat};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat, fstat, openat, statat};
 use rustix::io::{Errno, Result};
 use vespera_error::Error;
 
 use crate::error::failed;
 use crate::ignore::{Level, Rules};
 use crate::place::Kind;
-use crate::root::Root;
+use crate::root::{LOOK, PATH_MAX, Root, in_pieces, resolve_beneath};
 
 const DIRECTORY: OFlags = OFlags::RDONLY
     .union(OFlags::DIRECTORY)
@@ -29,6 +29,48 @@ const FILE: OFlags = OFlags::RDONLY
     .union(OFlags::CLOEXEC);
 /// git reads no larger one either.
 const MAX_GITIGNORE: u64 = 100 << 20;
+/// A file that names a directory is longer for nobody.
+const MAX_POINTER: u64 = 1 << 20;
+
+/// How something in a walked tree is reached.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Way<'a> {
+    /// An open directory above it: that which holds it, if it is open still.
+    pub(crate) from: BorrowedFd<'a>,
+    /// The path from there.
+    pub(crate) path: &'a [u8],
+    /// The path from the start.
+    pub(crate) whole: &'a [u8],
+}
+
+impl Way<'_> {
+    fn path(&self) -> &Path {
+        Path::new(OsStr::from_bytes(self.path))
+    }
+
+    /// Open what stands there, a symlink not followed.
+    fn open_itself(&self, flags: OFlags) -> Result<OwnedFd> {
+        let flags = flags | OFlags::NOFOLLOW;
+        if self.path.contains(&b'/') {
+            return resolve_beneath(self.from, self.path(), flags, Mode::empty());
+        }
+        openat(self.from, self.path(), flags, Mode::empty())
+    }
+
+    /// Open what it leads to, wherever that is.
+    fn followed(&self, flags: OFlags) -> Result<OwnedFd> {
+        in_pieces(self.from, self.path(), flags, |from, piece, flags| {
+            openat(from, piece, flags, Mode::empty())
+        })
+    }
+
+    fn stat(&self) -> Result<Stat> {
+        if self.path.len() < PATH_MAX {
+            return statat(self.from, self.path(), AtFlags::empty());
+        }
+        fstat(self.followed(LOOK | OFlags::CLOEXEC)?)
+    }
+}
 
 /// The directory a walk starts in.
 #[derive(Debug)]
@@ -69,91 +111,46 @@ impl Origin {
         self.path.join(OsStr::from_bytes(path))
     }
 
-    /// Open the directory `name` in `parent`, or by its `path` from the start where the parent is
-    /// no longer open.
-    pub(crate) fn open_directory(
-        &self,
-        parent: Option<BorrowedFd<'_>>,
-        path: &[u8],
-        name: &[u8],
-        follow: bool,
-    ) -> Result<OwnedFd> {
-        self.open_as(DIRECTORY, parent, path, name, follow)
+    /// Open the directory at the end of the way.
+    pub(crate) fn open_directory(&self, way: &Way<'_>, follow: bool) -> Result<OwnedFd> {
+        self.open_as(DIRECTORY, way, follow)
     }
 
     /// Open a file for reading, never waiting for the other end of a FIFO.
-    pub(crate) fn open_file(
-        &self,
-        parent: Option<BorrowedFd<'_>>,
-        path: &[u8],
-        name: &[u8],
-        follow: bool,
-    ) -> Result<OwnedFd> {
-        self.open_as(FILE, parent, path, name, follow)
+    pub(crate) fn open_file(&self, way: &Way<'_>, follow: bool) -> Result<OwnedFd> {
+        self.open_as(FILE, way, follow)
     }
 
-    fn open_as(
-        &self,
-        flags: OFlags,
-        parent: Option<BorrowedFd<'_>>,
-        path: &[u8],
-        name: &[u8],
-        follow: bool,
-    ) -> Result<OwnedFd> {
-        if follow {
-            return match &self.workspace {
-                None => self.followed(flags, parent, path, name),
-                Some(root) => root.resolve(&self.shown(path), flags, Mode::empty()),
-            };
-        }
-        let flags = flags | OFlags::NOFOLLOW;
-        if let Some(parent) = parent {
-            return openat(parent, OsStr::from_bytes(name), flags, Mode::empty());
-        }
-        let path = Path::new(OsStr::from_bytes(path));
-        self.start.resolve(path, flags, Mode::empty())
-    }
-
-    fn followed(
-        &self,
-        flags: OFlags,
-        parent: Option<BorrowedFd<'_>>,
-        path: &[u8],
-        name: &[u8],
-    ) -> Result<OwnedFd> {
-        match parent {
-            Some(parent) => openat(parent, OsStr::from_bytes(name), flags, Mode::empty()),
-            None => openat(
-                self.directory(),
-                OsStr::from_bytes(path),
-                flags,
-                Mode::empty(),
-            ),
+    fn open_as(&self, flags: OFlags, way: &Way<'_>, follow: bool) -> Result<OwnedFd> {
+        match (&self.workspace, follow) {
+            (_, false) => way.open_itself(flags),
+            (None, true) => way.followed(flags),
+            (Some(root), true) => {
+                // From the root a way this long takes long. What is no symlink is where it seems.
+                if way.whole.len() >= PATH_MAX {
+                    match way.open_itself(flags) {
+                        Err(Errno::LOOP | Errno::NOTDIR | Errno::XDEV) => {}
+                        outcome => return outcome,
+                    }
+                }
+                root.resolve(&self.shown(way.whole), flags, Mode::empty())
+            }
         }
     }
 
     /// What a symlink leads to; `None` where it leads nowhere, or out.
-    pub(crate) fn target(
-        &self,
-        parent: Option<BorrowedFd<'_>>,
-        path: &[u8],
-        name: &[u8],
-    ) -> Option<Kind> {
-        let kind = match (&self.workspace, parent) {
-            (Some(root), _) => {
-                let metadata = root.metadata(&self.shown(path)).ok()?;
-                return Some(if metadata.is_file() {
-                    Kind::File
-                } else if metadata.is_dir() {
-                    Kind::Directory
-                } else {
-                    Kind::Other
-                });
-            }
-            (None, Some(parent)) => statat(parent, OsStr::from_bytes(name), AtFlags::empty()),
-            (None, None) => statat(self.directory(), OsStr::from_bytes(path), AtFlags::empty()),
-        };
-        Some(match FileType::from_raw_mode(kind.ok()?.st_mode) {
+    pub(crate) fn target(&self, way: &Way<'_>) -> Option<Kind> {
+        if let Some(root) = &self.workspace {
+            let metadata = root.metadata(&self.shown(way.whole)).ok()?;
+            return Some(if metadata.is_file() {
+                Kind::File
+            } else if metadata.is_dir() {
+                Kind::Directory
+            } else {
+                Kind::Other
+            });
+        }
+        Some(match FileType::from_raw_mode(way.stat().ok()?.st_mode) {
             FileType::RegularFile => Kind::File,
             FileType::Directory => Kind::Directory,
             _ => Kind::Other,
@@ -178,7 +175,8 @@ impl Origin {
         let mut level = None;
         for (number, (directory, prefix)) in above[..=repository].iter().enumerate().rev() {
             if number == repository {
-                level = Level::above(level, prefix, excluded_by_the_repository(directory.as_fd()));
+                let excluded = self.excluded_by_the_repository(directory.as_fd());
+                level = Level::above(level, prefix, excluded);
             }
             level = Level::above(
                 level,
@@ -207,6 +205,71 @@ impl Origin {
         }
         found
     }
+
+    /// The level in an open directory at `path` (from the start); `has` tells which names it holds,
+    /// and `problem` is told where its `.gitignore` cannot be read.
+    pub(crate) fn below(
+        &self,
+        directory: BorrowedFd<'_>,
+        path: &[u8],
+        inherited: Option<Arc<Level>>,
+        has: impl Fn(&[u8]) -> bool,
+        problem: impl FnOnce(Errno),
+    ) -> Option<Arc<Level>> {
+        let mut level = inherited;
+        if has(b".git") {
+            // A repository of its own: what the one around it ignores is not its business.
+            level = Level::below(None, path, self.excluded_by_the_repository(directory));
+        }
+        if has(b".gitignore") {
+            match gitignore(directory) {
+                Ok(rules) => return Level::below(level, path, rules),
+                Err(Errno::NOENT | Errno::LOOP | Errno::INVAL) => {}
+                Err(errno) => problem(errno),
+            }
+        }
+        level
+    }
+
+    /// The rules in `info/exclude` of the repository whose working tree the directory is, if it has
+    /// them.
+    fn excluded_by_the_repository(&self, directory: BorrowedFd<'_>) -> Rules {
+        let read = || -> Result<Rules> {
+            let git = self.git_directory(directory)?;
+            let info = openat(git, "info", DIRECTORY | OFlags::NOFOLLOW, Mode::empty())?;
+            read_rules(info.as_fd(), "exclude")
+        };
+        read().unwrap_or_default()
+    }
+
+    /// What all working trees of the repository share: `.git`, or where the file of that name leads
+    /// in a worktree or submodule. That may be anywhere, so a workspace does not follow it.
+    fn git_directory(&self, directory: BorrowedFd<'_>) -> Result<OwnedFd> {
+        let git = match openat(
+            directory,
+            ".git",
+            DIRECTORY | OFlags::NOFOLLOW,
+            Mode::empty(),
+        ) {
+            Err(Errno::NOTDIR) if self.workspace.is_none() => {
+                let content = read_file(directory, ".git", MAX_POINTER)?;
+                let path = content.strip_prefix(b"gitdir: ").ok_or(Errno::INVAL)?;
+                openat(directory, pointed_at(path), DIRECTORY, Mode::empty())?
+            }
+            outcome => return outcome,
+        };
+        match read_file(git.as_fd(), "commondir", MAX_POINTER) {
+            Ok(path) => openat(&git, pointed_at(&path), DIRECTORY, Mode::empty()),
+            Err(Errno::NOENT) => Ok(git),
+            Err(errno) => Err(errno),
+        }
+    }
+}
+
+fn pointed_at(line: &[u8]) -> &OsStr {
+    let ending = |byte: &u8| matches!(byte, b'\r' | b'\n');
+    let length = line.iter().rposition(|byte| !ending(byte));
+    OsStr::from_bytes(&line[..length.map_or(0, |last| last + 1)])
 }
 
 /// The directories from the root of a workspace to `path`. A path with `..` or a symlink in it has
@@ -244,31 +307,24 @@ pub(crate) fn gitignore(directory: BorrowedFd<'_>) -> Result<Rules> {
     read_rules(directory, ".gitignore")
 }
 
-/// The rules in `.git/info/exclude`, if the directory is a repository that has them.
-pub(crate) fn excluded_by_the_repository(directory: BorrowedFd<'_>) -> Rules {
-    let read = || -> Result<Rules> {
-        let flags = DIRECTORY | OFlags::NOFOLLOW;
-        let git = openat(directory, ".git", flags, Mode::empty())?;
-        let info = openat(git, "info", flags, Mode::empty())?;
-        read_rules(info.as_fd(), "exclude")
-    };
-    read().unwrap_or_default()
+fn read_rules(directory: BorrowedFd<'_>, name: &str) -> Result<Rules> {
+    Ok(Rules::parse(&read_file(directory, name, MAX_GITIGNORE)?))
 }
 
-fn read_rules(directory: BorrowedFd<'_>, name: &str) -> Result<Rules> {
+fn read_file(directory: BorrowedFd<'_>, name: &str, limit: u64) -> Result<Vec<u8>> {
     use std::io::Read;
 
     let file = openat(directory, name, FILE | OFlags::NOFOLLOW, Mode::empty())?;
-    let stat = rustix::fs::fstat(&file)?;
+    let stat = fstat(&file)?;
     if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
         return Err(Errno::INVAL);
     }
     let mut content = Vec::new();
     std::fs::File::from(file)
-        .take(MAX_GITIGNORE)
+        .take(limit)
         .read_to_end(&mut content)
         .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
-    Ok(Rules::parse(&content))
+    Ok(content)
 }
 
 fn exists(directory: BorrowedFd<'_>, name: &std::ffi::CStr) -> bool {
@@ -284,7 +340,7 @@ pub(crate) fn without_ignored(
     let origin = Origin::open(root, path)?;
     let has = |name: &[u8]| names.iter().any(|(listed, _)| listed.as_bytes() == name);
     let above = origin.levels_above();
-    let level = below(origin.directory(), b"", above, has, |_| ());
+    let level = origin.below(origin.directory(), b"", above, has, |_| ());
     names.retain(|(name, kind)| {
         let name = name.as_bytes();
         name != b".git"
@@ -293,28 +349,4 @@ pub(crate) fn without_ignored(
                 .is_some_and(|level| level.ignores(name, name, *kind == Kind::Directory))
     });
     Ok(names)
-}
-
-/// The level in an open directory at `path` (from the start); `has` tells which names it holds, and
-/// `problem` is told where its `.gitignore` cannot be read.
-pub(crate) fn below(
-    directory: BorrowedFd<'_>,
-    path: &[u8],
-    inherited: Option<Arc<Level>>,
-    has: impl Fn(&[u8]) -> bool,
-    problem: impl FnOnce(Errno),
-) -> Option<Arc<Level>> {
-    let mut level = inherited;
-    if has(b".git") {
-        // A repository of its own: what the one around it ignores is not its business.
-        level = Level::below(None, path, excluded_by_the_repository(directory));
-    }
-    if has(b".gitignore") {
-        match gitignore(directory) {
-            Ok(rules) => return Level::below(level, path, rules),
-            Err(Errno::NOENT | Errno::LOOP | Errno::INVAL) => {}
-            Err(errno) => problem(errno),
-        }
-    }
-    level
 }

@@ -5,6 +5,7 @@ outcome of its own, in the order in which they were given.
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -55,12 +56,18 @@ def hash_files(
     paths: list[str], algorithm: str, threads: int | None = None, root: Root | None = None
 ) -> list[str | Exception]:
     """The hash of each, or its exception."""
-    return _each(lambda path: hash_file(path, algorithm, root), paths, threads)
+    stop = threading.Event()
+    return _each(lambda path: hash_file(path, algorithm, root, stop.is_set), paths, threads, stop)
 
 
 def _each(
-    work: Callable[[_T], _R], items: Sequence[_T], threads: int | None
+    work: Callable[[_T], _R],
+    items: Sequence[_T],
+    threads: int | None,
+    stop: threading.Event | None = None,
 ) -> list[_R | Exception]:
+    """The outcomes. Interrupted it sets ``stop``, and begins no more."""
+
     def outcome(item: _T) -> _R | Exception:
         try:
             return work(item)
@@ -69,4 +76,11 @@ def _each(
 
     wanted = (os.cpu_count() or 1) + 4 if threads is None else threads
     with ThreadPoolExecutor(max(1, min(wanted, len(items), _MOST))) as pool:
-        return list(pool.map(outcome, items))
+        try:
+            return list(pool.map(outcome, items))
+        except BaseException:
+            if stop is not None:
+                stop.set()
+            # What has begun is waited for.
+            pool.shutdown(cancel_futures=True)
+            raise

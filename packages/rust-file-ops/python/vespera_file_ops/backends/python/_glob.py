@@ -21,7 +21,7 @@ class _Skipping(Problems):
     """A tree changes while it is walked, and one closed directory must not hide the rest."""
 
     def add(self, error: OSError, path: str) -> None:
-        if error.errno not in (errno.EACCES, errno.EPERM):
+        if error.errno not in (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG):
             error.filename = path
             raise error
 

@@ -158,7 +158,8 @@ def _matching_lines(
     matching: Matching, block: bytes, most: int | None
 ) -> Iterator[tuple[int, int, list[Place]]]:
     """Where lines that match begin and end, and the places in them."""
-    longest = max(map(len, block.split(b"\n"))) if matching.danger.repetitions else 0
+    measured = matching.danger.longest is not None
+    longest = max(map(len, block.split(b"\n"))) if measured else 0
     if matching.line_by_line(longest):
         bounds = _each_line(block)
     elif block.isascii():

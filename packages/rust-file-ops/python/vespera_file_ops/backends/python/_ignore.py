@@ -182,11 +182,16 @@ def _parts(pattern: str) -> list[str | None]:
     at = 0
     while at <= len(pattern):
         character = pattern[at : at + 1]
-        if character == "\\" and pattern[at + 1 : at + 2] == "/":
+        escaped = character == "\\" and pattern[at + 1 : at + 2] == "/"
+        if escaped:
             at += 1
             character = "/"
         if character in ("", "/"):
             if len(tokens) > 1 and set(tokens) == {"*"}:
+                if escaped:
+                    # git skips `**/` where it stands for no directory, and does not see that this
+                    # is the same: there is at least one.
+                    found.append(_name(["*"]))
                 if not found or found[-1] is not None:
                     found.append(None)
             else:

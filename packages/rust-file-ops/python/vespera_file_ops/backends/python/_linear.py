@@ -3,7 +3,7 @@
 ``re`` tries one way after the other and can take years for a line of 40 characters; it cannot be
 interrupted, and holds the interpreter meanwhile. Here all ways are followed at once (Thompson's
 automaton, with priorities as Pike has them), so the time is at most length of text times length of
-pattern. It is a hundred times slower than ``re`` where that is fast; ``danger`` tells where it may
+pattern. It is a hundred times slower than ``re`` where that is fast; ``_danger`` tells where it may
 not be.
 """
 
@@ -21,76 +21,11 @@ from vespera_file_ops._dialect import (
     Concatenation,
     Literal,
     Node,
-    Repeat,
     nullable,
 )
 from vespera_file_ops._wording import End, members
 
-__all__ = ["Danger", "Linear", "danger"]
-
-# A repetition with a choice of so many numbers counts as one without end.
-_MANY = 8
-# How long a text may be for `re`, by the number of repetitions that can take part of it each: the
-# time grows with that power of the length.
-_LENGTHS = {0: None, 1: 4096, 2: 512, 3: 200}
-_LENGTH_BEYOND = 100
-
-
-@dataclass(frozen=True, slots=True)
-class Danger:
-    """What a pattern can do to ``re``."""
-
-    exponential: bool
-    repetitions: int
-    across_lines: bool
-    """Whether one of the repetitions can take a line feed."""
-
-    def allows(self, length: int) -> bool:
-        """Whether ``re`` may have a text of this length."""
-        most = _LENGTHS.get(self.repetitions, _LENGTH_BEYOND)
-        return not self.exponential and (most is None or length <= most)
-
-
-def danger(node: Node, *, lines: bool) -> Danger:
-    """Look for repetitions of what can match in several ways, and count the others."""
-    loops = list(_loops(node))
-    return Danger(
-        exponential=any(not _one_way(loop.node) for loop in loops),
-        repetitions=len(loops),
-        across_lines=lines and any(_takes_line_feed(loop.node) for loop in loops),
-    )
-
-
-def _loops(node: Node) -> list[Repeat]:
-    if isinstance(node, Concatenation | Alternation):
-        return [loop for part in node.nodes for loop in _loops(part)]
-    if isinstance(node, Repeat):
-        inner = _loops(node.node)
-        return [node, *inner] if _is_loop(node) else inner
-    return []
-
-
-def _is_loop(node: Repeat) -> bool:
-    return node.most is None or node.most - node.least >= _MANY
-
-
-def _one_way(node: Node) -> bool:
-    """Whether a text is matched by this in one way at most, seen coarsely: it has no choice."""
-    if isinstance(node, Concatenation):
-        return all(_one_way(part) for part in node.nodes)
-    return not isinstance(node, Alternation | Repeat) or (
-        isinstance(node, Repeat) and node.least == node.most and _one_way(node.node)
-    )
-
-
-def _takes_line_feed(node: Node) -> bool:
-    if isinstance(node, Concatenation | Alternation):
-        return any(_takes_line_feed(part) for part in node.nodes)
-    if isinstance(node, Repeat):
-        return _takes_line_feed(node.node)
-    if isinstance(node, Assertion):
-        return False
-    return has(members(node, lines=True), 10)
+__all__ = ["Linear"]
 
 
 class _Set:

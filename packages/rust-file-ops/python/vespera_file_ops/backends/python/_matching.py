@@ -11,7 +11,8 @@ from typing import AnyStr
 
 from vespera_file_ops._finding import Query
 from vespera_file_ops._wording import End, for_re
-from vespera_file_ops.backends.python._linear import Linear, danger
+from vespera_file_ops.backends.python._danger import danger
+from vespera_file_ops.backends.python._linear import Linear
 
 __all__ = ["Matching", "Place", "decoded"]
 
@@ -28,7 +29,7 @@ class Matching:
 
     def __init__(self, query: Query) -> None:
         self.query = query
-        self.danger = danger(query.tree.node, lines=query.multiline)
+        self.danger = danger(query.tree.node, lines=query.multiline, word=query.word)
         self.nullable = query.tree.nullable
 
     @functools.cached_property
@@ -81,7 +82,7 @@ class Matching:
 
     def _reach(self, text: bytes) -> int:
         """How far one match can go."""
-        if not self.query.multiline or self.danger.across_lines or not self.danger.repetitions:
+        if not self.query.multiline or self.danger.across_lines or self.danger.longest is None:
             return len(text)
         return max(map(len, text.split(b"\n")))
 

@@ -4,22 +4,74 @@ the ``.gitignore`` files on the way.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from vespera_file_ops.backends.python._ignore import Level, Rules
 from vespera_file_ops.backends.python._naming import naming
-from vespera_file_ops.backends.python._place import Root
+from vespera_file_ops.backends.python._place import LOOK, PATH_MAX, Root
 from vespera_file_ops.errors import OutsideWorkspace
 
-__all__ = ["Origin", "gitignore_level", "without_ignored"]
+__all__ = ["Origin", "Way", "without_ignored"]
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 # git reads no larger one either.
 _MAX_GITIGNORE = 100 << 20
+# A file that names a directory is longer for nobody.
+_MAX_POINTER = 1 << 20
+# Fits in one call whatever its characters are.
+_SHORT = PATH_MAX // 4
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How something in a walked tree is reached."""
+
+    directory: int
+    """An open directory above it: that which holds it, if it is open still."""
+    path: str
+    """The path from there."""
+    whole: str
+    """The path from the start."""
+
+    def open_itself(self, flags: int) -> int:
+        """Open what stands there, a symlink not followed."""
+        return self._by_name(flags, os.O_NOFOLLOW)
+
+    def open_followed(self, flags: int) -> int:
+        """Open what it leads to, wherever that is."""
+        if len(self.path) < _SHORT:
+            return os.open(self.path, flags | os.O_CLOEXEC, dir_fd=self.directory)
+        # Too long for one call, perhaps.
+        return self._by_name(flags, 0)
+
+    def _by_name(self, flags: int, nofollow: int) -> int:
+        """Open it one name after the other."""
+        flags |= os.O_CLOEXEC | nofollow
+        *above, name = self.path.split("/")
+        here = self.directory
+        try:
+            for each in above:
+                step = LOOK | os.O_DIRECTORY | os.O_CLOEXEC | nofollow
+                deeper = os.open(each, step, dir_fd=here)
+                if here != self.directory:
+                    os.close(here)
+                here = deeper
+            return os.open(name, flags, dir_fd=here)
+        finally:
+            if here != self.directory:
+                os.close(here)
+
+
+def _kind(mode: int) -> str:
+    if stat.S_ISREG(mode):
+        return "file"
+    return "directory" if stat.S_ISDIR(mode) else "other"
 
 
 class Origin:
@@ -43,36 +95,36 @@ class Origin:
         """What is shown for ``path``, which is relative to the start."""
         return os.path.join(self.path, path)
 
-    def open(self, parent: int, path: str, name: str, flags: int, *, follow: bool) -> int:
-        """Open ``name`` in ``parent``, or ``path`` from the start where that is closed (-1)."""
-        if follow and self.workspace is not None:
-            return self.workspace.open(self.shown(path), flags)
+    def open(self, way: Way, flags: int, *, follow: bool) -> int:
+        """Open what is at the end of the way."""
         if not follow:
-            flags |= os.O_NOFOLLOW
-        if parent >= 0:
-            return os.open(name, flags | os.O_CLOEXEC, dir_fd=parent)
-        if follow:
-            return os.open(path, flags | os.O_CLOEXEC, dir_fd=self.directory)
-        return self._start.open(path, flags)
+            return way.open_itself(flags)
+        if self.workspace is None:
+            return way.open_followed(flags)
+        if len(way.whole) >= PATH_MAX:
+            # From the root a way this long takes long. What is no symlink is where it seems.
+            try:
+                return way.open_itself(flags)
+            except OSError as error:
+                if error.errno not in (errno.ELOOP, errno.ENOTDIR):
+                    raise
+        return self.workspace.open(self.shown(way.whole), flags)
 
-    def target(self, parent: int, path: str, name: str) -> str | None:
+    def target(self, way: Way) -> str | None:
         """What a symlink leads to; None where it leads nowhere, or out."""
         try:
             if self.workspace is not None:
-                descriptor = self.workspace.open(self.shown(path), getattr(os, "O_PATH", 0))
-                try:
-                    mode = os.fstat(descriptor).st_mode
-                finally:
-                    os.close(descriptor)
-            elif parent >= 0:
-                mode = os.stat(name, dir_fd=parent).st_mode
+                descriptor = self.workspace.open(self.shown(way.whole), LOOK)
+            elif len(way.path) < _SHORT:
+                return _kind(os.stat(way.path, dir_fd=way.directory).st_mode)
             else:
-                mode = os.stat(path, dir_fd=self.directory).st_mode
+                descriptor = way.open_followed(LOOK)
+            try:
+                return _kind(os.fstat(descriptor).st_mode)
+            finally:
+                os.close(descriptor)
         except OSError:
             return None
-        if stat.S_ISREG(mode):
-            return "file"
-        return "directory" if stat.S_ISDIR(mode) else "other"
 
     def levels_above(self) -> Level | None:
         """The rules that hold in the start because of ``.gitignore`` files above it, in the same
@@ -90,7 +142,8 @@ class Origin:
             for number in range(repository, -1, -1):
                 descriptor, prefix = above[number]
                 if number == repository:
-                    level = Level.above(level, prefix, _excluded_by_the_repository(descriptor))
+                    excluded = self._excluded_by_the_repository(descriptor)
+                    level = Level.above(level, prefix, excluded)
                 try:
                     rules = _rules(descriptor, ".gitignore")
                 except OSError:
@@ -119,6 +172,64 @@ class Origin:
                 break
         return found
 
+    def level_below(
+        self,
+        directory: int,
+        path: str,
+        inherited: Level | None,
+        names: set[str],
+        problem: Callable[[OSError], None],
+    ) -> Level | None:
+        """The level in an open directory at ``path`` (from the start) that holds ``names``."""
+        level = inherited
+        if ".git" in names:
+            # A repository of its own: what the one around it ignores is not its business.
+            level = Level.below(None, path, self._excluded_by_the_repository(directory))
+        if ".gitignore" not in names:
+            return level
+        try:
+            rules = _rules(directory, ".gitignore")
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ELOOP, errno.EINVAL):
+                problem(error)
+            return level
+        return Level.below(level, path, rules)
+
+    def _excluded_by_the_repository(self, directory: int) -> Rules:
+        """The rules in ``info/exclude`` of the repository whose working tree the directory is, if
+        it has them."""
+        opened: list[int] = []
+        try:
+            self._open_git_directory(directory, opened)
+            opened.append(os.open("info", _DIRECTORY | os.O_NOFOLLOW, dir_fd=opened[-1]))
+            return _rules(opened[-1], "exclude")
+        except (OSError, ValueError):
+            # ValueError: a NUL in what should be a path.
+            return Rules(b"")
+        finally:
+            for descriptor in opened:
+                os.close(descriptor)
+
+    def _open_git_directory(self, directory: int, opened: list[int]) -> None:
+        """Add to ``opened`` what all working trees of the repository share: ``.git``, or where the
+        file of that name leads in a worktree or submodule. That may be anywhere, so a workspace
+        does not follow it."""
+        try:
+            opened.append(os.open(".git", _DIRECTORY | os.O_NOFOLLOW, dir_fd=directory))
+        except NotADirectoryError:
+            if self.workspace is not None:
+                raise
+        else:
+            return
+        content = _read(directory, ".git", _MAX_POINTER)
+        if not content.startswith(b"gitdir: "):
+            raise _not_this()
+        path = content.removeprefix(b"gitdir: ").rstrip(b"\r\n")
+        opened.append(os.open(path, _DIRECTORY, dir_fd=directory))
+        with contextlib.suppress(FileNotFoundError):
+            path = _read(opened[-1], "commondir", _MAX_POINTER).rstrip(b"\r\n")
+            opened.append(os.open(path, _DIRECTORY, dir_fd=opened[-1]))
+
 
 def _above_in(root: Root, path: str) -> list[tuple[int, str]]:
     """The directories from the root of a workspace to ``path``. A path with ``..`` or a symlink in
@@ -143,35 +254,12 @@ def _above_in(root: Root, path: str) -> list[tuple[int, str]]:
     return found
 
 
-def gitignore_level(
-    directory: int,
-    path: str,
-    inherited: Level | None,
-    names: set[str],
-    problem: Callable[[OSError], None],
-) -> Level | None:
-    """The level in an open directory at ``path`` (from the start) that holds ``names``."""
-    level = inherited
-    if ".git" in names:
-        # A repository of its own: what the one around it ignores is not its business.
-        level = Level.below(None, path, _excluded_by_the_repository(directory))
-    if ".gitignore" not in names:
-        return level
-    try:
-        rules = _rules(directory, ".gitignore")
-    except OSError as error:
-        if error.errno not in (errno.ENOENT, errno.ELOOP, errno.EINVAL):
-            problem(error)
-        return level
-    return Level.below(level, path, rules)
-
-
 def without_ignored(
     path: str, names: list[tuple[str, str]], root: Root | None
 ) -> list[tuple[str, str]]:
     """Names of a directory without those that git would leave out."""
     origin = Origin(path, root)
-    level = gitignore_level(
+    level = origin.level_below(
         origin.directory, "", origin.levels_above(), {name for name, _ in names}, lambda _: None
     )
     return [
@@ -182,28 +270,21 @@ def without_ignored(
     ]
 
 
-def _excluded_by_the_repository(directory: int) -> Rules:
-    """The rules in ``.git/info/exclude``, if the directory is a repository that has them."""
-    opened: list[int] = []
-    try:
-        flags = _DIRECTORY | os.O_NOFOLLOW
-        opened.append(os.open(".git", flags, dir_fd=directory))
-        opened.append(os.open("info", flags, dir_fd=opened[-1]))
-        return _rules(opened[-1], "exclude")
-    except OSError:
-        return Rules(b"")
-    finally:
-        for descriptor in opened:
-            os.close(descriptor)
-
-
 def _rules(directory: int, name: str) -> Rules:
     """The rules in a file. A symlink of that name is not followed: git does not either."""
+    return Rules(_read(directory, name, _MAX_GITIGNORE))
+
+
+def _read(directory: int, name: str, limit: int) -> bytes:
     descriptor = os.open(name, _FILE | os.O_NOFOLLOW, dir_fd=directory)
     with os.fdopen(descriptor, "rb", buffering=0) as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
-        return Rules(file.read(_MAX_GITIGNORE) or b"")
+            raise _not_this()
+        return file.read(limit) or b""
+
+
+def _not_this() -> OSError:
+    return OSError(errno.EINVAL, os.strerror(errno.EINVAL))
 
 
 def _exists(directory: int, name: str) -> bool:

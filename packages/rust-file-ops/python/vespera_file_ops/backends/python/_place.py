@@ -15,14 +15,19 @@ from dataclasses import dataclass
 
 from vespera_file_ops.errors import OutsideWorkspace
 
-__all__ = ["MAX_SYMLINKS", "Place", "Root"]
+__all__ = ["LOOK", "MAX_SYMLINKS", "PATH_MAX", "Place", "Root"]
 
 # As many as Linux follows before it says ELOOP.
 MAX_SYMLINKS = 40
 
-_LOOK = getattr(os, "O_PATH", getattr(os, "O_NONBLOCK", 0))
+PATH_MAX = 4096
+"""A path of so many bytes is too long for one call, however short its names are."""
+
+LOOK = getattr(os, "O_PATH", getattr(os, "O_NONBLOCK", 0))
 _NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
 _DIRECTORY = getattr(os, "O_DIRECTORY", 0)
+# So many directories of a path stay open, for `..` of a symlink: a process may have 1,024 files.
+_MAX_WAY = 128
 # Opened with one of these, a symlink at the end of a path is meant itself.
 _KEEP_LINK = os.O_EXCL | _NOFOLLOW
 
@@ -58,49 +63,13 @@ class Root:
     def open(self, path: str, flags: int, mode: int = 0o666, shown: str | None = None) -> int:
         """Open ``path`` beneath this directory; errors name ``shown``, which the caller knows."""
         shown = path if shown is None else shown
-        if not path:
-            raise _refused(errno.ENOENT, shown)
-        way: list[int] = []
         try:
-            return self._walk(path, flags | os.O_CLOEXEC, mode, way)
+            return _open_beneath(self._directory, path, flags, mode)
         except _Outside:
             raise self._outside(shown) from None
         except OSError as error:
             error.filename = shown
             raise
-        finally:
-            for descriptor in way:
-                os.close(descriptor)
-
-    def _walk(self, path: str, flags: int, mode: int, way: list[int]) -> int:
-        names = _names(path)
-        links = 0
-        while names:
-            name = names.popleft()
-            here = way[-1] if way else self._directory
-            if name == "..":
-                # Back along the way we came, never by the system's own `..`, which somebody may
-                # have moved elsewhere.
-                if not way:
-                    raise _Outside
-                os.close(way.pop())
-                continue
-            if name == ".":
-                continue
-            link = None if not names and flags & _KEEP_LINK else _readlink(name, here)
-            if link is not None:
-                links += 1
-                if links > MAX_SYMLINKS:
-                    raise _refused(errno.ELOOP, path)
-                names.extendleft(reversed(_names(link)))
-            elif names:
-                step = _LOOK | _DIRECTORY | _NOFOLLOW | os.O_CLOEXEC
-                way.append(os.open(name, step, dir_fd=here))
-            else:
-                return os.open(name, flags | _NOFOLLOW, mode, dir_fd=here)
-        if flags & os.O_CREAT:
-            raise _refused(errno.EISDIR, path)
-        return os.open(".", flags, dir_fd=way[-1] if way else self._directory)
 
     def _outside(self, path: str) -> OutsideWorkspace:
         msg = (
@@ -125,7 +94,7 @@ class Place:
         """What the path leads to, or is, nothing opened for reading."""
         if self.root is None:
             return os.stat(self.path, follow_symlinks=follow_symlinks)
-        descriptor = self.root.open(self.path, _LOOK | (0 if follow_symlinks else _NOFOLLOW))
+        descriptor = self.root.open(self.path, LOOK | (0 if follow_symlinks else _NOFOLLOW))
         try:
             return os.fstat(descriptor)
         finally:
@@ -145,7 +114,7 @@ class Place:
         try:
             return self.open(flags)
         except PermissionError:
-            return self.open(_LOOK | _DIRECTORY)
+            return self.open(LOOK | _DIRECTORY)
 
     def entries(self) -> list[os.DirEntry[str]]:
         """The names in the directory; beneath a root, only their kinds may be asked for."""
@@ -174,6 +143,56 @@ class Place:
 
 class _Outside(Exception):
     """The walk came to a name that leads out of the root."""
+
+
+def _open_beneath(directory: int, path: str, flags: int, mode: int = 0o666) -> int:
+    """Open ``path`` beneath an open directory; ``_Outside`` if it is not there."""
+    if not path:
+        raise _refused(errno.ENOENT, path)
+    way: deque[int] = deque()
+    try:
+        return _walk(directory, path, flags | os.O_CLOEXEC, mode, way)
+    finally:
+        for descriptor in way:
+            os.close(descriptor)
+
+
+def _walk(directory: int, path: str, flags: int, mode: int, way: deque[int]) -> int:
+    names = _names(path)
+    goes_up = ".." in names
+    links = depth = 0
+    while names:
+        name = names.popleft()
+        here = way[-1] if way else directory
+        if name == "..":
+            # Back along the way we came, never by the system's own `..`, which somebody may have
+            # moved elsewhere.
+            if not depth:
+                raise _Outside
+            depth -= 1
+            os.close(way.pop())
+            if depth and not way:
+                raise _refused(errno.ENAMETOOLONG, path)
+            continue
+        if name == ".":
+            continue
+        link = None if not names and flags & _KEEP_LINK else _readlink(name, here)
+        if link is not None:
+            links += 1
+            if links > MAX_SYMLINKS:
+                raise _refused(errno.ELOOP, path)
+            names.extendleft(reversed(_names(link)))
+        elif names:
+            step = LOOK | _DIRECTORY | _NOFOLLOW | os.O_CLOEXEC
+            way.append(os.open(name, step, dir_fd=here))
+            depth += 1
+            if len(way) > _MAX_WAY and not goes_up:
+                os.close(way.popleft())
+        else:
+            return os.open(name, flags | _NOFOLLOW, mode, dir_fd=here)
+    if flags & os.O_CREAT:
+        raise _refused(errno.EISDIR, path)
+    return os.open(".", flags, dir_fd=way[-1] if way else directory)
 
 
 def _names(text: str) -> deque[str]:

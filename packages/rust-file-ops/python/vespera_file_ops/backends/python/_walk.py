@@ -18,8 +18,9 @@ from vespera_file_ops._finding import Selection
 from vespera_file_ops.backends.python._globs import Globs, Places
 from vespera_file_ops.backends.python._ignore import Level
 from vespera_file_ops.backends.python._naming import naming
-from vespera_file_ops.backends.python._origin import Origin, gitignore_level
+from vespera_file_ops.backends.python._origin import Origin, Way
 from vespera_file_ops.backends.python._place import Root
+from vespera_file_ops.errors import FileOpError
 from vespera_file_ops.results import WalkEntry
 
 __all__ = ["Entry", "Filter", "Finding", "Problems", "Tree", "walk"]
@@ -28,6 +29,11 @@ T = TypeVar("T")
 
 # So many directories stay open in one walk; a process may have 1,024 files open as a rule.
 _MAX_OPEN = 64
+# In a deep tree one directory in so many stays open while anything beneath it is left to do: what
+# lies beneath is reached from there, and the way back up does not cost the whole depth each time.
+_ANCHORED = 16
+# So many of these.
+_MAX_ANCHORS = 128
 # So many problems are kept by name; all are counted.
 _MAX_PROBLEMS = 1000
 # Vanished, or swapped for something else, or leading out of the workspace.
@@ -139,10 +145,21 @@ class _Directory:
     level: Level | None
     progress: _Progress
     ancestors: tuple[tuple[int, int], ...] | None
+    anchor: _Directory | None = None
+    """The nearest one above, or itself, that stays open."""
     names: list[tuple[str, str]] = field(default_factory=list)
 
     def path_of(self, name: str) -> str:
         return f"{self.path}/{name}" if self.path else name
+
+    def way(self, name: str, start: int) -> Way:
+        """The way to a name in this directory."""
+        if self.opened >= 0:
+            return Way(self.opened, name, self.path_of(name))
+        whole = self.path_of(name)
+        if self.anchor is None:
+            return Way(start, whole, whole)
+        return Way(self.anchor.opened, whole[len(self.anchor.path) + 1 :], whole)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,13 +179,14 @@ class Entry:
     def open(self) -> int:
         """Open the file for reading; through a symlink only where they are followed."""
         flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY
-        return self.tree.origin.open(
-            self.directory.opened, self.path, self.name, flags, follow=self.tree.filter.follow
-        )
+        origin = self.tree.origin
+        way = self.directory.way(self.name, origin.directory)
+        return origin.open(way, flags, follow=self.tree.filter.follow)
 
     def target(self) -> str | None:
         """What a symlink leads to."""
-        return self.tree.origin.target(self.directory.opened, self.path, self.name)
+        origin = self.tree.origin
+        return origin.target(self.directory.way(self.name, origin.directory))
 
 
 class Tree:
@@ -207,7 +225,7 @@ class Tree:
                     continue
                 entered = self._enter(directory, name)
                 if entered is not None:
-                    if len(way) > _MAX_OPEN:
+                    if len(way) > _MAX_OPEN and directory.anchor is not directory:
                         self._close(directory)
                     way.append((entered, self._order(entered)))
         finally:
@@ -218,6 +236,9 @@ class Tree:
         if directory.opened >= 0 and directory is not self._start:
             os.close(directory.opened)
             directory.opened = -1
+            if directory.anchor is directory:
+                # It would keep itself alive.
+                directory.anchor = None
 
     def _order(self, directory: _Directory) -> Iterator[tuple[str, str, bool]]:
         """Names, kinds, and whether the directory of that name is entered now.
@@ -245,7 +266,8 @@ class Tree:
         opened = -1
         try:
             flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NONBLOCK
-            opened = self.origin.open(parent.opened, path, name, flags, follow=self.filter.follow)
+            way = parent.way(name, self.origin.directory)
+            opened = self.origin.open(way, flags, follow=self.filter.follow)
             ancestors = parent.ancestors
             if ancestors is not None:
                 identity = _identity(opened)
@@ -254,6 +276,9 @@ class Tree:
                     return None
                 ancestors = (*ancestors, identity)
             directory = _Directory(path, opened, depth, parent.level, progress, ancestors)
+            directory.anchor = parent.anchor
+            if depth % _ANCHORED == 0 and depth <= _MAX_ANCHORS * _ANCHORED:
+                directory.anchor = directory
             self._read(directory)
         except OSError as error:
             if opened >= 0:
@@ -268,7 +293,7 @@ class Tree:
         with os.scandir(directory.opened) as found:
             names = [(entry.name, _kind(entry)) for entry in found]
         if self.filter.gitignore:
-            directory.level = gitignore_level(
+            directory.level = self.origin.level_below(
                 directory.opened,
                 directory.path,
                 directory.level,
@@ -295,7 +320,7 @@ class Tree:
     def _behind(self, directory: _Directory, name: str, kind: str) -> str:
         if kind != "symlink":
             return kind
-        target = self.origin.target(directory.opened, directory.path_of(name), name)
+        target = self.origin.target(directory.way(name, self.origin.directory))
         return target or kind
 
 
@@ -320,6 +345,7 @@ class Finding(Generic[T]):
     """Results one by one; the same calls as the extension's."""
 
     def __init__(self, results: Generator[T, None, None], stop: Callable[[], None]) -> None:
+        self._owner = os.getpid()
         self._results = results
         self._stop = stop
         self._problems = Problems()
@@ -337,6 +363,7 @@ class Finding(Generic[T]):
 
     def next_batch(self) -> list[T] | None:
         """One result: the next may take long."""
+        self._require_owner()
         try:
             return [next(self._results)]
         except StopIteration:
@@ -344,6 +371,7 @@ class Finding(Generic[T]):
 
     def problems(self) -> tuple[list[tuple[int, str]], int]:
         """Errno and path of what could not be read so far, and how many there were."""
+        self._require_owner()
         return list(self._problems.found), self._problems.count
 
     def close(self) -> None:
@@ -356,6 +384,16 @@ class Finding(Generic[T]):
             return
         # The tree goes, and with it the descriptor of the start.
         self._stop = lambda: None
+
+    def _require_owner(self) -> None:
+        """A forked child shares the place in an open file: what it read there, its parent would
+        miss."""
+        if os.getpid() != self._owner:
+            msg = (
+                f"this search belongs to process {self._owner}, which forked; "
+                "start one in this process"
+            )
+            raise FileOpError(msg, code="internal")
 
 
 def walk(directory: str, selection: Selection, root: Root | None = None) -> Finding[WalkEntry]:
