@@ -268,7 +268,8 @@ def test_who_waits_goes_on_when_the_lock_is_gone(ops: ModuleType, tmp_path: Path
 
 def test_a_signal_ends_the_waiting(ops: ModuleType, held: Path) -> None:
     body = """
-import threading
+import signal, threading
+signal.signal(signal.SIGINT, signal.default_int_handler)
 threading.Timer(0.2, os.kill, (os.getpid(), 2)).start()
 try:
     ops.edit_file(sys.argv[2], "old", "new")

@@ -276,7 +276,7 @@ fn one_match<'py>(
 
 /// Text with undecodable bytes escaped, as Python has the names of files.
 fn text<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyString>> {
-    match str::from_utf8(bytes) {
+    match std::str::from_utf8(bytes) {
         Ok(text) => Ok(PyString::new(py, text)),
         Err(_) => Ok(OsStr::from_bytes(bytes).into_pyobject(py)?),
     }
