@@ -189,4 +189,4 @@ def test_ctrl_c_ends_long_work(ops: ModuleType, tmp_path: Path, work: str) -> No
         capture_output=True, text=True, check=True, timeout=100,
     )  # fmt: skip
     # A fifth of a second, and what a busy machine adds.
-    assert float(done.stdout) < 1, done
+    assert float(done.stdout) < 3, done

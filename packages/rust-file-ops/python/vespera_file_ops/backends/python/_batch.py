@@ -7,8 +7,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from vespera_file_ops.backends.python._hash import hash_file
 from vespera_file_ops.backends.python._place import Root
@@ -66,21 +65,58 @@ def _each(
     threads: int | None,
     stop: threading.Event | None = None,
 ) -> list[_R | Exception]:
-    """The outcomes. Interrupted it sets ``stop``, and begins no more."""
+    """The outcomes. Interrupted it sets ``stop``, and begins no more.
 
-    def outcome(item: _T) -> _R | Exception:
-        try:
-            return work(item)
-        except Exception as error:
-            return error
+    Not a pool of ``concurrent.futures``: a signal that comes while the caller hands it work may
+    leave one of its locks held for ever.
+    """
+    stopped = stop or threading.Event()
+    outcomes: list[Any] = [None] * len(items)
+    left = iter(range(len(items)))
+    turn = threading.Lock()
+
+    def take_part() -> None:
+        while not stopped.is_set():
+            with turn:
+                number = next(left, None)
+            if number is None:
+                return
+            try:
+                outcomes[number] = work(items[number])
+            except Exception as error:
+                outcomes[number] = error
 
     wanted = (os.cpu_count() or 1) + 4 if threads is None else threads
-    with ThreadPoolExecutor(max(1, min(wanted, len(items), _MOST))) as pool:
+    crew = [threading.Thread(target=take_part) for _ in range(min(wanted, len(items), _MOST))]
+    try:
+        if not _begin(crew):
+            take_part()
+        _wait(crew)
+    except BaseException:
+        stopped.set()
+        # What has begun is waited for.
+        _wait(crew)
+        raise
+    return outcomes
+
+
+def _begin(crew: list[threading.Thread]) -> bool:
+    """Whether there is anybody: one would only stand between the caller and the work, and where
+    the system gives no threads, as at the end of the interpreter, there is none.
+    """
+    if len(crew) < 2:
+        return False
+    begun = False
+    for thread in crew:
         try:
-            return list(pool.map(outcome, items))
-        except BaseException:
-            if stop is not None:
-                stop.set()
-            # What has begun is waited for.
-            pool.shutdown(cancel_futures=True)
-            raise
+            thread.start()
+        except RuntimeError:
+            break
+        begun = True
+    return begun
+
+
+def _wait(crew: list[threading.Thread]) -> None:
+    for thread in crew:
+        if thread.ident is not None:
+            thread.join()
