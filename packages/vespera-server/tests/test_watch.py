@@ -344,7 +344,8 @@ def test_what_cannot_be_named_without_doubt_is_not_touched(
         (("b",), "waits for a place"),
         (("c",), "another machine or container"),
         (("d",), "no agent 'd' is listed"),
-        (("a", "--pid", "1"), "no agent 'a' with pid 1"),
+        # A number that no process has.
+        (("a", "--pid", "4194304"), "no agent 'a' with pid 4194304"),
         (("a", "--grace", "soon"), '--grace: got "soon"'),
     ):
         done = place.vespera("kill", *arguments)
