@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -81,8 +82,7 @@ def open_database(
     )
     try:
         connection.row_factory = sqlite3.Row
-        _refuse_foreign(connection)
-        connection.execute("PRAGMA journal_mode = WAL")
+        _enter(connection)
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA foreign_keys = ON")
         _migrate(connection, path, migrations)
@@ -102,6 +102,25 @@ def transaction(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
         connection.execute("ROLLBACK")
         raise
     connection.execute("COMMIT")
+
+
+def _enter(connection: sqlite3.Connection) -> None:
+    """Into the mode in which one writes while others read.
+
+    SQLite does not wait (its busy time-out) for who changes to that mode at the same moment.
+    """
+    deadline = time.monotonic() + _BUSY_SECONDS
+    while True:
+        try:
+            _refuse_foreign(connection)
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+            if not busy or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+        else:
+            return
 
 
 def _refuse_foreign(connection: sqlite3.Connection) -> None:
