@@ -95,42 +95,40 @@ class ContentChanged(EditError):
     default_code = "content_changed"
 
 
-class FileLocked(FileOpError, BlockingIOError):
+class _OfSystem(FileOpError):
+    """One that is an ``OSError`` too, with its number and the path."""
+
+    _number: ClassVar[int]
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        code: str | None = None,
+        context: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(message, code=code, context=context)
+        self.errno: int | None = self._number
+        self.strerror: str | None = message
+        self.filename: Any = self.context.get("path")
+
+
+class FileLocked(_OfSystem, BlockingIOError):
     """Somebody else held a lock (``flock``) on the file for as long as was waited; nothing was
     written. ``errno`` is ``EAGAIN``; ``context`` has ``path`` and ``waited_seconds``.
     """
 
     default_code = "file_locked"
 
-    def __init__(
-        self,
-        message: str = "",
-        *,
-        code: str | None = None,
-        context: Mapping[str, Any] | None = None,
-    ) -> None:
-        super().__init__(message, code=code, context=context)
-        self.errno = _errno.EAGAIN
-        self.strerror = message
-        self.filename = self.context.get("path")
+    _number = _errno.EAGAIN
 
 
-class OutsideWorkspace(FileOpError, PermissionError):
+class OutsideWorkspace(_OfSystem, PermissionError):
     """A path that leads out of the workspace's root."""
 
     default_code = "outside_workspace"
 
-    def __init__(
-        self,
-        message: str = "",
-        *,
-        code: str | None = None,
-        context: Mapping[str, Any] | None = None,
-    ) -> None:
-        super().__init__(message, code=code, context=context)
-        self.errno = _errno.EACCES
-        self.strerror = message
-        self.filename = self.context.get("path")
+    _number = _errno.EACCES
 
 
 class ReadOnlyWorkspace(FileOpError, PermissionError):
