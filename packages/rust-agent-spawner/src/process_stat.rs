@@ -118,18 +118,23 @@ fn with_path<T>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::process::CommandExt;
     use std::process::{Command, Stdio};
 
     #[test]
     fn a_name_may_look_like_the_fields_after_it() {
         let name = std::env::temp_dir().join(format!("{}) Z 1 2", std::process::id()));
         std::os::unix::fs::symlink("/bin/sleep", &name).expect("a link");
-        let mut child = Command::new(&name)
-            .arg("20")
-            .stdin(Stdio::null())
-            .spawn()
-            .expect("sleep starts");
-        let stat = Stat::read(i32::try_from(child.id()).expect("a pid"));
+        let mut command = Command::new(&name);
+        command.arg("20").stdin(Stdio::null());
+        // SAFETY: setsid(2) may be called between fork and exec.
+        unsafe {
+            // Our own session may be that of a process outside our pid namespace, which is 0.
+            command.pre_exec(|| Ok(rustix::process::setsid().map(|_| ())?));
+        }
+        let mut child = command.spawn().expect("sleep starts");
+        let pid = i32::try_from(child.id()).expect("a pid");
+        let stat = Stat::read(pid);
         child.kill().expect("our child");
         child.wait().expect("our child");
         fs::remove_file(&name).expect("our link");
@@ -139,7 +144,7 @@ mod tests {
             stat.parent,
             i32::try_from(std::process::id()).expect("a pid")
         );
-        assert_eq!((stat.session, true), (own.session, own.session > 0));
+        assert_eq!(stat.session, pid);
         assert!(stat.start() >= own.start());
     }
 }
