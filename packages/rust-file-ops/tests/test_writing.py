@@ -56,6 +56,27 @@ def test_a_new_file_has_the_mode_of_the_umask(
     assert (tmp_path / "f").stat().st_mode & 0o7777 == 0o640
 
 
+def test_a_file_that_is_removed_while_it_is_opened_is_made_anew(
+    ops: ModuleType, tmp_path: Path
+) -> None:
+    path = tmp_path / "f"
+    done = threading.Event()
+
+    def rotate() -> None:
+        while not done.is_set():
+            path.touch()
+            path.unlink(missing_ok=True)
+
+    thread = threading.Thread(target=rotate)
+    thread.start()
+    try:
+        for _ in range(5000):
+            ops.append_file(path, "line")
+    finally:
+        done.set()
+        thread.join()
+
+
 @pytest.mark.parametrize("function", ["write_file", "append_file", "write_file_atomic"])
 def test_a_dangling_symlink_gets_its_file(ops: ModuleType, tmp_path: Path, function: str) -> None:
     (tmp_path / "deep").mkdir()
