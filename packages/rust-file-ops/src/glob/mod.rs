@@ -15,6 +15,7 @@ use std::ops::ControlFlow;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::Builder;
 
 use rustix::io::Errno;
 use vespera_error::{Error, Result};
@@ -67,7 +68,11 @@ pub fn glob_files_until(
     if engine.work(FEW) {
         std::thread::scope(|scope| {
             for _ in 0..helpers {
-                scope.spawn(|| engine.work(usize::MAX));
+                // Where the system gives no more threads, those that there are do as well.
+                let helper = Builder::new().spawn_scoped(scope, || engine.work(usize::MAX));
+                if helper.is_err() {
+                    break;
+                }
             }
             while engine.work(SOME) {
                 if interrupt.check().is_err() {
