@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import importlib
 import os
+from collections.abc import Iterator
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -22,3 +24,15 @@ def ops(request: pytest.FixtureRequest) -> ModuleType:
         if os.environ.get("VESPERA_REQUIRE_RUST") == "1":
             raise
         pytest.skip(f"the Rust extension is not built: {error}")
+
+
+@pytest.fixture
+def reachable(tmp_path: Path) -> Iterator[None]:
+    """Users who are not root reach `tmp_path`, wherever it is, for the length of a test."""
+    modes = {parent: parent.stat().st_mode for parent in tmp_path.parents}
+    closed = {parent: mode for parent, mode in modes.items() if mode & 0o111 != 0o111}
+    for parent, mode in closed.items():
+        parent.chmod(mode | 0o111)
+    yield
+    for parent, mode in closed.items():
+        parent.chmod(mode)
