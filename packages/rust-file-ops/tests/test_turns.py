@@ -217,6 +217,18 @@ def test_a_lock_that_stays_is_told(ops: ModuleType, held: Path, name: str) -> No
 
 
 @pytest.mark.usefixtures("impatient")
+def test_a_locked_file_whose_name_is_not_utf8_is_named_as_it_can_be_opened(
+    ops: ModuleType, held: Path
+) -> None:
+    path = os.fsdecode(os.fsencode(held) + b"\xff")
+    held.rename(path)
+    with pytest.raises(FileLocked) as caught:
+        ops.edit_file(path, "old", "new")
+    assert (caught.value.filename, caught.value.context["path"]) == (path, path)
+    assert str(caught.value).startswith(f"{path}: ")
+
+
+@pytest.mark.usefixtures("impatient")
 def test_expectations_wait_and_plain_replacements_do_not(ops: ModuleType, held: Path) -> None:
     known = held.stat().st_mtime_ns
     with pytest.raises(FileLocked):
