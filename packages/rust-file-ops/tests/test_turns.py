@@ -336,3 +336,58 @@ def test_nothing_is_held_afterwards(ops: ModuleType, tmp_path: Path) -> None:
         getattr(ops, function)(tmp_path / function, "new")
         with (tmp_path / function).open() as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+FORKING = """
+import fcntl, importlib, os, sys, threading
+
+ops = importlib.import_module(sys.argv[1])
+path, works = sys.argv[2] + "/f", {
+    "write_file": lambda: ops.write_file(path, b"x" * (32 << 20)),
+    "write_file_atomic": lambda: ops.write_file_atomic(path, "x" * (32 << 20)),
+}
+work = works[sys.argv[3]]
+
+def free(name):
+    try:
+        with open(name) as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        pass
+    except BlockingIOError:
+        return False
+    return True
+
+ops.write_file(path, b"")
+seen, children = 0, []
+reader, writer = os.pipe()
+for _ in range(20):  # whoever is kept from running may come too late
+    writing = threading.Thread(target=work)
+    writing.start()
+    while writing.is_alive():
+        if not all(free(os.path.join(sys.argv[2], name)) for name in os.listdir(sys.argv[2])):
+            seen += 1
+            children.append(os.fork())
+            if children[-1] == 0:
+                os.close(writer)
+                os.read(reader, 1)
+                os._exit(0)
+            break
+    writing.join()
+    if seen:
+        break
+print(seen, free(path))
+os.close(writer)
+for child in children:
+    os.waitpid(child, 0)
+"""
+
+
+@pytest.mark.parametrize("work", ["write_file", "write_file_atomic"])
+def test_a_child_that_was_forked_meanwhile_keeps_no_lock(
+    ops: ModuleType, tmp_path: Path, work: str
+) -> None:
+    """It has the file open, too, and may live for as long as it likes."""
+    command = [sys.executable, "-W", "ignore", "-c", FORKING, ops.__name__, str(tmp_path), work]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=100)
+    assert done.stdout == "1 True\n"
