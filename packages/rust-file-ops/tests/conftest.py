@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import importlib
 import os
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -36,3 +38,14 @@ def reachable(tmp_path: Path) -> Iterator[None]:
     yield
     for parent, mode in closed.items():
         parent.chmod(mode)
+
+
+@pytest.fixture(scope="session")
+def tracer() -> None:
+    """``strace``, and the right to trace."""
+    command = ["strace", "-o", os.devnull, "true"]
+    if (
+        shutil.which("strace") is None
+        or subprocess.run(command, capture_output=True, check=False).returncode != 0
+    ):
+        pytest.skip("needs strace and the right to trace")

@@ -9,7 +9,6 @@ import contextlib
 import errno
 import os
 import pickle
-import shutil
 import subprocess
 import sys
 import threading
@@ -91,14 +90,7 @@ def test_edits_of_several_processes_never_meet(both: list[str], tmp_path: Path) 
     assert path.read_text() == "".join(f"<{n} {name} 60>\n" for n, name in enumerate(names))
 
 
-def traces() -> bool:
-    command = ["strace", "-o", os.devnull, "true"]
-    return (
-        shutil.which("strace") is not None and subprocess.run(command, check=False).returncode == 0
-    )
-
-
-@pytest.mark.skipif(not traces(), reason="needs strace and the right to trace")
+@pytest.mark.usefixtures("tracer")
 @pytest.mark.parametrize(
     ("call", "left"),
     [

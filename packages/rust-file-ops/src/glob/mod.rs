@@ -31,8 +31,8 @@ use crate::walk::{threads, with_slash};
 
 /// A tree of so few directories is walked sooner than a thread is started.
 const FEW: usize = 16;
-/// After so many it is time to look up.
-const SOME: usize = 256;
+/// After so many it is time to look up: on a slow disk each takes tens of milliseconds.
+const SOME: usize = 4;
 
 /// The regular files beneath `directory` whose path relative to it matches `pattern`, each joined
 /// to `directory` as given, sorted by bytes; with `gitignore` without what git would leave out.
