@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from pathlib import Path
@@ -64,13 +65,14 @@ def test_a_file_that_is_removed_while_it_is_opened_is_made_anew(
 
     def rotate() -> None:
         while not done.is_set():
-            path.touch()
-            path.unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+            os.close(os.open(path, os.O_WRONLY | os.O_CREAT))
 
     thread = threading.Thread(target=rotate)
     thread.start()
     try:
-        for _ in range(5000):
+        for _ in range(10_000):
             ops.append_file(path, "line")
     finally:
         done.set()
