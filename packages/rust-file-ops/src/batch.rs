@@ -3,6 +3,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::Builder;
 
 use crate::interrupt::{Interrupt, Interrupted, LOOK_UP};
 
@@ -39,10 +40,14 @@ pub fn each<T: Send>(
     std::thread::scope(|scope| {
         for _ in 1..threads {
             let working = others.working();
-            scope.spawn(|| {
+            let work = || {
                 let _working = working;
                 run();
-            });
+            };
+            // Where the system gives no more threads, those that there are do as well.
+            if Builder::new().spawn_scoped(scope, work).is_err() {
+                break;
+            }
         }
         run();
         others.wait(interrupt);

@@ -91,7 +91,7 @@ pub(crate) fn locked(path: &Path) -> Error {
         "{}: somebody else holds a lock (flock) on it; nothing was written, try again",
         path.display()
     );
-    Error::new(ErrorCode::FileLocked, message).with("path", path.to_string_lossy())
+    Error::new(ErrorCode::FileLocked, message).with_path("path", path)
 }
 
 /// The glob pattern means nothing, for this reason.

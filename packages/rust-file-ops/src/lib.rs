@@ -44,6 +44,8 @@ pub mod interrupt;
 #[cfg(unix)]
 pub mod lines;
 #[cfg(unix)]
+mod lock;
+#[cfg(unix)]
 mod open;
 #[cfg(unix)]
 pub mod place;

@@ -20,8 +20,7 @@ const MAX_RACES: usize = 100;
 
 /// Open an existing regular file for reading; its metadata comes with it.
 pub(crate) fn open_for_reading(place: Place<'_>) -> Result<(File, Metadata)> {
-    require_regular(place.path(), &place.metadata()?)?;
-    open_checked(place, Access::Read, Creation::Existing)
+    open_existing(place, Access::Read)
 }
 
 /// Whether a file that was opened for writing is a new one.
@@ -54,12 +53,9 @@ pub(crate) fn open_for_writing(
     access: Access,
 ) -> Result<(File, Metadata, Origin<'_>)> {
     for _ in 0..MAX_RACES {
-        match place.metadata() {
-            Ok(metadata) => {
-                require_regular(place.path(), &metadata)?;
-                let (file, metadata) = open_checked(place, access, Creation::Existing)?;
-                return Ok((file, metadata, Origin::Existing));
-            }
+        // It may be removed between the look and the opening, as a log is that is rotated.
+        match open_existing(place, access) {
+            Ok((file, metadata)) => return Ok((file, metadata, Origin::Existing)),
             Err(error) if kind_is(&error, io::ErrorKind::NotFound) => {}
             Err(error) => return Err(error),
         }
@@ -98,6 +94,11 @@ pub(crate) fn kind_is(error: &Error, kind: io::ErrorKind) -> bool {
     error
         .io_failure()
         .is_some_and(|failure| failure.io_error().kind() == kind)
+}
+
+fn open_existing(place: Place<'_>, access: Access) -> Result<(File, Metadata)> {
+    require_regular(place.path(), &place.metadata()?)?;
+    open_checked(place, access, Creation::Existing)
 }
 
 fn open_checked(place: Place<'_>, access: Access, creation: Creation) -> Result<(File, Metadata)> {

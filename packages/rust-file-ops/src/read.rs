@@ -58,10 +58,10 @@ pub(crate) fn check_limit(path: &Path, metadata: &Metadata, limit: Option<u64>) 
     }
 }
 
-/// Add what is left of the file to `content`, whose file claims `size` bytes. A read of more than
-/// that which gives just that has seen the end: another, only to be told so, is a third of what a
-/// small file costs.
-fn rest(
+/// Add what is left of the file to `content`, whose file claims `size` bytes, 0 if that tells
+/// nothing. A read of more than that which gives just that has seen the end: another, only to be
+/// told so, is a third of what a small file costs.
+pub(crate) fn rest(
     path: &Path,
     file: &File,
     content: &mut Vec<u8>,

@@ -298,6 +298,11 @@ fn walk(
         if name == "." {
             continue;
         }
+        let creates = flags.contains(OFlags::CREATE) && path.as_os_str().as_bytes().ends_with(b"/");
+        if creates && !last && names.iter().all(|name| name == ".") {
+            // As the kernel says of a name that only a directory can have.
+            return Err(Errno::ISDIR);
+        }
         let keep_link = last && flags.intersects(OFlags::EXCL | OFlags::NOFOLLOW);
         if !keep_link && let Ok(link) = readlinkat(here, name.as_os_str(), Vec::new()) {
             links += 1;
@@ -392,6 +397,21 @@ mod tests {
                 Mode::empty(),
             );
             assert_eq!(kernel.map(drop), walked.map(drop), "{path:?}");
+        }
+        for path in [
+            "new/",
+            "new//",
+            "gone/",
+            "none/new/",
+            "a/b/f/",
+            "a/",
+            "a/b/f/g/",
+        ] {
+            let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+            let mode = Mode::from_raw_mode(0o600);
+            let kernel = root.resolve(Path::new(path), flags, mode);
+            let walked = walk(root.directory.as_fd(), Path::new(path), flags, mode);
+            assert_eq!(kernel.map(drop), walked.map(drop), "{path:?} created");
         }
         std::fs::remove_dir_all(&base).expect("removed");
     }

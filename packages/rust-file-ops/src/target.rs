@@ -81,7 +81,16 @@ fn no_file_name(place: Place<'_>, path: &Path) -> vespera_error::Error {
         Err(error) if kind_is(&error, io::ErrorKind::NotFound) && !path.as_os_str().is_empty() => {
             failed("open", place.path())(is_a_directory())
         }
-        Err(error) => error,
+        // Of the path that was given, not of what its symlinks lead to.
+        Err(error) => match error
+            .io_failure()
+            .map(|failure| failure.io_error().raw_os_error())
+        {
+            Some(Some(number)) => {
+                failed("open", place.path())(io::Error::from_raw_os_error(number))
+            }
+            _ => error,
+        },
     }
 }
 

@@ -11,8 +11,10 @@ use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 
-use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, flock, fstat, openat, statat, unlinkat};
+use rustix::fs::{AtFlags, Mode, OFlags, fstat, openat, statat, unlinkat};
 use rustix::io::Errno;
+
+use crate::lock::Locked;
 
 /// More writers of one file at one time than this is a mistake.
 const MAX_WRITERS: u32 = 4096;
@@ -23,7 +25,7 @@ pub(crate) fn create(
     directory: &OwnedFd,
     name: &OsStr,
     default_mode: bool,
-) -> io::Result<(OsString, File)> {
+) -> io::Result<(OsString, Locked)> {
     let mode = Mode::from_raw_mode(if default_mode { 0o666 } else { 0o600 });
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
     for number in 0..MAX_WRITERS {
@@ -31,8 +33,9 @@ pub(crate) fn create(
         for _ in 0..3 {
             match openat(directory, temporary.as_os_str(), flags, mode) {
                 Ok(descriptor) => {
-                    let file = File::from(descriptor);
-                    if locked(&file) && still_there(directory, &temporary, &file) {
+                    if let Some(file) = Locked::try_new(descriptor.into())
+                        && still_there(directory, &temporary, &file)
+                    {
                         clean_after(directory, name, number);
                         return Ok((temporary, file));
                     }
@@ -59,14 +62,6 @@ fn temporary_name(name: &OsStr, number: u32) -> OsString {
     format!(".vespera-{hash:016x}-{number}.tmp").into()
 }
 
-/// Where locks do not exist nothing can be told from a leftover, and nothing is removed as one.
-fn locked(file: &File) -> bool {
-    !matches!(
-        flock(file, FlockOperation::NonBlockingLockExclusive),
-        Err(Errno::WOULDBLOCK)
-    )
-}
-
 fn still_there(directory: &OwnedFd, name: &OsStr, file: &File) -> bool {
     match (
         statat(directory, name, AtFlags::SYMLINK_NOFOLLOW),
@@ -84,10 +79,13 @@ fn remove_leftover(directory: &OwnedFd, name: &OsStr) -> bool {
         Ok(descriptor) => File::from(descriptor),
         Err(errno) => return errno == Errno::NOENT,
     };
-    // Only its maker renames it, and only under the lock: while we hold it the name stays.
-    flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok()
-        && still_there(directory, name, &file)
-        && unlinkat(directory, name, AtFlags::empty()).is_ok()
+    // Only its maker renames it, and only under the lock: while we hold it the name stays. Where
+    // locks do not exist nothing can be told from a leftover, and nothing is removed as one.
+    Locked::try_new(file).is_some_and(|file| {
+        file.is_held()
+            && still_there(directory, name, &file)
+            && unlinkat(directory, name, AtFlags::empty()).is_ok()
+    })
 }
 
 /// Several writers may have died at once, each with a number of its own.

@@ -6,13 +6,12 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use rustix::fs::{FlockOperation, flock};
-use rustix::io::Errno;
 use vespera_error::Result;
 
 use crate::error::{changed, failed, locked};
 use crate::hash::{sha256, sha256_of};
 use crate::interrupt::Interrupt;
+use crate::lock::Locked;
 use crate::open::{Origin, kind_is, open_for_reading, open_for_writing};
 use crate::place::{Access, Place};
 use crate::read::modified_ns;
@@ -63,10 +62,10 @@ impl Expect {
 ///
 /// The lock (`flock`) is on the file itself, which may be replaced between the opening and the lock:
 /// hence a look whether it is still the one.
-pub(crate) fn open_alone(place: Place<'_>) -> Result<(File, Metadata)> {
+pub(crate) fn open_alone(place: Place<'_>) -> Result<(Locked, Metadata)> {
     loop {
         let (file, metadata) = open_for_reading(place)?;
-        if let Some(metadata) = locked_alone(place, &file, metadata)? {
+        if let Some((file, metadata)) = locked_alone(place, file, &metadata)? {
             return Ok((file, metadata));
         }
     }
@@ -76,25 +75,27 @@ pub(crate) fn open_alone(place: Place<'_>) -> Result<(File, Metadata)> {
 pub(crate) fn open_alone_for_writing(
     place: Place<'_>,
     access: Access,
-) -> Result<(File, Metadata, Origin<'_>)> {
+) -> Result<(Locked, Metadata, Origin<'_>)> {
     loop {
         let (file, metadata, origin) = open_for_writing(place, access)?;
-        if let Some(metadata) = locked_alone(place, &file, metadata)? {
+        if let Some((file, metadata)) = locked_alone(place, file, &metadata)? {
             return Ok((file, metadata, origin));
         }
     }
 }
 
-/// The metadata of the file, now that it is locked; nothing if it is no longer the one at `place`.
-fn locked_alone(place: Place<'_>, file: &File, metadata: Metadata) -> Result<Option<Metadata>> {
-    match flock(file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => {}
-        Err(Errno::WOULDBLOCK) => return Err(locked(place.path())),
-        // A file system without locks: the look before the rename must do.
-        Err(_) => return Ok(Some(metadata)),
-    }
+/// The file, locked, and its metadata now; nothing if it is no longer the one at `place`.
+fn locked_alone(
+    place: Place<'_>,
+    file: File,
+    metadata: &Metadata,
+) -> Result<Option<(Locked, Metadata)>> {
+    let file = Locked::try_new(file).ok_or_else(|| locked(place.path()))?;
     match place.metadata() {
-        Ok(now) => Ok(((now.dev(), now.ino()) == (metadata.dev(), metadata.ino())).then_some(now)),
+        Ok(now) if (now.dev(), now.ino()) == (metadata.dev(), metadata.ino()) => {
+            Ok(Some((file, now)))
+        }
+        Ok(_) => Ok(None),
         Err(error) if kind_is(&error, io::ErrorKind::NotFound) => Ok(None),
         Err(error) => Err(error),
     }

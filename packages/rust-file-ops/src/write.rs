@@ -17,11 +17,11 @@ use crate::turns::open_alone_for_writing;
 /// Make `content` the content of the file, which is created when missing.
 pub fn write_file<'a>(place: impl Into<Place<'a>>, content: &[u8]) -> Result<()> {
     let place = place.into();
-    let (mut file, metadata, origin) = open_alone_for_writing(place, Access::Write)?;
+    let (file, metadata, origin) = open_alone_for_writing(place, Access::Write)?;
     let outcome = if origin.is_new() {
-        file.write_all(content)
+        (&*file).write_all(content)
     } else {
-        overwrite(&mut file, metadata.len(), content)
+        overwrite(&file, metadata.len(), content)
     };
     outcome.map_err(|error| {
         // Half a new file is worse than none. The write's own error matters, not this one's.
@@ -36,8 +36,8 @@ pub fn write_file<'a>(place: impl Into<Place<'a>>, content: &[u8]) -> Result<()>
 /// disk cut short is taken back.
 pub fn append_file<'a>(place: impl Into<Place<'a>>, content: &[u8]) -> Result<()> {
     let place = place.into();
-    let (mut file, _, origin) = open_alone_for_writing(place, Access::Append)?;
-    if let Err(error) = append(&mut file, content) {
+    let (file, _, origin) = open_alone_for_writing(place, Access::Append)?;
+    if let Err(error) = append(&file, content) {
         if file.metadata().is_ok_and(|metadata| metadata.len() == 0) {
             origin.remove();
         }
@@ -46,7 +46,7 @@ pub fn append_file<'a>(place: impl Into<Place<'a>>, content: &[u8]) -> Result<()
     Ok(())
 }
 
-fn overwrite(file: &mut File, old_size: u64, content: &[u8]) -> io::Result<()> {
+fn overwrite(mut file: &File, old_size: u64, content: &[u8]) -> io::Result<()> {
     let new_size = content.len() as u64;
     if let Err(error) = reserve(file, new_size) {
         // Reserving may have grown the file before it failed.
@@ -57,7 +57,7 @@ fn overwrite(file: &mut File, old_size: u64, content: &[u8]) -> io::Result<()> {
     file.set_len(new_size)
 }
 
-fn append(file: &mut File, content: &[u8]) -> io::Result<()> {
+fn append(mut file: &File, content: &[u8]) -> io::Result<()> {
     let mut written = 0;
     while written < content.len() {
         match file.write(&content[written..]) {
@@ -71,7 +71,7 @@ fn append(file: &mut File, content: &[u8]) -> io::Result<()> {
 }
 
 /// Cut off the `written` bytes of a failed append, if nobody has appended after them.
-fn take_back(file: &mut File, written: usize, error: io::Error) -> io::Error {
+fn take_back(mut file: &File, written: usize, error: io::Error) -> io::Error {
     if written > 0 {
         // After an O_APPEND write the position is the end of what this descriptor wrote.
         if let (Ok(end), Ok(metadata)) = (file.stream_position(), file.metadata())

@@ -251,11 +251,11 @@ LEFT_PENDING = """
 import asyncio, importlib, sys, time
 from vespera_file_ops import aio
 
-space = aio.Workspace(importlib.import_module(sys.argv[1]).Workspace("/"))
+space = aio.Workspace(importlib.import_module(sys.argv[1]).Workspace(sys.argv[2]))
 
 
 async def main():
-    slow = space.search_files(".", "no such text", binary=True, hidden=True, gitignore=False)
+    slow = space.search_files(".", "no such text", follow=True)
     waiting = asyncio.create_task(anext(slow))
     await asyncio.sleep(0.3)
     sys.modules["kept"] = slow, waiting
@@ -267,9 +267,14 @@ loop.run_until_complete(main())
 """
 
 
-def test_a_search_left_pending_does_not_hold_the_interpreter(ops: ModuleType) -> None:
+def test_a_search_left_pending_does_not_hold_the_interpreter(
+    ops: ModuleType, tmp_path: Path
+) -> None:
+    (tmp_path / "large").write_text("line\n" * (4 << 20))
+    for number in range(5000):
+        (tmp_path / str(number)).symlink_to("large")
     done = subprocess.run(
-        [sys.executable, "-c", LEFT_PENDING, ops.__name__],
+        [sys.executable, "-c", LEFT_PENDING, ops.__name__, str(tmp_path)],
         capture_output=True, text=True, check=True, timeout=60,
     )  # fmt: skip
     assert time.time() - float(done.stdout) < 3

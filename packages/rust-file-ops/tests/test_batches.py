@@ -158,7 +158,6 @@ works = {
     "hash_file, blake3": lambda: ops.hash_file(large, "blake3"),
     "hash_files": lambda: ops.hash_files([large, large]),
     "read_files": lambda: ops.read_files([small] * 1_000_000),
-    "glob_files": lambda: [ops.glob_files("/usr", "**") for _ in range(100)],
 }
 signal.signal(signal.SIGINT, signal.default_int_handler)
 sent = []
@@ -176,9 +175,7 @@ except KeyboardInterrupt:
 """
 
 
-@pytest.mark.parametrize(
-    "work", ["hash_file", "hash_file, blake3", "hash_files", "read_files", "glob_files"]
-)
+@pytest.mark.parametrize("work", ["hash_file", "hash_file, blake3", "hash_files", "read_files"])
 def test_ctrl_c_ends_long_work(ops: ModuleType, tmp_path: Path, work: str) -> None:
     large, small = tmp_path / "large", tmp_path / "small"
     large.touch()
@@ -190,3 +187,44 @@ def test_ctrl_c_ends_long_work(ops: ModuleType, tmp_path: Path, work: str) -> No
     )  # fmt: skip
     # A fifth of a second, and what a busy machine adds.
     assert float(done.stdout) < 3, done
+
+
+# More than any address space: no thread can be started with it.
+STACK = 1 << 60
+WITHOUT_THREADS = """
+import importlib, sys, threading
+threading.stack_size(int(sys.argv[2]))
+ops = importlib.import_module(sys.argv[1])
+paths = sys.argv[3:]
+try:
+    threading.Thread(target=print).start()
+except RuntimeError:
+    pass
+else:
+    sys.exit("threads can be started")
+print({one.value for one in ops.read_files(paths)} == {b"x" * (3 << 20)})
+print({one.error for one in ops.write_files([(path, b"y" * (3 << 20)) for path in paths])})
+print(len({one.unwrap() for one in ops.hash_files(paths)}))
+if ops.__name__.endswith("rust"):  # the other one is slow, and needs no threads
+    print(ops.hash_file(paths[0], "blake3"))
+print(len(ops.glob_files(paths[0] + ".tree", "**")))
+"""
+
+
+def test_where_the_system_gives_no_threads_the_caller_does_the_work(
+    ops: ModuleType, tmp_path: Path
+) -> None:
+    paths = [str(tmp_path / f"{number}") for number in range(4)]
+    for path in paths:
+        Path(path).write_bytes(b"x" * (3 << 20))
+    for number in range(40):
+        deep = Path(f"{paths[0]}.tree") / str(number) / "deep"
+        deep.mkdir(parents=True)
+        (deep / "f").touch()
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_THREADS, ops.__name__, str(STACK), *paths],
+        env={**os.environ, "RUST_MIN_STACK": str(STACK)},
+        capture_output=True, text=True, check=False, timeout=100,
+    )  # fmt: skip
+    hashed = [ops.hash_file(paths[0], "blake3")] if ops.__name__.endswith("rust") else []
+    assert done.stdout.splitlines() == ["True", "{None}", "1", *hashed, "40"], done.stderr

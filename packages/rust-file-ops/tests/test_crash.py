@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import shutil
 import signal
 import struct
 import subprocess
@@ -70,14 +69,6 @@ WORK = {
 }
 
 
-def traces() -> bool:
-    strace = shutil.which("strace")
-    if strace is None:
-        return False
-    done = subprocess.run([strace, "-o", os.devnull, "true"], capture_output=True, check=False)
-    return done.returncode == 0
-
-
 def prepare(path: Path) -> None:
     """A file with all that a replacement keeps, and a leftover of its last writer."""
     path.write_text(OLD)
@@ -109,7 +100,7 @@ def strace(ops: ModuleType, work: str, path: Path, log: Path, *options: str) -> 
     return done.returncode
 
 
-@pytest.mark.skipif(not traces(), reason="needs strace and the right to trace")
+@pytest.mark.usefixtures("tracer")
 @pytest.mark.timeout(300)
 @pytest.mark.slow
 @pytest.mark.parametrize("work", WORK)
@@ -156,7 +147,7 @@ def test_a_kill_at_every_system_call_leaves_old_or_new(
     assert seen["new"] >= 1
 
 
-@pytest.mark.skipif(not traces(), reason="needs strace and the right to trace")
+@pytest.mark.usefixtures("tracer")
 @pytest.mark.parametrize("work", WORK)
 def test_the_content_is_on_the_disk_before_the_rename_and_the_name_after_it(
     ops: ModuleType, tmp_path: Path, work: str

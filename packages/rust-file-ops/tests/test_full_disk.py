@@ -110,22 +110,51 @@ def test_a_new_file_that_does_not_fit_does_not_appear_behind_a_symlink(
     assert (tmp_path / "second").is_symlink()
 
 
+def mounted(directory: Path, kind: str, *options: str) -> Iterator[Path]:
+    directory.mkdir()
+    done = subprocess.run(
+        ["mount", "-t", kind, *options, kind, str(directory)], capture_output=True, check=False
+    )
+    if done.returncode != 0:
+        pytest.skip(f"cannot mount a {kind} here")
+    try:
+        yield directory
+    finally:
+        subprocess.run(["umount", str(directory)], check=True)
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 1 MiB."""
-    mounted = tmp_path / "disk"
-    mounted.mkdir()
-    done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(mounted)],
-        capture_output=True,
-        check=False,
-    )
-    if done.returncode != 0:
-        pytest.skip("cannot mount a tmpfs here")
+    yield from mounted(tmp_path / "disk", "tmpfs", "-o", "size=1m")
+
+
+@pytest.fixture
+def unreserving(tmp_path: Path) -> Iterator[Path]:
+    """A file system that cannot reserve room."""
+    yield from mounted(tmp_path / "disk", "ramfs")
+
+
+@root_only
+def test_where_no_room_can_be_reserved_it_is_written_all_the_same(
+    ops: ModuleType, unreserving: Path
+) -> None:
+    path = unreserving / "f"
+    for size in (2, 100_000, 1, 0, 9000):
+        ops.write_file(path, b"n" * size)
+        assert path.read_bytes() == b"n" * size
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
+def test_a_file_of_proc_is_written_in_place(ops: ModuleType) -> None:
+    """As the error of `write_file_atomic` says; there is neither room nor a place to write at."""
+    path = Path("/proc/self/comm")
+    before = path.read_bytes().rstrip(b"\n")
     try:
-        yield mounted
+        ops.write_file(path, b"written")
+        assert path.read_bytes() == b"written\n"
     finally:
-        subprocess.run(["umount", str(mounted)], check=True)
+        path.write_bytes(before)
 
 
 @root_only
@@ -159,11 +188,10 @@ def test_a_full_disk_leaves_the_old_content_and_no_new_file(
 
 
 @root_only
+@pytest.mark.usefixtures("reachable")
 def test_a_directory_one_may_not_write_in(ops: ModuleType, tmp_path: Path) -> None:
     (tmp_path / "old").write_text("old")
     tmp_path.chmod(0o555)
-    for parent in tmp_path.parents:
-        parent.chmod(parent.stat().st_mode | 0o111)
     in_child(
         ops,
         tmp_path,

@@ -152,3 +152,18 @@ def test_a_file_that_names_no_repository_is_none(ops: ModuleType, tmp_path: Path
     for content in ("", "gitdir: ", "gitdir: none\n", "gitdir: fifo\n", "what\n", "gitdir: a\0b"):
         (tmp_path / ".git").write_text(content)
         assert left_by_us(ops, tmp_path) == {"a"}
+
+
+def test_a_worktree_whose_repository_is_gone_has_no_excludes(
+    ops: ModuleType, tmp_path: Path
+) -> None:
+    own, tree = tmp_path / "own", tmp_path / "tree"
+    (own / "info").mkdir(parents=True)
+    tree.mkdir()
+    (own / "info" / "exclude").write_text("*.log\n")
+    (own / "commondir").write_text("none\n")
+    (tree / ".git").write_text(f"gitdir: {own}\n")
+    (tree / "a.log").write_text("")
+    assert left_by_us(ops, tree) == {"a.log"}
+    (own / "commondir").unlink()
+    assert left_by_us(ops, tree) == set()

@@ -255,3 +255,36 @@ def test_both_backends_agree_on_random_patterns(ops: ModuleType, tmp_path: Path)
         assert answers[0] == answers[1], pattern
         found += len(answers[0])
     assert found > 1000
+
+
+INTERRUPTED = """
+import importlib, os, signal, sys, threading, time
+ops = importlib.import_module(sys.argv[1])
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sent = []
+
+def interrupt():
+    sent.append(time.monotonic())
+    os.kill(os.getpid(), signal.SIGINT)
+
+threading.Timer(0.3, interrupt).start()
+try:
+    ops.glob_files(sys.argv[2], "**")
+    print("was not interrupted")
+except KeyboardInterrupt:
+    print(time.monotonic() - sent[0])
+"""
+
+
+@pytest.mark.usefixtures("tracer")
+def test_ctrl_c_ends_a_glob_on_a_slow_disk(ops: ModuleType, tmp_path: Path) -> None:
+    for number in range(2000):
+        (tmp_path / str(number)).mkdir()
+    slow = ["-e", "trace=getdents64", "-e", "inject=getdents64:delay_enter=20000"]
+    command = [sys.executable, "-c", INTERRUPTED, ops.__name__, str(tmp_path)]
+    done = subprocess.run(
+        ["strace", "-f", "-o", os.devnull, *slow, *command],
+        capture_output=True, text=True, check=True, timeout=100,
+    )  # fmt: skip
+    # A fifth of a second, and what a busy machine adds.
+    assert float(done.stdout) < 3, done

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import socket
 import sys
 import threading
@@ -290,6 +291,25 @@ def test_an_error_of_the_system_names_one_path(ops: ModuleType, tmp_path: Path) 
             call(ops, function, path)
         assert str(caught.value) == f"[Errno 2] {os.strerror(errno.ENOENT)}: '{path}'"
         assert (caught.value.errno, caught.value.filename2) == (errno.ENOENT, None)
+
+
+def test_names_that_only_a_directory_can_have_are_refused_as_they_were_given(
+    ops: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "f").write_text("old")
+    os.symlink("f/", tmp_path / "to-f")
+    os.symlink("none", tmp_path / "dangling")
+    monkeypatch.chdir(tmp_path)
+    directory, no_directory = errno.EISDIR, errno.ENOTDIR
+    names = {"new/": directory, "new//": directory, "dangling/": directory, "to-f": no_directory}
+    writers = ("write_file", "append_file", "write_file_atomic", "write_text")
+    for where in (ops, ops.Workspace(".")):
+        for name, number in names.items():
+            for function in writers:
+                with pytest.raises(OSError, match=re.escape(os.strerror(number))) as caught:
+                    call(where, function, name)
+                assert (caught.value.errno, caught.value.filename) == (number, name), function
+    assert sorted(os.listdir()) == ["dangling", "f", "to-f"]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")

@@ -126,10 +126,8 @@ def as_user(ops: ModuleType, path: Path, groups: str, body: str) -> None:
 
 
 @pytest.fixture
-def foreign(tmp_path: Path) -> Iterator[Path]:
+def foreign(tmp_path: Path, reachable: None) -> Iterator[Path]:
     """A file of root's in a directory that everybody may write in."""
-    for parent in tmp_path.parents:
-        parent.chmod(parent.stat().st_mode | 0o111)
     tmp_path.chmod(0o777)
     path = tmp_path / "f"
     path.write_text("old")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -47,6 +49,33 @@ def test_a_file_whose_reads_would_block_is_not_taken_for_one_that_ends(
     os.close(writer)
     assert python.read_file("log") == b""
     os.close(reader)
+
+
+GROWING = """
+import importlib, os, resource, sys, threading
+from vespera_file_ops.errors import FileTooLarge
+ops = importlib.import_module(sys.argv[1])
+path, size = sys.argv[2], 256 << 20
+for _ in range(50):  # whoever is kept from running may come too late
+    with open(path, "wb") as file:
+        file.truncate(size)
+    growing = threading.Timer(0.01, os.truncate, (path, 2 << 30))
+    growing.start()
+    try:
+        ops.read_file(path, max_bytes=size)
+    except FileTooLarge as error:
+        if error.context["size"] is None:
+            print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10)
+            break
+    growing.join()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="units of ru_maxrss differ")
+def test_a_file_that_grows_is_read_no_further_than_allowed(ops: ModuleType, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", GROWING, ops.__name__, str(tmp_path / "f")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=100)
+    assert int(done.stdout) < 1024
 
 
 def test_text_keeps_byte_order_mark_and_line_endings(ops: ModuleType, tmp_path: Path) -> None:

@@ -272,24 +272,31 @@ INTERRUPTED = """
 import importlib, os, signal, sys, threading, time
 signal.signal(signal.SIGINT, signal.default_int_handler)
 ops = importlib.import_module(sys.argv[1])
-threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
-started = time.monotonic()
+sent = []
+
+def interrupt():
+    sent.append(time.monotonic())
+    os.kill(os.getpid(), signal.SIGINT)
+
+threading.Timer(0.3, interrupt).start()
 try:
-    while True:
-        for match in ops.search_files(sys.argv[2], "needle$"):
-            pass
+    print(list(ops.search_files(sys.argv[2], "needle$", follow=True)), "was not interrupted")
 except KeyboardInterrupt:
-    print("interrupted", time.monotonic() - started < 20)
+    print(time.monotonic() - sent[0])
 """
 
 
 def test_ctrl_c_interrupts_a_search(ops: ModuleType, tmp_path: Path) -> None:
+    """One that is long: between short ones the interpreter itself would see the signal."""
     (tmp_path / "f").write_text("hay and needles\n" * 500_000)
+    for number in range(5000):
+        (tmp_path / str(number)).symlink_to("f")
     done = subprocess.run(
         [sys.executable, "-c", INTERRUPTED, ops.__name__, str(tmp_path)],
-        capture_output=True, text=True, timeout=100, check=False,
+        capture_output=True, text=True, timeout=100, check=True,
     )  # fmt: skip
-    assert done.stdout == "interrupted True\n", done.stderr
+    # A fifth of a second, and what a busy machine adds.
+    assert float(done.stdout) < 3, done
 
 
 def test_other_threads_run_during_a_search(ops: ModuleType, tmp_path: Path) -> None:

@@ -9,7 +9,6 @@ import contextlib
 import errno
 import os
 import pickle
-import shutil
 import subprocess
 import sys
 import threading
@@ -91,14 +90,7 @@ def test_edits_of_several_processes_never_meet(both: list[str], tmp_path: Path) 
     assert path.read_text() == "".join(f"<{n} {name} 60>\n" for n, name in enumerate(names))
 
 
-def traces() -> bool:
-    command = ["strace", "-o", os.devnull, "true"]
-    return (
-        shutil.which("strace") is not None and subprocess.run(command, check=False).returncode == 0
-    )
-
-
-@pytest.mark.skipif(not traces(), reason="needs strace and the right to trace")
+@pytest.mark.usefixtures("tracer")
 @pytest.mark.parametrize(
     ("call", "left"),
     [
@@ -217,6 +209,18 @@ def test_a_lock_that_stays_is_told(ops: ModuleType, held: Path, name: str) -> No
 
 
 @pytest.mark.usefixtures("impatient")
+def test_a_locked_file_whose_name_is_not_utf8_is_named_as_it_can_be_opened(
+    ops: ModuleType, held: Path
+) -> None:
+    path = os.fsdecode(os.fsencode(held) + b"\xff")
+    held.rename(path)
+    with pytest.raises(FileLocked) as caught:
+        ops.edit_file(path, "old", "new")
+    assert (caught.value.filename, caught.value.context["path"]) == (path, path)
+    assert str(caught.value).startswith(f"{path}: ")
+
+
+@pytest.mark.usefixtures("impatient")
 def test_expectations_wait_and_plain_replacements_do_not(ops: ModuleType, held: Path) -> None:
     known = held.stat().st_mtime_ns
     with pytest.raises(FileLocked):
@@ -324,3 +328,58 @@ def test_nothing_is_held_afterwards(ops: ModuleType, tmp_path: Path) -> None:
         getattr(ops, function)(tmp_path / function, "new")
         with (tmp_path / function).open() as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+FORKING = """
+import fcntl, importlib, os, sys, threading
+
+ops = importlib.import_module(sys.argv[1])
+path, works = sys.argv[2] + "/f", {
+    "write_file": lambda: ops.write_file(path, b"x" * (32 << 20)),
+    "write_file_atomic": lambda: ops.write_file_atomic(path, "x" * (32 << 20)),
+}
+work = works[sys.argv[3]]
+
+def free(name):
+    try:
+        with open(name) as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        pass
+    except BlockingIOError:
+        return False
+    return True
+
+ops.write_file(path, b"")
+seen, children = 0, []
+reader, writer = os.pipe()
+for _ in range(20):  # whoever is kept from running may come too late
+    writing = threading.Thread(target=work)
+    writing.start()
+    while writing.is_alive():
+        if not all(free(os.path.join(sys.argv[2], name)) for name in os.listdir(sys.argv[2])):
+            seen += 1
+            children.append(os.fork())
+            if children[-1] == 0:
+                os.close(writer)
+                os.read(reader, 1)
+                os._exit(0)
+            break
+    writing.join()
+    if seen:
+        break
+print(seen, free(path))
+os.close(writer)
+for child in children:
+    os.waitpid(child, 0)
+"""
+
+
+@pytest.mark.parametrize("work", ["write_file", "write_file_atomic"])
+def test_a_child_that_was_forked_meanwhile_keeps_no_lock(
+    ops: ModuleType, tmp_path: Path, work: str
+) -> None:
+    """It has the file open, too, and may live for as long as it likes."""
+    command = [sys.executable, "-W", "ignore", "-c", FORKING, ops.__name__, str(tmp_path), work]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=100)
+    assert done.stdout == "1 True\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from pathlib import Path
@@ -54,6 +55,28 @@ def test_a_new_file_has_the_mode_of_the_umask(
     finally:
         os.umask(old)
     assert (tmp_path / "f").stat().st_mode & 0o7777 == 0o640
+
+
+def test_a_file_that_is_removed_while_it_is_opened_is_made_anew(
+    ops: ModuleType, tmp_path: Path
+) -> None:
+    path = tmp_path / "f"
+    done = threading.Event()
+
+    def rotate() -> None:
+        while not done.is_set():
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+            os.close(os.open(path, os.O_WRONLY | os.O_CREAT))
+
+    thread = threading.Thread(target=rotate)
+    thread.start()
+    try:
+        for _ in range(10_000):
+            ops.append_file(path, "line")
+    finally:
+        done.set()
+        thread.join()
 
 
 @pytest.mark.parametrize("function", ["write_file", "append_file", "write_file_atomic"])

@@ -131,22 +131,12 @@ class OutsideWorkspace(_OfSystem, PermissionError):
     _number = _errno.EACCES
 
 
-class ReadOnlyWorkspace(FileOpError, PermissionError):
+class ReadOnlyWorkspace(_OfSystem, PermissionError):
     """A write in a workspace that was opened for reading only; ``errno`` is ``EROFS``."""
 
     default_code = "read_only_workspace"
 
-    def __init__(
-        self,
-        message: str = "",
-        *,
-        code: str | None = None,
-        context: Mapping[str, Any] | None = None,
-    ) -> None:
-        super().__init__(message, code=code, context=context)
-        self.errno = _errno.EROFS
-        self.strerror = message
-        self.filename = self.context.get("path")
+    _number = _errno.EROFS
 
 
 class FileTooLarge(FileOpError):

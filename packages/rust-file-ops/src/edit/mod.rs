@@ -8,6 +8,7 @@ mod diff;
 mod nearest;
 
 use std::fmt::Write;
+use std::fs::File;
 use std::path::Path;
 
 use memchr::memmem;
@@ -68,21 +69,24 @@ pub fn edit(
     write: bool,
 ) -> Result<Outcome> {
     let path = place.path();
-    let (file, metadata) = if write {
-        open_alone(place)?
+    let (locked, opened);
+    let (file, metadata): (&File, _) = if write {
+        locked = open_alone(place)?;
+        (&locked.0, &locked.1)
     } else {
-        open_for_reading(place)?
+        opened = open_for_reading(place)?;
+        (&opened.0, &opened.1)
     };
-    let content = read_limited(path, &file, &metadata, limit)?;
-    expect.check(path, &metadata, &content)?;
+    let content = read_limited(path, file, metadata, limit)?;
+    expect.check(path, metadata, &content)?;
     let (original, encoding) = decoded(path, content, encoding)?;
     let edited = edit_text(path, &original, edits, encoding)?;
     drop(original);
     let bytes = encoding.encode(path, &edited.text)?;
     let now = if write {
-        modified_ns(&replace(place, &bytes, Some(&metadata))?)
+        modified_ns(&replace(place, &bytes, Some(metadata))?)
     } else {
-        modified_ns(&metadata)
+        modified_ns(metadata)
     };
     Ok(Outcome {
         positions: edited.positions,

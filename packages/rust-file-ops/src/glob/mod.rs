@@ -15,6 +15,7 @@ use std::ops::ControlFlow;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::Builder;
 
 use rustix::io::Errno;
 use vespera_error::{Error, Result};
@@ -30,8 +31,8 @@ use crate::walk::{threads, with_slash};
 
 /// A tree of so few directories is walked sooner than a thread is started.
 const FEW: usize = 16;
-/// After so many it is time to look up.
-const SOME: usize = 256;
+/// After so many it is time to look up: on a slow disk each takes tens of milliseconds.
+const SOME: usize = 4;
 
 /// The regular files beneath `directory` whose path relative to it matches `pattern`, each joined
 /// to `directory` as given, sorted by bytes; with `gitignore` without what git would leave out.
@@ -67,7 +68,11 @@ pub fn glob_files_until(
     if engine.work(FEW) {
         std::thread::scope(|scope| {
             for _ in 0..helpers {
-                scope.spawn(|| engine.work(usize::MAX));
+                // Where the system gives no more threads, those that there are do as well.
+                let helper = Builder::new().spawn_scoped(scope, || engine.work(usize::MAX));
+                if helper.is_err() {
+                    break;
+                }
             }
             while engine.work(SOME) {
                 if interrupt.check().is_err() {

@@ -6,6 +6,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::Builder;
 
 use blake3::Hasher;
 use blake3::hazmat::{
@@ -44,7 +45,10 @@ pub(super) fn hash(
         values: Mutex::new(vec![[0; 32]; blocks]),
     };
     let complete = std::thread::scope(|scope| {
-        let others: Vec<_> = (1..threads).map(|_| scope.spawn(|| work.run())).collect();
+        // Where the system gives no more threads, those that there are do as well.
+        let others: Vec<_> = (1..threads)
+            .map_while(|_| Builder::new().spawn_scoped(scope, || work.run()).ok())
+            .collect();
         let mut outcome = work.run();
         for other in others {
             let theirs = other

@@ -10,11 +10,11 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use super::{run, run_until_interrupted};
-use crate::error::{failed, over_limit};
+use crate::error::failed;
 use crate::interrupt::Interrupt;
 use crate::open::open_for_reading;
 use crate::place::Place;
-use crate::read::{check_limit, read_limited};
+use crate::read::{check_limit, read_limited, rest};
 
 /// Below this a copy costs less than looking for the end of the file once more.
 const LARGE: u64 = 1 << 18;
@@ -71,14 +71,9 @@ fn read_large<'py>(
         let mut content = filled.to_vec();
         if !ended {
             content.extend_from_slice(&more);
-            content.extend(read_limited(place.path(), file, metadata, None)?);
+            rest(place.path(), file, &mut content, 0, limit)?;
         }
-        match limit {
-            Some(limit) if content.len() as u64 > limit => {
-                Err(over_limit(place.path(), None, limit))
-            }
-            _ => Ok(Some(content)),
-        }
+        Ok(Some(content))
     })?;
     match changed {
         Some(content) => Ok(PyBytes::new(py, &content)),

@@ -16,7 +16,7 @@ from vespera_file_ops.backends.python._attributes import Attributes, keep, read
 from vespera_file_ops.backends.python._naming import naming
 from vespera_file_ops.backends.python._open import find_target, require_regular
 from vespera_file_ops.backends.python._place import Place, Root
-from vespera_file_ops.backends.python._temporary import create
+from vespera_file_ops.backends.python._temporary import create, unlock
 from vespera_file_ops.backends.python._turns import changed
 from vespera_file_ops.backends.python._write import write_all
 
@@ -55,6 +55,7 @@ def replace(place: Place, content: bytes, known: os.stat_result | None = None) -
                     os.unlink(temporary, dir_fd=directory)
                 raise
             finally:
+                unlock(descriptor)
                 os.close(descriptor)
             _sync_directory(directory)
         finally:

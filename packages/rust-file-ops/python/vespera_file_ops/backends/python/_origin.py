@@ -4,7 +4,6 @@ the ``.gitignore`` files on the way.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import stat
@@ -226,9 +225,11 @@ class Origin:
             raise _not_this()
         path = content.removeprefix(b"gitdir: ").rstrip(b"\r\n")
         opened.append(os.open(path, _DIRECTORY, dir_fd=directory))
-        with contextlib.suppress(FileNotFoundError):
+        try:
             path = _read(opened[-1], "commondir", _MAX_POINTER).rstrip(b"\r\n")
-            opened.append(os.open(path, _DIRECTORY, dir_fd=opened[-1]))
+        except FileNotFoundError:
+            return
+        opened.append(os.open(path, _DIRECTORY, dir_fd=opened[-1]))
 
 
 def _above_in(root: Root, path: str) -> list[tuple[int, str]]:

@@ -176,6 +176,9 @@ def _walk(directory: int, path: str, flags: int, mode: int, way: deque[int]) -> 
             continue
         if name == ".":
             continue
+        if flags & os.O_CREAT and names and path.endswith("/") and set(names) == {"."}:
+            # As the kernel says of a name that only a directory can have.
+            raise _refused(errno.EISDIR, path)
         link = None if not names and flags & _KEEP_LINK else _readlink(name, here)
         if link is not None:
             links += 1

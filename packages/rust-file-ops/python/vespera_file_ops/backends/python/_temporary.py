@@ -9,22 +9,23 @@ backend does the same with the same names, so each cleans up after the other.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import sys
 from typing import Any
 
 if sys.platform != "win32":
-    from fcntl import LOCK_EX, LOCK_NB, flock
+    from fcntl import LOCK_EX, LOCK_NB, LOCK_UN, flock
 else:  # nothing can be told from a leftover
-    LOCK_EX = LOCK_NB = 0
+    LOCK_EX = LOCK_NB = LOCK_UN = 0
 
     def flock(fd: Any, operation: int, /) -> None:
         """Refuse, as a file system without locks does."""
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
 
 
-__all__ = ["create", "try_lock"]
+__all__ = ["create", "try_lock", "unlock"]
 
 _MAX_WRITERS = 4096
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | getattr(os, "O_BINARY", 0)
@@ -49,6 +50,7 @@ def create(directory: int, name: str, *, private: bool) -> tuple[str, int]:
                 _clean_after(directory, name, number)
                 return temporary, descriptor
             # Somebody took it for a leftover before it was locked: theirs to remove.
+            unlock(descriptor)
             os.close(descriptor)
             break
     raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), name)
@@ -71,6 +73,14 @@ def try_lock(descriptor: int) -> bool:
     except OSError:
         return True
     return True
+
+
+def unlock(descriptor: int) -> None:
+    """Give the lock up. Closing the file would not: a child that was forked meanwhile has it open
+    too, and with it the lock, for as long as it lives.
+    """
+    with contextlib.suppress(OSError):
+        flock(descriptor, LOCK_UN)
 
 
 def _still_there(directory: int, name: str, descriptor: int) -> bool:
@@ -96,6 +106,7 @@ def _remove_leftover(directory: int, name: str) -> bool:
     except OSError:
         return False
     finally:
+        unlock(descriptor)
         os.close(descriptor)
     return True
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from vespera_file_ops.backends.python._naming import naming
 from vespera_file_ops.backends.python._open import Remove, open_for_reading, open_for_writing
 from vespera_file_ops.backends.python._place import Place
-from vespera_file_ops.backends.python._temporary import try_lock
+from vespera_file_ops.backends.python._temporary import try_lock, unlock
 from vespera_file_ops.errors import ContentChanged, FileLocked
 
 __all__ = ["alone", "alone_for_writing", "changed", "check"]
@@ -26,8 +26,12 @@ def alone(place: Place) -> Iterator[None]:
     look whether it is still the one.
     """
     while True:
-        with naming(place.path), open_for_reading(place) as (descriptor, status):
-            if _locked_alone(place, descriptor, status) is not None:
+        with (
+            naming(place.path),
+            open_for_reading(place) as (descriptor, status),
+            _locked_alone(place, descriptor, status) as now,
+        ):
+            if now is not None:
                 yield
                 return
 
@@ -43,18 +47,28 @@ def alone_for_writing(
         with (
             naming(place.path),
             open_for_writing(place, append=append) as (descriptor, status, remove),
+            _locked_alone(place, descriptor, status) as now,
         ):
-            now = _locked_alone(place, descriptor, status)
             if now is not None:
                 yield descriptor, now, remove
                 return
 
 
-def _locked_alone(place: Place, descriptor: int, status: os.stat_result) -> os.stat_result | None:
+@contextlib.contextmanager
+def _locked_alone(
+    place: Place, descriptor: int, status: os.stat_result
+) -> Iterator[os.stat_result | None]:
     """The status of the file, now that it is locked; none if it is no longer the one there."""
     if not try_lock(descriptor):
         msg = "somebody else holds a lock (flock) on it; nothing was written, try again"
         raise FileLocked(f"{place.path}: {msg}", context={"path": place.path})
+    try:
+        yield _still_the_one(place, status)
+    finally:
+        unlock(descriptor)
+
+
+def _still_the_one(place: Place, status: os.stat_result) -> os.stat_result | None:
     try:
         now = place.stat()
     except FileNotFoundError:

@@ -17,6 +17,8 @@ from vespera_file_ops.backends.python._turns import alone_for_writing
 
 __all__ = ["append_file", "write_all", "write_file", "write_file_string"]
 
+_CANNOT_RESERVE = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.EBADF, errno.ESPIPE)
+
 
 def write_file(path: str, content: bytes, root: Root | None = None) -> None:
     """Write bytes in place."""
@@ -90,11 +92,15 @@ def _append(descriptor: int, content: bytes) -> None:
 
 
 def _reserve(descriptor: int, size: int) -> None:
-    """Ask the file system for blocks. One that cannot reserve is not an error."""
+    """Ask the file system for blocks. One that cannot reserve is not an error.
+
+    For such a one the C library reads and writes a byte of each block instead: it cannot read what
+    is open for writing (``EBADF``), nor write at a place in a file of ``/proc`` (``ESPIPE``).
+    """
     if size == 0 or not hasattr(os, "posix_fallocate"):
         return
     try:
         os.posix_fallocate(descriptor, 0, size)
     except OSError as error:
-        if error.errno not in (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL):
+        if error.errno not in _CANNOT_RESERVE:
             raise
