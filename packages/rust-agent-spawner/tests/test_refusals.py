@@ -99,3 +99,16 @@ def test_a_script_without_its_interpreter_says_so(fleet: Fleet, tmp_path: Path) 
             assert caught.value.stage == "exec"
 
     asyncio.run(main())
+
+
+def test_an_agent_that_is_not_there_says_how_to_find_who_is(fleet: Fleet) -> None:
+    with pytest.raises(spawner.AgentNotFound, match=r"list_agents\(\) shows those that live"):
+        spawner.agent_status("nobody-of-that-name")
+
+    async def main() -> None:
+        async with fleet.supervisor() as sup:
+            with pytest.raises(spawner.AgentNotFound, match=r"list_agents\(\) shows who") as caught:
+                sup.agent("nobody")
+            assert caught.value.agent_id == "nobody"
+
+    asyncio.run(main())

@@ -356,8 +356,13 @@ def test_a_closed_supervisor_starts_nothing(fleet: Fleet) -> None:
     async def main() -> None:
         async with fleet.supervisor() as sup:
             pass
+        config = fleet.config("hi")
         with pytest.raises(spawner.SupervisorClosed):
-            await sup.spawn(fleet.config())
+            await sup.spawn(config)
+        with pytest.raises(spawner.SupervisorClosed, match="closed and starts nothing"):
+            await sup.run([config])
+        with pytest.raises(spawner.SupervisorClosed):
+            [result async for result in sup.as_completed([config])]
 
     asyncio.run(main())
 
@@ -370,6 +375,8 @@ def test_draining_waits_for_the_work_and_takes_no_more(fleet: Fleet) -> None:
             assert agent.state is State.ENDED
             with pytest.raises(spawner.SupervisorClosed, match="draining"):
                 await sup.spawn(fleet.config())
+            with pytest.raises(spawner.SupervisorClosed, match="draining"):
+                await sup.run([fleet.config("hi")])
 
     asyncio.run(main())
 
