@@ -3,6 +3,7 @@ what is in them is not read."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shlex
 import sys
@@ -30,9 +31,10 @@ def check_account(
     home = Path(environment.get("HOME") or Path.home())
     config = Path(environment.get("CLAUDE_CONFIG_DIR") or home / ".claude")
     seen = [name for name in _NAMES if environment.get(name)]
-    if (config / _LOGIN).is_file():
-        seen.append(f"the CLI's login in {config / _LOGIN}")
-    for folder in (config, (directory or Path.cwd()) / ".claude"):
+    with contextlib.suppress(OSError):  # not to be looked at by us
+        if (config / _LOGIN).is_file():
+            seen.append(f"the CLI's login in {config / _LOGIN}")
+    for folder in (config, (directory or Path()) / ".claude"):
         for name in _SETTINGS:
             seen += [f"{what} in {folder / name}" for what in _in_settings(folder / name)]
     if seen:
@@ -54,7 +56,7 @@ def check_account(
 def _in_settings(path: Path) -> Iterator[str]:
     try:
         settings = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return
     if not isinstance(settings, dict):
         return
