@@ -112,3 +112,26 @@ def test_an_agent_that_is_not_there_says_how_to_find_who_is(fleet: Fleet) -> Non
             assert caught.value.agent_id == "nobody"
 
     asyncio.run(main())
+
+
+def test_a_directory_to_be_added_is_there(fleet: Fleet, tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    (tmp_path / "file").touch()
+
+    async def main() -> None:
+        async with fleet.supervisor() as sup:
+            for added, words in (("nowhere", "does not exist"), ("file", "is not a directory")):
+                added_too = ["there", added]
+                config = fleet.config("echo a", working_directory=tmp_path, add_dirs=added_too)
+                expected = rf"^add_dirs\[1\]: {tmp_path}/{added} {words}; create it"
+                with pytest.raises(ConfigError, match=expected) as caught:
+                    await sup.spawn(config)
+                assert (caught.value.field, caught.value.value) == ("add_dirs[1]", added)
+                [result] = await sup.run([config._with(retry={"attempts": 3, "backoff": 60})])
+                assert (result.outcome, result.attempts) == ("spawn_failed", 1)
+            added = ["there", str(tmp_path), "~/wherever"]
+            config = fleet.config("echo a", working_directory=tmp_path, add_dirs=added)
+            [result] = await sup.run([config])
+            assert result.outcome == "completed", result.error
+
+    asyncio.run(main())
