@@ -522,6 +522,23 @@ def test_an_agent_is_asked_on_its_own_loop_and_costs_nothing_elsewhere(fleet: Fl
     asyncio.run(main())
 
 
+def test_events_that_wait_are_not_lost_to_another_loop(fleet: Fleet) -> None:
+    async def kinds(agent: Agent) -> list[str]:
+        return [event.kind async for event in agent]
+
+    async def main() -> None:
+        async with fleet.supervisor() as sup:
+            chat = await sup.spawn(fleet.config())
+            await chat.send("echo a")
+            await until(lambda: chat.info().turns == 1)
+            with pytest.raises(ConfigError, match="belongs to the event loop that started"):
+                await asyncio.to_thread(asyncio.run, kinds(chat))
+            await chat.shutdown()
+            assert "result" in await kinds(chat)
+
+    asyncio.run(main())
+
+
 def test_usage_is_of_the_whole_tree(fleet: Fleet) -> None:
     async def main() -> None:
         async with fleet.supervisor() as sup:
