@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import pwd
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 import vespera_agent_spawner as spawner
 from fleets import Fleet
 from vespera_agent_spawner import AgentConfig, ConfigError, SpawnError, Supervisor
+from vespera_agent_spawner.adapters import locate
 
 
 def refused(fleet: Fleet, configs: Any) -> ConfigError:
@@ -135,3 +137,14 @@ def test_a_directory_to_be_added_is_there(fleet: Fleet, tmp_path: Path) -> None:
             assert result.outcome == "completed", result.error
 
     asyncio.run(main())
+
+
+def test_a_user_without_a_home_is_told_where_the_program_was_looked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("HOME", raising=False)
+    # As of a number that no user has: containers are run as such.
+    monkeypatch.setattr(pwd, "getpwuid", {}.__getitem__)
+    monkeypatch.setattr(locate, "_is_program", lambda _: False)
+    with pytest.raises(SpawnError, match=r"'claude' not found; looked in: PATH .*/usr/local/bin"):
+        locate.find_program(None, {"PATH": "/nowhere"})

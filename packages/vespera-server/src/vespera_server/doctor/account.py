@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shlex
 import sys
 from collections.abc import Iterator, Mapping
@@ -28,7 +29,8 @@ def check_account(
     explicit: str | None, environment: Mapping[str, str], directory: Path | None = None
 ) -> Iterator[Finding]:
     """A finding about credentials: none is a note, as rehearsals need no account."""
-    home = Path(environment.get("HOME") or Path.home())
+    # Not Path.home(), which raises for a user without one.
+    home = Path(environment.get("HOME") or os.path.expanduser("~"))  # noqa: PTH111
     config = Path(environment.get("CLAUDE_CONFIG_DIR") or home / ".claude")
     seen = [name for name in _NAMES if environment.get(name)]
     with contextlib.suppress(OSError):  # not to be looked at by us
