@@ -131,8 +131,8 @@ def test_a_directory_to_be_added_is_there(fleet: Fleet, tmp_path: Path) -> None:
                 assert (caught.value.field, caught.value.value) == ("add_dirs[1]", added)
                 [result] = await sup.run([config._with(retry={"attempts": 3, "backoff": 60})])
                 assert (result.outcome, result.attempts) == ("spawn_failed", 1)
-            added = ["there", str(tmp_path), "~/wherever"]
-            config = fleet.config("echo a", working_directory=tmp_path, add_dirs=added)
+            every = ["there", str(tmp_path), "~/wherever"]
+            config = fleet.config("echo a", working_directory=tmp_path, add_dirs=every)
             [result] = await sup.run([config])
             assert result.outcome == "completed", result.error
 
