@@ -93,9 +93,8 @@ class Container:
 
     def start(self, *arguments: str, environment: Mapping[str, str]) -> subprocess.Popen[str]:
         """`docker run`: the entry point is process 1 of its namespace."""
-        command = [*self.entrypoint, *(arguments or self.command)]
-        as_user = ["setpriv", f"--reuid={self.user}", f"--regid={self.user}", "--init-groups", "--"]
-        inner = f"cd {shlex.quote(self.directory)} && exec {shlex.join([*as_user, *command])}"
+        command = self._as_user([*self.entrypoint, *(arguments or self.command)])
+        inner = f"cd {shlex.quote(self.directory)} && exec {shlex.join(command)}"
         return subprocess.Popen(
             self._command(["sh", "-c", inner], pid=True),
             env={**environment, **self.environment, "HOME": f"/home/{self.user}"},
@@ -104,6 +103,14 @@ class Container:
             stderr=subprocess.STDOUT,
             text=True,
         )
+
+    def try_as_user(self, command: list[str]) -> subprocess.CompletedProcess[str]:
+        """Whether the image's user may run something of it."""
+        return self._inside(self._as_user(command), self.environment)
+
+    def _as_user(self, command: list[str]) -> list[str]:
+        ids = [f"--reuid={self.user}", f"--regid={self.user}", "--init-groups"]
+        return ["setpriv", *ids, "--", *command]
 
     def _inside(
         self, command: list[str], environment: Mapping[str, str]

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -105,14 +106,29 @@ def test_who_comes_and_goes_behind_one_that_waits_is_not_kept() -> None:
     asyncio.run(main())
 
 
+class Clock:
+    """The time of a house, which goes on when a test says so."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 1000.0
+        shown = SimpleNamespace(monotonic=lambda: self.now, time=time.time)
+        monkeypatch.setattr(admission, "time", shown)
+
+    def later(self, seconds: float, house: Admission) -> None:
+        self.now += seconds
+        house._serve()
+
+
 def test_who_waits_for_memory_is_told_apart_from_who_may_enter(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     free = 2 << 20
     monkeypatch.setattr(admission, "free_memory", lambda: free)
     monkeypatch.setattr(admission, "total_memory", lambda: 8 << 20)
-    monkeypatch.setattr(admission, "_STUCK", 0.3)
-    monkeypatch.setattr(admission, "_RECHECK", 0.05)
+    clock = Clock(monkeypatch)
+
+    def told() -> list[str]:
+        return [record.getMessage() for record in caplog.records]
 
     async def main() -> None:
         nonlocal free
@@ -121,15 +137,38 @@ def test_who_waits_for_memory_is_told_apart_from_who_may_enter(
         await asyncio.sleep(0)
         assert house.obstacle is not None
         assert house.obstacle.words == "2 MiB free, memory_reserve wants 4 MiB"
-        await asyncio.sleep(1)
-        # At 0.3 s, then each time after twice as long.
-        told = [record.getMessage() for record in caplog.records]
-        assert 1 <= len(told) <= 2, told
-        assert "1 wait, and nobody has been let in for 0 s: 2 MiB free" in told[0]
-        assert "lower memory_reserve" in told[0]
+        clock.later(29, house)
+        assert told() == []
+        clock.later(1, house)
+        clock.later(29, house)
+        (words,) = told()
+        assert "1 wait, and nobody has been let in for 30 s: 2 MiB free" in words
+        assert "lower memory_reserve" in words
+        clock.later(1, house)
+        assert "for 60 s" in told()[1]
         free = 4 << 20
+        clock.later(1, house)
         await asyncio.wait_for(waiting, 1)
         assert house.obstacle is None
+
+    asyncio.run(main())
+
+
+def test_who_comes_later_has_not_waited_with_those_who_gave_up(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(admission, "free_memory", lambda: 2 << 20)
+    monkeypatch.setattr(admission, "total_memory", lambda: 8 << 20)
+    clock = Clock(monkeypatch)
+
+    async def main() -> None:
+        house = places()
+        for _ in range(2):
+            ticket = house.ask(0, 4 << 20, lambda _: None)
+            clock.later(20, house)
+            house.withdraw(ticket)
+            clock.later(3600, house)
+        assert caplog.records == []
 
     asyncio.run(main())
 

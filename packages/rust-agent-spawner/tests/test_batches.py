@@ -236,16 +236,17 @@ def test_a_list_of_runs_leaves_nothing_to_the_garbage_collector(fleet: Fleet) ->
 def test_every_result_says_whose_it_is(fleet: Fleet) -> None:
     session = "b2860e5a-3f3a-4c6c-9a51-0d6d2f2d7a11"
     configs = [
-        fleet.config("hi", agent_id="one"),
-        AgentConfig(agent_id="two", prompt="hi", program="/nope", session_id=session),
-        fleet.config("hi"),
-        fleet.config("hi", agent_id="one"),
+        fleet.config("echo a", agent_id="one"),
+        AgentConfig(agent_id="two", prompt="echo a", program="/nope", session_id=session),
+        fleet.config("echo a"),
+        fleet.config("echo a", agent_id="one"),
     ]
 
     async def main() -> None:
         async with fleet.supervisor() as sup:
             results = await sup.run(configs)
             assert [result.agent_id for result in results[:2]] == ["one", "two"]
+            assert (results[0].outcome, results[2].outcome) == ("completed", "completed")
             assert results[2].agent_id not in {"", "one", "two"}
             assert (results[1].outcome, results[1].session_id) == ("spawn_failed", session)
             # The second of one id is refused, and says which it was.
@@ -253,7 +254,7 @@ def test_every_result_says_whose_it_is(fleet: Fleet) -> None:
             done = [result async for result in sup.as_completed(configs[:2])]
             assert {result.agent_id for result in done} == {"one", "two"}
             chat = await sup.spawn(fleet.config(agent_id="three"))
-            assert (await chat.run("hi")).agent_id == "three"
+            assert (await chat.run("echo a")).agent_id == "three"
 
     asyncio.run(main())
 

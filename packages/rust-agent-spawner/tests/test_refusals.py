@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import pwd
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 import vespera_agent_spawner as spawner
 from fleets import Fleet
 from vespera_agent_spawner import AgentConfig, ConfigError, SpawnError, Supervisor
+from vespera_agent_spawner.adapters import locate
 
 
 def refused(fleet: Fleet, configs: Any) -> ConfigError:
@@ -99,3 +101,50 @@ def test_a_script_without_its_interpreter_says_so(fleet: Fleet, tmp_path: Path) 
             assert caught.value.stage == "exec"
 
     asyncio.run(main())
+
+
+def test_an_agent_that_is_not_there_says_how_to_find_who_is(fleet: Fleet) -> None:
+    with pytest.raises(spawner.AgentNotFound, match=r"list_agents\(\) shows those that live"):
+        spawner.agent_status("nobody-of-that-name")
+
+    async def main() -> None:
+        async with fleet.supervisor() as sup:
+            with pytest.raises(spawner.AgentNotFound, match=r"list_agents\(\) shows who") as caught:
+                sup.agent("nobody")
+            assert caught.value.agent_id == "nobody"
+
+    asyncio.run(main())
+
+
+def test_a_directory_to_be_added_is_there(fleet: Fleet, tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    (tmp_path / "file").touch()
+
+    async def main() -> None:
+        async with fleet.supervisor() as sup:
+            for added, words in (("nowhere", "does not exist"), ("file", "is not a directory")):
+                added_too = ["there", added]
+                config = fleet.config("echo a", working_directory=tmp_path, add_dirs=added_too)
+                expected = rf"^add_dirs\[1\]: {tmp_path}/{added} {words}; create it"
+                with pytest.raises(ConfigError, match=expected) as caught:
+                    await sup.spawn(config)
+                assert (caught.value.field, caught.value.value) == ("add_dirs[1]", added)
+                [result] = await sup.run([config._with(retry={"attempts": 3, "backoff": 60})])
+                assert (result.outcome, result.attempts) == ("spawn_failed", 1)
+            every = ["there", str(tmp_path), "~/wherever"]
+            config = fleet.config("echo a", working_directory=tmp_path, add_dirs=every)
+            [result] = await sup.run([config])
+            assert result.outcome == "completed", result.error
+
+    asyncio.run(main())
+
+
+def test_a_user_without_a_home_is_told_where_the_program_was_looked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("HOME", raising=False)
+    # As of a number that no user has: containers are run as such.
+    monkeypatch.setattr(pwd, "getpwuid", {}.__getitem__)
+    monkeypatch.setattr(locate, "_is_program", lambda _: False)
+    with pytest.raises(SpawnError, match=r"'claude' not found; looked in: PATH .*/usr/local/bin"):
+        locate.find_program(None, {"PATH": "/nowhere"})

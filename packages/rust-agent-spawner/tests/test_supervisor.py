@@ -356,8 +356,13 @@ def test_a_closed_supervisor_starts_nothing(fleet: Fleet) -> None:
     async def main() -> None:
         async with fleet.supervisor() as sup:
             pass
+        config = fleet.config("hi")
         with pytest.raises(spawner.SupervisorClosed):
-            await sup.spawn(fleet.config())
+            await sup.spawn(config)
+        with pytest.raises(spawner.SupervisorClosed, match="closed and starts nothing"):
+            await sup.run([config])
+        with pytest.raises(spawner.SupervisorClosed):
+            [result async for result in sup.as_completed([config])]
 
     asyncio.run(main())
 
@@ -370,6 +375,8 @@ def test_draining_waits_for_the_work_and_takes_no_more(fleet: Fleet) -> None:
             assert agent.state is State.ENDED
             with pytest.raises(spawner.SupervisorClosed, match="draining"):
                 await sup.spawn(fleet.config())
+            with pytest.raises(spawner.SupervisorClosed, match="draining"):
+                await sup.run([fleet.config("hi")])
 
     asyncio.run(main())
 
@@ -511,6 +518,23 @@ def test_an_agent_is_asked_on_its_own_loop_and_costs_nothing_elsewhere(fleet: Fl
         # Its end may be asked from anywhere.
         ended = await asyncio.to_thread(asyncio.run, chat.result())
         assert ended.exit is not None
+
+    asyncio.run(main())
+
+
+def test_events_that_wait_are_not_lost_to_another_loop(fleet: Fleet) -> None:
+    async def kinds(agent: Agent) -> list[str]:
+        return [event.kind async for event in agent]
+
+    async def main() -> None:
+        async with fleet.supervisor() as sup:
+            chat = await sup.spawn(fleet.config())
+            await chat.send("echo a")
+            await until(lambda: chat.info().turns == 1)
+            with pytest.raises(ConfigError, match="belongs to the event loop that started"):
+                await asyncio.to_thread(asyncio.run, kinds(chat))
+            await chat.shutdown()
+            assert "result" in await kinds(chat)
 
     asyncio.run(main())
 

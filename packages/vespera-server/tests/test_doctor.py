@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pwd
 import sys
 from pathlib import Path
 
@@ -141,9 +142,27 @@ def test_credentials_of_the_cli_are_seen_where_it_keeps_them(
     assert moved.status is (Status.OK if file.startswith("project") else Status.NOTE)
 
 
+def test_what_cannot_be_read_is_no_end_of_the_doctor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = tmp_path / "home" / ".claude" / "settings.json"
+    settings.parent.mkdir(parents=True)
+    settings.write_text("[" * 100_000)
+    assert credentials(tmp_path).status is Status.NOTE
+    # No name of a file is as long: the system refuses to look, as in another user's home.
+    assert credentials(tmp_path, HOME="/" + "x" * 300).status is Status.NOTE
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", {}.__getitem__)  # a number that no user has
+    assert credentials(tmp_path, HOME="").status is Status.NOTE
+
+
 def test_certificates_that_cannot_be_read_are_a_warning(tmp_path: Path) -> None:
     there, missing = tmp_path / "ca.pem", tmp_path / "missing.pem"
     there.touch()
+    environment = {"SSL_CERT_FILE": str(tmp_path), "SSL_CERT_DIR": str(there)}
+    found = by_name(list(surroundings.check_environment(environment)))
+    assert "Is a directory" in found["SSL_CERT_FILE"].value
+    assert "Not a directory" in found["SSL_CERT_DIR"].value
     environment = {"NODE_EXTRA_CA_CERTS": str(missing), "SSL_CERT_FILE": str(there)}
     found = by_name(list(surroundings.check_environment(environment)))
     assert found["NODE_EXTRA_CA_CERTS"].status is Status.WARNING

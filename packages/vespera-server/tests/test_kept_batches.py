@@ -70,6 +70,7 @@ class Place:
         self.work = root / "work"
         self.work.mkdir()
         self.database = root / "state" / "batches.db"
+        self.database.parent.mkdir(mode=0o700)
         self.model = model
         self.options: dict[str, Any] = {
             "roots": [self.work],
@@ -445,7 +446,8 @@ def test_a_database_that_cannot_be_used_is_said_at_once(tmp_path: Path) -> None:
         "text": "not a database",
         "foreign": "another program's database",
         "batch": "it is of vespera run",
-        "file/below": "File exists|Not a directory",
+        "file/below": "there is no directory",
+        "nowhere/below": "there is no directory .*nowhere; create it, or name another file",
         ".": "it is no file",
         "root/inside": "beneath the root",
     }.items():
@@ -453,6 +455,7 @@ def test_a_database_that_cannot_be_used_is_said_at_once(tmp_path: Path) -> None:
             server(tmp_path, tmp_path / name)
         assert caught.value.field == "task_database"
         assert caught.value.remedy
+    assert not (tmp_path / "nowhere").exists()
     with contextlib.closing(sqlite3.connect(tmp_path / "foreign")) as db:
         assert db.execute("SELECT name FROM sqlite_master").fetchall() == [("bookmarks",)]
 
@@ -542,6 +545,30 @@ def test_a_setting_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert options.task_database == "/var/lib/agents/batches.db"
     over = server_options(Flags(fields={"task_database": "b.db"}), layered.values.serve)
     assert over.task_database == "b.db"
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_its_directory_is_made_in_our_own_place_only(own: bool, tmp_path: Path) -> None:
+    place, root = tmp_path / "place", tmp_path / "root"
+    root.mkdir()
+    database = place / "kept" / "x.db"
+    state = place if own else tmp_path / "state"
+    done = subprocess.run(
+        [sys.executable, "-m", "vespera_server", "serve", "--root", str(root)],
+        env={
+            **os.environ,
+            "VESPERA_STATE__DIRECTORY": str(state),
+            "VESPERA_SERVE__TASK_DATABASE": str(database),
+        },
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, place.exists()) == ((0, True) if own else (2, False)), done.stderr
+    if own:
+        assert {path.stat().st_mode & 0o777 for path in (place, database.parent)} == {0o700}
 
 
 def test_the_command_says_what_to_do_once(tmp_path: Path) -> None:

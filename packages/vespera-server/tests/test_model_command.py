@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
 import signal
 import subprocess
@@ -59,6 +61,36 @@ def test_without_a_script_every_prompt_has_an_answer(number: int, place: Place) 
         model.send_signal(number)
         _, said = model.communicate(timeout=30)
         assert (model.returncode, "Traceback" in said) == (0, False)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_it_may_be_ended_as_soon_as_its_lines_are_there(number: int, place: Place) -> None:
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(writing, b"x" * 4096)
+    os.set_blocking(writing, True)
+    # Nobody reads its stderr, which is full: it comes no further than to its two lines.
+    try:
+        with subprocess.Popen(
+            [sys.executable, "-m", "vespera_server", "model"],
+            cwd=place.work,
+            env=place.environment,
+            stdout=subprocess.PIPE,
+            stderr=writing,
+        ) as process:
+            assert process.stdout is not None
+            for _ in range(2):
+                assert process.stdout.readline()
+            process.send_signal(number)
+            # At its end what it had to say is written.
+            with open(reading, "rb", closefd=False) as stream:
+                os.close(writing)
+                said = stream.read().decode()
+            assert (process.wait(30), "Traceback" in said) == (0, False)
+    finally:
+        os.close(reading)
 
 
 def test_a_script_is_walked_by_each_conversation(place: Place) -> None:

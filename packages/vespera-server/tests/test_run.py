@@ -26,7 +26,7 @@ from vespera_server.scripted_model import (
     ScriptedModel,
     Text,
 )
-from vespera_server.tasks import Claim, Start, TaskQueue
+from vespera_server.tasks import Claim, Start, TaskQueue, TaskSpec
 
 THREE = """
 [run]
@@ -198,10 +198,28 @@ def test_a_database_in_a_directory_that_is_not_there_is_refused(place: Place) ->
     assert done.returncode == 2
     assert "there is no directory" in done.stderr
     assert not (place.work / "nowhere").exists()
+    outside = place.root / "state" / ".." / "nowhere" / "x.db"
+    assert place.run("tasks.toml", "--scripted", "--database", str(outside)).returncode == 2
+    assert not (place.root / "nowhere").exists()
     own = place.root / "state" / "x.db"
     done = place.run("tasks.toml", "--scripted", "--database", str(own))
     assert done.returncode == 0, done.stderr
     assert own.parent.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_run_goes_on_without_the_program_of_what_completed(place: Place) -> None:
+    raw = {"adapter": "raw", "prompt": "x"}
+    with TaskQueue(place.work / "kept.db") as queue:
+        queue.add(
+            [
+                TaskSpec("a", {**raw, "program": "/nowhere/at/all"}),
+                TaskSpec("b", {**raw, "program": "cat"}),
+            ]
+        )
+        claim = queue.claim()
+        assert claim is not None
+        queue.finish(claim, "completed")
+    assert place.json("--resume", "--database", "kept.db")["counts"] == {"completed": 2}
 
 
 def failing(*steps: str) -> str:
@@ -277,6 +295,8 @@ def test_an_unfinished_run_can_be_discarded(place: Place) -> None:
     place.write(THREE)
     place.run("tasks.toml", "--scripted", "--agents", "1", "--budget", "0.01")
     (database,) = place.databases()
+    nothing = place.vespera("run", "--discard", "")
+    assert (nothing.returncode, database.exists()) == (2, True)
     noted = place.run("tasks.toml", "--scripted")
     assert f"vespera run --discard {database.parent.name} removes it" in noted.stdout
     done = place.vespera("run", "--discard", database.parent.name)

@@ -100,6 +100,13 @@ def test_a_pattern_that_means_nothing_has_the_remedy_of_its_kind(tmp_path: Path)
         (("--pass-env", "A=b"), 'environment_names: got "A=b"'),
         (("--stdio", "--http", "8765"), "--stdio and --http 8765: a server has one door"),
         (("--transcripts", "/dev/null/x"), "transcript_dir: /dev/null/x: "),
+        (("--transcripts", "~nobody-at-all/x"), "transcript_dir: ~nobody-at-all/x: there is no"),
+        (("--root", "~nobody-at-all"), "roots: ~nobody-at-all: there is no such home; give the"),
+        (("--task-database", "~nobody-at-all/x"), "task_database: ~nobody-at-all/x: there is no"),
+        (
+            ("--task-database", "/dev/null/a/b"),
+            "task_database: /dev/null/a/b: there is no directory",
+        ),
     ],
 )
 def test_what_the_operator_cannot_have_meant_is_refused_at_start(

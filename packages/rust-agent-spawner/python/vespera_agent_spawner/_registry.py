@@ -114,8 +114,9 @@ class Registry:
         near = difflib.get_close_matches(str(agent_id), known, n=1)
         hint = f"; did you mean '{near[0]}'?" if near else ""
         raise AgentNotFound(
-            f"no agent '{agent_id}' is known here{hint} (agents of a parent process, and those "
-            f"before the last {KEPT_ENDED} that ended, are not)",
+            f"no agent '{agent_id}' is known here{hint}; list_agents() shows those that live "
+            f"(agents of a parent process, and those before the last {KEPT_ENDED} that ended, are "
+            "not known)",
             context={"agent_id": agent_id},
         )
 

@@ -492,6 +492,9 @@ class Admission:
                     return
         finally:
             self._serving = False
+            if not self._waiting:
+                # Who comes next has not waited with those who are gone.
+                self._stuck_since = None
 
     def _admit_next(self) -> bool:
         if self._standing:
@@ -534,6 +537,7 @@ class Admission:
     def _admit_begun(self, entry: tuple[int, int, Ticket]) -> None:
         """Somebody's end has started it: it has that place."""
         self._standing.remove(entry)
+        self._stuck_since = None
         self._alive += 1
         self._starting += 1
         self._answer(entry[2], None)

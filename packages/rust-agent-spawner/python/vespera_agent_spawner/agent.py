@@ -7,6 +7,7 @@ the agent was spawned on; the backend calls ``_news`` there whenever something c
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import time
@@ -158,6 +159,8 @@ class Agent:
 
         One iterator at a time. Ending an iteration only stops watching.
         """
+        with contextlib.suppress(RuntimeError):  # where no loop runs, the first event is refused
+            self._check_loop()
         if self._is_iterated():
             raise AgentBusy(
                 f"agent '{self.agent_id}': its events are being read by another iterator; "

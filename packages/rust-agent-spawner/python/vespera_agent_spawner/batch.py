@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from vespera_agent_spawner._counters import PROCESS
 from vespera_agent_spawner.adapters.lookups import Lookups
-from vespera_agent_spawner.errors import AgentError
+from vespera_agent_spawner.errors import AgentError, SupervisorClosed
 from vespera_agent_spawner.results import Outcome, RunResult
 from vespera_agent_spawner.retries import Effort, is_settled
 
@@ -99,6 +99,9 @@ class Batch:
     def __init__(self, supervisor: Supervisor, configs: Sequence[AgentConfig]) -> None:
         self._supervisor = supervisor
         self._places = supervisor._places
+        if isinstance(self._places.closed, SupervisorClosed):
+            # As with spawn: whoever asks too late is told so, no agent of the list has failed.
+            raise SupervisorClosed(str(self._places.closed))
         self._configs = configs
         self._lookups = Lookups()
         # Whoever frees a place starts the next run: it has the caller's context all the same.

@@ -36,6 +36,7 @@ class AgentEvents(AsyncIterator[Event]):
             return self._batch.pop()
         agent = self._agent
         while not self._batch:
+            agent._check_loop()
             self._bell.clear()
             over = agent._ended.done()
             batch = agent._live.take_events(_BATCH)
@@ -44,6 +45,5 @@ class AgentEvents(AsyncIterator[Event]):
             if not batch:
                 if over:
                     raise StopAsyncIteration
-                agent._check_loop()
                 await self._bell.wait()
         return self._batch.pop()

@@ -224,7 +224,8 @@ class Supervisor:
         """A living agent by its id; raises ``AgentNotFound``."""
         weak = self._agents.get(agent_id) if agent_id in self._ids else None
         if weak is None or (agent := weak()) is None:
-            raise AgentNotFound(f"no agent '{agent_id}' lives in this supervisor")
+            words = f"no agent '{agent_id}' lives in this supervisor; list_agents() shows who does"
+            raise AgentNotFound(words, context={"agent_id": agent_id})
         return agent
 
     async def spawn(self, config: AgentConfig | Mapping[str, Any]) -> Agent:
@@ -254,7 +255,8 @@ class Supervisor:
     async def run(self, configs: Iterable[AgentConfig | Mapping[str, Any]]) -> list[RunResult]:
         """Run all, as many at once as there are places; results in the order of ``configs``.
 
-        One agent's failure is its result, never an exception. Cancelling ends the work.
+        One agent's failure is its result, never an exception. Cancelling ends the work. Raises
+        ``ConfigError`` and ``SupervisorClosed`` before anything starts.
         """
         batch = Batch(self, checked_runs(configs))
         try:

@@ -16,11 +16,12 @@ import os
 import sqlite3
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from vespera_agent_spawner.errors import ConfigError
+from vespera_server.state.directory import StateDirectory
 from vespera_server.tasks import Claim, Start, TaskQueue, TaskRecord
 from vespera_server.tasks.database import transaction
 from vespera_server.tasks.owners import Owners
@@ -170,13 +171,16 @@ def selection_at(
 ) -> Selection:
     """The database of one kind of ``keeper``; it is made when it is not there.
 
-    Raises ``ConfigError`` (for ``field``) when it cannot be written or is somebody else's, and
-    ``NewerDatabase``.
+    Its directory is, beneath the platform's place for state only. Raises ``ConfigError`` (for
+    ``field``) when it cannot be written or is somebody else's, and ``NewerDatabase``.
     """
     given, path = path, Path(path).expanduser().absolute()
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _refuse_foreign(path, given, field)
+        if not StateDirectory().make_room(path):
+            why = f"there is no directory {path.parent}"
+            raise _unusable(given, field, why, "create it, or name another file")
+        if path.exists() and not path.is_file():
+            raise _unusable(given, field, "it is no file", "name a file")
         queue = Selection(path, lease_seconds=lease_seconds)
     except OSError as error:
         why = error.strerror or str(error)
@@ -196,7 +200,11 @@ def keeper_of(path: Path) -> str | None:
     if not path.is_file():
         return None
     query = "SELECT value FROM facts WHERE name = ?"
-    with contextlib.suppress(sqlite3.Error, ValueError), _reading(path) as db:
+    address = f"{path.absolute().as_uri()}?mode=ro"
+    with (
+        contextlib.suppress(sqlite3.Error, ValueError),
+        contextlib.closing(sqlite3.connect(address, uri=True)) as db,
+    ):
         row = db.execute(query, (KEEPER,)).fetchone()
         return None if row is None else str(json.loads(row[0]))
     return None
@@ -213,24 +221,6 @@ def _settle_keeper(queue: Selection, keeper: str, given: object, field: str) -> 
             raise _unusable(given, field, f"it is of {whose}", f"name another for {keeper}")
     except sqlite3.Error as error:
         raise _unusable(given, field, str(error), "name a file that you may write") from error
-
-
-def _refuse_foreign(path: Path, given: object, field: str) -> None:
-    """A program's database of another make must not get our tables."""
-    if not path.exists() or (path.is_file() and path.stat().st_size == 0):
-        return
-    if not path.is_file():
-        raise _unusable(given, field, "it is no file", "name a file")
-    with _reading(path) as db:
-        tables = {row[0] for row in db.execute("SELECT name FROM sqlite_master")}
-    if tables and not {"tasks", "written_by"} <= tables:
-        raise _unusable(given, field, "it is another program's database", "name another file")
-
-
-@contextlib.contextmanager
-def _reading(path: Path) -> Iterator[sqlite3.Connection]:
-    with contextlib.closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as db:
-        yield db
 
 
 def _unusable(given: object, field: str, why: str, remedy: str) -> ConfigError:

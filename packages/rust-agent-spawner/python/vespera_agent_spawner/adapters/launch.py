@@ -215,6 +215,7 @@ def _prepared(
             "agent_id: an agent needs an id", field="agent_id", value=None, remedy="give one"
         )
     directory = _working_directory(config, lookups)
+    _check_added(config, directory)
     own = config.environment
     trace = trace_context(own)
     environment = environment_for(
@@ -289,6 +290,24 @@ def _existing_directory(config: AgentConfig, chosen: str, lookups: Lookups) -> s
             context={"agent_id": config.agent_id},
         )
     return str(directory)
+
+
+def _check_added(config: AgentConfig, directory: str) -> None:
+    """The CLI says nothing of a directory that is not there, and its tools are refused later."""
+    for index, given in enumerate(config.add_dirs or ()):
+        place = Path(directory, given)
+        # Whose home "~" is, is the CLI's to say.
+        if given.startswith("~") or place.is_dir():
+            continue
+        why = "is not a directory" if place.exists() else "does not exist"
+        remedy = "create it, or leave it out"
+        raise ConfigError(
+            f"add_dirs[{index}]: {place} {why}; {remedy}",
+            field=f"add_dirs[{index}]",
+            value=given,
+            remedy=remedy,
+            context={"agent_id": config.agent_id},
+        )
 
 
 def _refuse_unknown(config: AgentConfig, adapter: Adapter, given: Mapping[str, Any]) -> None:

@@ -93,12 +93,14 @@ def _usual_places(environment: Mapping[str, str]) -> Iterator[Path]:
     bundled = _bundled_in_sdk()
     if bundled is not None:
         yield bundled
-    home = Path(environment.get("HOME") or Path.home())
-    yield home / ".local" / "bin" / "claude"
-    yield home / ".claude" / "local" / "claude"
-    yield home / ".npm-global" / "bin" / "claude"
-    yield home / "node_modules" / ".bin" / "claude"
-    yield home / ".yarn" / "bin" / "claude"
+    # Not Path.home(), which raises for a user without one, as a container's number may be.
+    home = Path(environment.get("HOME") or os.path.expanduser("~"))  # noqa: PTH111
+    if home.is_absolute():
+        yield home / ".local" / "bin" / "claude"
+        yield home / ".claude" / "local" / "claude"
+        yield home / ".npm-global" / "bin" / "claude"
+        yield home / "node_modules" / ".bin" / "claude"
+        yield home / ".yarn" / "bin" / "claude"
     yield Path("/usr/local/bin/claude")
     yield Path("/opt/homebrew/bin/claude")
 

@@ -3,7 +3,9 @@ what is in them is not read."""
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import shlex
 import sys
 from collections.abc import Iterator, Mapping
@@ -27,12 +29,14 @@ def check_account(
     explicit: str | None, environment: Mapping[str, str], directory: Path | None = None
 ) -> Iterator[Finding]:
     """A finding about credentials: none is a note, as rehearsals need no account."""
-    home = Path(environment.get("HOME") or Path.home())
+    # Not Path.home(), which raises for a user without one.
+    home = Path(environment.get("HOME") or os.path.expanduser("~"))  # noqa: PTH111
     config = Path(environment.get("CLAUDE_CONFIG_DIR") or home / ".claude")
     seen = [name for name in _NAMES if environment.get(name)]
-    if (config / _LOGIN).is_file():
-        seen.append(f"the CLI's login in {config / _LOGIN}")
-    for folder in (config, (directory or Path.cwd()) / ".claude"):
+    with contextlib.suppress(OSError):  # not to be looked at by us
+        if (config / _LOGIN).is_file():
+            seen.append(f"the CLI's login in {config / _LOGIN}")
+    for folder in (config, (directory or Path()) / ".claude"):
         for name in _SETTINGS:
             seen += [f"{what} in {folder / name}" for what in _in_settings(folder / name)]
     if seen:
@@ -54,7 +58,7 @@ def check_account(
 def _in_settings(path: Path) -> Iterator[str]:
     try:
         settings = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return
     if not isinstance(settings, dict):
         return

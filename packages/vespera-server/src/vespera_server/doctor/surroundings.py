@@ -65,11 +65,11 @@ def _certificates(environment: Mapping[str, str]) -> Iterator[Finding]:
             continue
         value = environment[name]
         try:
-            for path in map(Path, value.split(os.pathsep) if name.endswith("_DIR") else [value]):
-                if path.is_dir():
-                    next(path.iterdir(), None)
-                else:
-                    path.open("rb").close()
+            if name.endswith("_DIR"):
+                for directory in value.split(os.pathsep):
+                    next(Path(directory).iterdir(), None)
+            else:
+                Path(value).open("rb").close()
         except OSError as error:
             yield Finding(
                 SECTION,

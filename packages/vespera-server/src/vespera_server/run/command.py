@@ -75,7 +75,13 @@ def run(options: Options) -> int:
         collect(state, max_size=settings.state.max_size, max_age=settings.state.max_age)
         with _open(options, settings, state, console) as opened:
             if opened.resumed:
-                configs = [task.config for task in opened.queue.tasks()]
+                # What completed may be of a program that is gone.
+                configs = [
+                    task.config
+                    for task in opened.queue.tasks()
+                    if task.outcome is None
+                    or (options.retry_failed and task.outcome != "completed")
+                ]
                 _check(options, settings, configs, scripted=opened.scripted)
             if options.retry_failed:
                 _retry_failed(opened, console)

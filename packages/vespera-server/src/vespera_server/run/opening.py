@@ -130,11 +130,7 @@ def facts_of(path: Path) -> dict[str, Any]:
 
 
 def _check_parent(path: Path, state: StateDirectory) -> None:
-    """A database's directory is made in our own place only: elsewhere a wrong one is a typo."""
-    if path.parent.is_dir():
-        return
-    if path.is_relative_to(state.root.absolute()):
-        private_directory(path.parent)
+    if state.make_room(path):
         return
     remedy = "create it, or correct --database"
     raise ConfigError(

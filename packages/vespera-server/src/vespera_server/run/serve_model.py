@@ -44,14 +44,17 @@ def serve_model(*, script: Path | None, format: str | None, port: int) -> int:
             words = f"--script {script}: {error.strerror}"
         print(f"vespera model: {words}", file=sys.stderr)
         return 2
+    # Before anything is printed: who has read the two lines may end it.
+    signal.signal(signal.SIGTERM, _end)
     try:
-        print(f"export ANTHROPIC_BASE_URL={shlex.quote(model.base_url)}")
-        print("export ANTHROPIC_API_KEY=scripted", flush=True)
-        print(
-            "serving; give these two lines to another shell, end it here with Ctrl-C",
-            file=sys.stderr,
-        )
-        _until_told()
+        with contextlib.suppress(KeyboardInterrupt):
+            print(f"export ANTHROPIC_BASE_URL={shlex.quote(model.base_url)}")
+            print("export ANTHROPIC_API_KEY=scripted", flush=True)
+            print(
+                "serving; give these two lines to another shell, end it here with Ctrl-C",
+                file=sys.stderr,
+            )
+            threading.Event().wait()
     finally:
         model.close()
     return 0
@@ -71,10 +74,5 @@ def _script(path: Path | None, format: str | None) -> Script:
     return script_of(steps, DEFAULT_ANSWER)
 
 
-def _until_told() -> None:
-    def end(_number: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGTERM, end)
-    with contextlib.suppress(KeyboardInterrupt):
-        threading.Event().wait()
+def _end(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

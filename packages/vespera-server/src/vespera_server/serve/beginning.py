@@ -6,11 +6,11 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Iterator
-from pathlib import Path
 
 from vespera_agent_spawner.adapters.locate import DEFAULT_PROGRAM, find_program
 from vespera_agent_spawner.errors import ConfigError, SpawnError
 from vespera_server.serve.options import ServerOptions
+from vespera_server.serve.places import expanded
 from vespera_server.serve.policy import Policy
 
 __all__ = ["check_beginning"]
@@ -54,7 +54,7 @@ def _check_program(name: str, program: str, policy: Policy) -> None:
 
 
 def _check_transcripts(directory: str) -> None:
-    place = Path(directory).expanduser()
+    place = expanded(directory, "transcript_dir")
     try:
         place.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not os.access(place, os.W_OK | os.X_OK):

@@ -16,6 +16,7 @@ from vespera_server.environment import DEFAULT_GROUPS
 from vespera_server.redaction import RedactingFormatter, Redactor
 from vespera_server.serve.beginning import check_beginning
 from vespera_server.serve.options import ServerOptions
+from vespera_server.serve.places import expanded
 from vespera_server.serve.server import VesperaServer
 from vespera_server.settings import load_settings
 from vespera_server.settings.layers import merged
@@ -53,10 +54,13 @@ def serve(flags: Flags, log_level: str) -> int:
         # No file of the project: callers may write there, and would limit themselves.
         settings = load_settings(project=False).values
         options = server_options(flags, settings.serve)
+        state = StateDirectory(settings.state.directory)
+        if options.task_database is not None:
+            state.make_room(expanded(options.task_database, "task_database"))
         server = VesperaServer(options)
         for warning in check_beginning(options, server.policy):
             print(f"vespera serve: warning: {warning}", file=sys.stderr)
-        register.tell_in(StateDirectory(settings.state.directory).hosts)
+        register.tell_in(state.hosts)
         _log_to_stderr(log_level, server.policy.redactor)
         return asyncio.run(_until_the_end(server))
     except (AgentError, OSError) as error:

@@ -17,7 +17,7 @@ from vespera_agent_spawner.errors import ConfigError
 from vespera_file_ops import OutsideWorkspace, Workspace
 from vespera_file_ops._operations import WorkspaceOperations
 
-__all__ = ["Place", "Places"]
+__all__ = ["Place", "Places", "expanded"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +33,20 @@ class Place:
         return os.path.normpath(f"{self.workspace.root}{os.sep}{self.path}")
 
 
+def expanded(given: str | os.PathLike[str], field: str) -> Path:
+    """The path with its ``~``. Raises ``ConfigError`` where that is nobody's home."""
+    try:
+        return Path(given).expanduser()
+    except RuntimeError as error:
+        remedy = "give the full path"
+        raise ConfigError(
+            f"{field}: {os.fspath(given)}: there is no such home; {remedy}",
+            field=field,
+            value=os.fspath(given),
+            remedy=remedy,
+        ) from error
+
+
 class Places:
     """The operator's roots. Raises ``ConfigError`` for one that is no directory."""
 
@@ -41,7 +55,7 @@ class Places:
         # A root answers to its real name and to the one that the operator wrote.
         self._spellings: dict[str, WorkspaceOperations] = {}
         for given in roots or (os.curdir,):
-            written = Path(given).expanduser().absolute()
+            written = expanded(given, "roots").absolute()
             real = os.path.realpath(written)
             if not Path(real).is_dir():
                 raise ConfigError(

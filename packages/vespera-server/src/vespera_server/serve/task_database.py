@@ -13,12 +13,12 @@ import dataclasses
 import functools
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, TypeVar
 
 from vespera_agent_spawner import ConfigError, Outcome, RunResult
 from vespera_server.problems import Problem, Refused
 from vespera_server.selection import Selection, Tally, selection_at
+from vespera_server.serve.places import expanded
 from vespera_server.serve.policy import Wish
 from vespera_server.tasks import Claim, TaskError, TaskRecord, TaskSpec
 from vespera_server.tasks.executor import _kept, cost_of
@@ -57,7 +57,7 @@ class TaskDatabase:
 
     def __init__(self, path: str, roots: Sequence[str] = ()) -> None:
         """Raises ``ConfigError`` and ``NewerDatabase``."""
-        real = Path(path).expanduser().resolve()
+        real = expanded(path, "task_database").resolve()
         for root in roots:
             if real.is_relative_to(root):
                 remedy = "name a file outside of the roots"

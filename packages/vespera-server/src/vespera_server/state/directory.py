@@ -89,6 +89,16 @@ class StateDirectory:
         private_directory(self.runs)
         return private_directory(self.runs / f"{when}-{short}-{secrets.token_hex(3)}")
 
+    def make_room(self, file: Path) -> bool:
+        """Whether the directory of ``file`` is there. It is made beneath this place only: elsewhere
+        a directory that is not there is a typo."""
+        # Without "..": what only begins as this place lies elsewhere.
+        parent = Path(os.path.normpath(file.absolute())).parent
+        if not file.parent.is_dir() and parent.is_relative_to(self.root.absolute()):
+            private_directory(self.root)
+            private_directory(parent)
+        return file.parent.is_dir()
+
     def list_runs(self) -> list[RunState]:
         """All runs, oldest first."""
         try:

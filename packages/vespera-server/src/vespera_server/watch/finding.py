@@ -58,7 +58,8 @@ def run_named(state: StateDirectory, run: str) -> RunState:
     Raises ``ConfigError``.
     """
     found = state.list_runs()
-    fitting = [each for each in found if each.name.startswith(run)]
+    # Every name begins with nothing, as in `--discard "$RUN"` of a variable that is not set.
+    fitting = [each for each in found if run and each.name.startswith(run)]
     exact = [each for each in fitting if each.name == run]
     if len(exact or fitting) == 1:
         return (exact or fitting)[0]

@@ -108,7 +108,8 @@ def _in_queue(task_id: str, database: Path) -> Source:
     queue = read_queue(database)
     if task_id not in queue.task_ids():
         raise AgentNotFound(
-            f"no task '{task_id[:80]}' in {database}{nearest(task_id, queue.task_ids())}",
+            f"no task '{task_id[:80]}' in {database}{nearest(task_id, queue.task_ids())}; 'vespera "
+            f"history --database {database}' lists them",
             context={"agent_id": task_id},
         )
     beside = database.parent
