@@ -6,7 +6,7 @@
 
 use std::sync::OnceLock;
 
-use pyo3::exceptions::{PyOSError, PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyException, PyOSError, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 use serde_json::Value;
@@ -32,7 +32,8 @@ impl From<Error> for PyErr {
 
 /// The Python exception for `error`, its class looked up in `module`.
 ///
-/// Never fails: where the class is missing the nearest built-in exception carries the message.
+/// Never fails: where the class is missing the nearest built-in exception carries the message, and
+/// a `KeyboardInterrupt` that comes while it is made is given instead.
 pub fn to_pyerr(py: Python<'_>, module: &str, error: &Error) -> PyErr {
     if error.code() == ErrorCode::Io
         && let Some(failure) = error.io_failure()
@@ -41,6 +42,8 @@ pub fn to_pyerr(py: Python<'_>, module: &str, error: &Error) -> PyErr {
     }
     match from_native(py, module, error) {
         Ok(exception) => exception,
+        // Ctrl-C, or the interpreter's end, came while the exception was made: it goes first.
+        Err(reason) if !reason.is_instance_of::<PyException>(py) => reason,
         Err(reason) => {
             let fallback = builtin(error);
             fallback.set_cause(py, Some(reason));
@@ -78,6 +81,7 @@ fn from_native(py: Python<'_>, module: &str, error: &Error) -> PyResult<PyErr> {
 fn os_error(py: Python<'_>, failure: &IoFailure) -> PyErr {
     match build_os_error(py, failure) {
         Ok(exception) => exception,
+        Err(reason) if !reason.is_instance_of::<PyException>(py) => reason,
         Err(_) => PyOSError::new_err((failure.errno(), failure.to_string())),
     }
 }

@@ -176,3 +176,22 @@ fn a_missing_class_or_module_still_gives_an_exception_with_the_message() {
         assert!(exception.cause(py).is_some());
     });
 }
+
+#[test]
+fn an_interrupt_that_comes_while_the_exception_is_made_goes_first() {
+    let source = "
+class AgentError(Exception):
+    @classmethod
+    def from_native(cls, message, context):
+        raise KeyboardInterrupt
+";
+    let c_string = |value: &str| CString::new(value).expect("no NUL");
+    Python::initialize();
+    Python::attach(|py| {
+        let module = "vespera_error_interrupted";
+        let file = c_string("interrupted.py");
+        PyModule::from_code(py, &c_string(source), &file, &c_string(module)).expect("a class");
+        let exception = to_pyerr(py, module, &Error::config("root", json!(null), "give one"));
+        assert!(exception.is_instance_of::<pyo3::exceptions::PyKeyboardInterrupt>(py));
+    });
+}

@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 
 import vespera_agent_spawner as spawner
-from fake_agents import FAKE, eventually, traced
+from fake_agents import FAKE, eventually, has_ended, traced
 from vespera_agent_spawner import backends
 
 pytestmark = pytest.mark.skipif(
@@ -114,16 +114,12 @@ def host(request: pytest.FixtureRequest) -> Iterator[Host]:
                 os.kill(pid, signal.SIGKILL)
 
 
-def gone(pid: int) -> bool:
-    return not Path(f"/proc/{pid}").exists()
-
-
 def test_the_host_is_killed(host: Host) -> None:
     assert len(traced(host.trace)) >= 8
     host.process.kill()
     host.process.wait()
     assert host.nothing_left()
-    assert eventually(lambda: all(map(gone, (host.guardian, *host.leashes))))
+    assert eventually(lambda: all(map(has_ended, (host.guardian, *host.leashes))))
 
 
 def test_a_stopped_host_is_killed(host: Host) -> None:
@@ -131,7 +127,7 @@ def test_a_stopped_host_is_killed(host: Host) -> None:
     host.process.kill()
     host.process.wait()
     assert host.nothing_left()
-    assert eventually(lambda: gone(host.guardian))
+    assert eventually(lambda: has_ended(host.guardian))
 
 
 def test_the_guardian_is_killed_and_the_host_goes_on(host: Host) -> None:

@@ -398,7 +398,7 @@ def test_free_leashes_end_with_their_guardian_and_another_makes_new_ones(fleet: 
             first = await one(sup, fleet)
             guardian = guardian_of(first)
             os.kill(guardian, signal.SIGKILL)
-            assert await asyncio.to_thread(eventually, lambda: not Path(f"/proc/{first}").exists())
+            assert await asyncio.to_thread(eventually, lambda: has_ended(first))
             second = await one(sup, fleet)
             assert guardian_of(second) != guardian
 
