@@ -7,6 +7,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+
+pytest.importorskip("vespera_file_ops._native", reason="the benchmarks compare both backends")
 from benchmarks import agent_ratios, file_ratios, find_ratios, finding
 from benchmarks.accounting import Cost
 
