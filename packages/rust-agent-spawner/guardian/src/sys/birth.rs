@@ -3,6 +3,12 @@
 use std::ffi::CStr;
 use std::mem::zeroed;
 
+/// C libraries differ in the sign of what names a limit.
+#[cfg(target_env = "gnu")]
+type Resource = libc::__rlimit_resource_t;
+#[cfg(not(target_env = "gnu"))]
+type Resource = libc::c_int;
+
 /// Signal state as a program expects it at birth: ignored signals survive exec otherwise.
 pub fn reset_signals() {
     // SAFETY: `set` is initialised by sigemptyset; SIG_DFL is valid for every signal.
@@ -27,7 +33,7 @@ pub fn place_fd(fd: i32, place: i32) -> bool {
 }
 
 /// What a process is killed at; it hears of it at `value`.
-pub fn limit(resource: libc::__rlimit_resource_t, value: u64, slack: u64) -> bool {
+pub fn limit(resource: Resource, value: u64, slack: u64) -> bool {
     // SAFETY: an all-zero rlimit is valid; both calls get a live pointer.
     unsafe {
         let mut limit: libc::rlimit = zeroed();
