@@ -248,9 +248,10 @@ def cibuildwheel(session: nox.Session) -> None:
 
 @nox.session
 def cross_check(session: nox.Session) -> None:
-    """Whether both Rust packages type-check for macOS and Windows; see packaging/cross_check.py."""
+    """Whether the Rust packages type-check for other systems; see packaging/cross_check.py."""
     if os.environ.get("VESPERA_INSTALL_TOOLCHAIN"):
         targets = ("aarch64-apple-darwin", "x86_64-pc-windows-msvc")
+        targets += ("x86_64-unknown-linux-musl", "aarch64-unknown-linux-gnu")
         session.run("rustup", "target", "add", *targets, external=True)
     session.run("python", "packaging/cross_check.py", *session.posargs)
 

@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
 """Responsible for the question whether the Rust packages still type-check for systems not at hand.
 
-Checks both packages with their bindings for macOS and Windows. The standard library of a target is
-the toolchain's own where rustup has added it, else it is built from Debian's sources (packages
-rustc-web, cargo-web and rust-web-src). Nothing is linked and nothing runs: this says that the code
-is meant for the system, not that it works there.
+Checks both packages with their bindings for macOS and Windows, and for the Linux wheels that are not
+this machine's (musl, aarch64) what needs no linker of theirs: the guardian and the shared crates,
+and with musl the files too. The standard library of a target is the toolchain's own where rustup has
+added it, else it is built from Debian's sources (packages rustc-web, cargo-web and rust-web-src).
+Nothing is linked and nothing runs: this says that the code is meant for the system, not that it
+works there.
 """
 
 from __future__ import annotations
@@ -16,13 +18,21 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-TARGETS = ("aarch64-apple-darwin", "x86_64-pc-windows-msvc")
-CRATES = ("vespera-agent-spawner", "vespera-file-ops", "vespera-config", "vespera-error")
+SHARED = ("vespera-config", "vespera-error")
+BOTH = ("vespera-agent-spawner", "vespera-file-ops", *SHARED)
+# The spawner's build makes its guardian, which is linked; the files need C for BLAKE3.
+CRATES = {
+    "aarch64-apple-darwin": BOTH,
+    "x86_64-pc-windows-msvc": BOTH,
+    "x86_64-unknown-linux-musl": ("vespera-guardian", "vespera-file-ops", *SHARED),
+    "aarch64-unknown-linux-gnu": ("vespera-guardian", *SHARED),
+}
+TARGETS = tuple(CRATES)
 DEBIAN = Path("/usr/bin")
 # Stable in the compilers that the packages ask for, and behind a gate in Debian's older one: what
 # any crate may use, and what ours do beside that.
 GATED = "let_chains, slice_as_chunks"
-OURS = "os_str_display, unsigned_is_multiple_of"
+OURS = "os_str_display, unsigned_is_multiple_of, integer_sign_cast"
 INSTALL = "rustup target add {target}, or apt install rustc-web cargo-web rust-web-src"
 
 
@@ -65,12 +75,16 @@ def check(target: str) -> int:
         return 1
     command, environment = found
     print(f"==> {target}: {' '.join(command)}", flush=True)
-    features = "--features=vespera-agent-spawner/python,vespera-file-ops/python"
+    crates = CRATES.get(target, BOTH)
+    features = [f"--features={crate}/python" for crate in BOTH[:2] if crate in crates]
     folder = ROOT / "target" / "cross"
-    line = [*command, "--locked", f"--target={target}", f"--target-dir={folder}", features]
-    line += [f"--package={crate}" for crate in CRATES]
+    line = [*command, "--locked", f"--target={target}", f"--target-dir={folder}", *features]
+    line += [f"--package={crate}" for crate in crates]
+    # Compiled for the same processor, and not linked: the machine's own will do.
+    environment.setdefault("CC_x86_64_unknown_linux_musl", "cc")
     # abi3 needs no interpreter of the target, and one of this machine would mislead pyo3.
-    given = {**os.environ, **environment, "PYO3_NO_PYTHON": "1"}
+    binding = {"PYO3_NO_PYTHON": "1", "PYO3_BUILD_EXTENSION_MODULE": "1"}
+    given = {**os.environ, **environment, **binding}
     return subprocess.run(line, cwd=ROOT, env=given, check=False).returncode
 
 

@@ -543,7 +543,8 @@ def main() -> None:
                 acknowledge(frame, session={"total_cost_usd": fake_speech.cost})
             else:
                 TOLD.append(frame["request"])
-                acknowledge(frame)
+                _, is_asked, version = how.partition("version ")
+                acknowledge(frame, **({"version": version} if is_asked else {}))
                 if how == "plugged":
                     # It never reads again.
                     time.sleep(60)

@@ -31,6 +31,7 @@ from vespera_agent_spawner.adapters.environment import host_number
 from vespera_agent_spawner.adapters.relay import waits_to_be_told
 from vespera_agent_spawner.backends._protocol import LiveSession, Ownership
 from vespera_agent_spawner.errors import AgentError
+from vespera_agent_spawner.readying import Readying
 from vespera_agent_spawner.results import State
 
 if TYPE_CHECKING:
@@ -130,8 +131,11 @@ class _Spare:
     session: LiveSession
     #: It is told nothing, so that only time tells how far it is.
     boots: bool
+    relayed: bool
     since: float = field(default_factory=time.monotonic)
     ready: bool = False
+    #: What it does until somebody needs it, once it is ready.
+    readying: Readying | None = None
 
 
 class Pool:
@@ -179,7 +183,7 @@ class Pool:
         fitting = [spare for spare in self._spares if spare.key == key and _is_good(spare)]
         if not fitting:
             return None
-        chosen = max(fitting, key=lambda spare: (spare.ready, -spare.since))
+        chosen = max(fitting, key=_readiness)
         self._forget(chosen)
         now = time.monotonic()
         since = self._rest[0] if now < self._rest[1] else now
@@ -287,7 +291,7 @@ class Pool:
             # Whoever needs it is told why; here nobody does yet.
             self._broken[key] = time.monotonic() + _BROKEN_FOR
             return
-        spare = _Spare(key, reserve, session, relayed)
+        spare = _Spare(key, reserve, session, boots=relayed, relayed=relayed)
         holder.append(spare)
         self._spares.append(spare)
         self._places.prepare(reserve)
@@ -318,6 +322,10 @@ class Pool:
             spare.ready = True
             self._places.prepared(spare.reserve)
             self.look_soon()
+            if not spare.relayed:
+                spare.readying = Readying(spare.session)
+        elif spare.readying is not None:
+            spare.readying.hear()
 
     def _forget(self, spare: _Spare) -> None:
         self._spares.remove(spare)
@@ -341,6 +349,11 @@ class Pool:
 
 def _is_over(spare: _Spare) -> bool:
     return spare.session.state.is_over
+
+
+def _readiness(spare: _Spare) -> tuple[bool, bool, float]:
+    done = spare.readying is not None and spare.readying.done
+    return spare.ready, done, -spare.since
 
 
 def _is_silent(spare: _Spare) -> bool:
