@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
 """Responsible for the question whether the Rust packages still type-check for systems not at hand.
 
-Checks both packages with their bindings for macOS and Windows, and for the Linux wheels that are not
-this machine's (musl, aarch64) what needs no linker of theirs: the guardian and the shared crates,
-and with musl the files too. The standard library of a target is the toolchain's own where rustup has
-added it, else it is built from Debian's sources (packages rustc-web, cargo-web and rust-web-src).
-Nothing is linked and nothing runs: this says that the code is meant for the system, not that it
-works there.
+Checks both packages with their bindings for macOS and Windows, and for the Linux wheels that are
+not this machine's (musl, aarch64) what needs no linker of theirs: the guardian and the shared
+crates, with musl the files too. The standard library of a target is the toolchain's own where
+rustup has added it, else it is built from Debian's sources (packages rustc-web, cargo-web and
+rust-web-src). Nothing is linked and nothing runs: this says that the code is meant for the system,
+not that it works there.
 """
 
 from __future__ import annotations
