@@ -240,11 +240,15 @@ def test_every_result_says_whose_it_is(fleet: Fleet) -> None:
         AgentConfig(agent_id="two", prompt="echo a", program="/nope", session_id=session),
         fleet.config("echo a"),
         fleet.config("echo a", agent_id="one"),
+        # Refused before it has a place.
+        fleet.config("echo a", budget={"usd": 0}),
     ]
 
     async def main() -> None:
         async with fleet.supervisor() as sup:
             results = await sup.run(configs)
+            assert len({result.agent_id for result in results} - {""}) == 4
+            assert results[4].exit is None
             assert [result.agent_id for result in results[:2]] == ["one", "two"]
             assert (results[0].outcome, results[2].outcome) == ("completed", "completed")
             assert results[2].agent_id not in {"", "one", "two"}

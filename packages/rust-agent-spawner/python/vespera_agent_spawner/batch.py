@@ -177,7 +177,7 @@ class Batch:
             purse = self._supervisor._purse_of(config)
             seat = self._supervisor._enter(config, given)
         except (AgentError, OSError) as error:
-            name = config.agent_id or ""
+            name = config.agent_id or self._supervisor._made_id(given)
             self._finish(index, self._supervisor._never_started(error, config, name))
             return
         effort = Effort(config, config.retry or self._supervisor.config.retry)

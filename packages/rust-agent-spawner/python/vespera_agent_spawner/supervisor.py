@@ -310,9 +310,7 @@ class Supervisor:
         """
         agent_id = config.agent_id
         if agent_id is None:
-            agent_id = f"agent-{next(self._numbers)}"
-            while agent_id in self._ids or agent_id in given:
-                agent_id = f"agent-{next(self._numbers)}"
+            agent_id = self._made_id(given)
         elif agent_id in self._ids:
             raise AgentExists(
                 f"agent '{agent_id}' exists already in this supervisor",
@@ -323,6 +321,10 @@ class Supervisor:
             reserve = adapter_named(config.adapter).memory_reserve
         seat = self._ids[agent_id] = Seat(agent_id, reserve)
         return seat
+
+    def _made_id(self, given: Container[str]) -> str:
+        made = (f"agent-{number}" for number in self._numbers)
+        return next(name for name in made if name not in self._ids and name not in given)
 
     async def _start(self, config: AgentConfig, queue: float | None) -> Agent:
         places = self._places
