@@ -25,6 +25,7 @@ WORK = {"subtype": "get_context_usage", "detail": "summary"}
         ("2.0.1000", [VERSION]),
         ("", [VERSION]),
         ("2.1.x", [VERSION]),
+        ("9" * 5000, [VERSION]),
         ("\u0662.1.330", [VERSION]),
     ],
 )

@@ -56,6 +56,6 @@ def _version(frame: Mapping[str, Any]) -> tuple[int, ...]:
     for name in ("response", "version"):
         told = told.get(name) if isinstance(told, dict) else None
     numbers = told.split(".") if isinstance(told, str) else []
-    if not all(number.isascii() and number.isdigit() for number in numbers):
+    if not all(number.isascii() and number.isdigit() and len(number) < 10 for number in numbers):
         return ()
     return tuple(map(int, numbers))
