@@ -250,9 +250,9 @@ def cibuildwheel(session: nox.Session) -> None:
 def cross_check(session: nox.Session) -> None:
     """Whether the Rust packages type-check for other systems; see packaging/cross_check.py."""
     if os.environ.get("VESPERA_INSTALL_TOOLCHAIN"):
-        targets = ("aarch64-apple-darwin", "x86_64-pc-windows-msvc")
-        targets += ("x86_64-unknown-linux-musl", "aarch64-unknown-linux-gnu")
-        session.run("rustup", "target", "add", *targets, external=True)
+        desktops = ("aarch64-apple-darwin", "x86_64-pc-windows-msvc")
+        linux = ("x86_64-unknown-linux-musl", "aarch64-unknown-linux-gnu")
+        session.run("rustup", "target", "add", *desktops, *linux, external=True)
     session.run("python", "packaging/cross_check.py", *session.posargs)
 
 
