@@ -41,5 +41,6 @@ def test_a_spare_gets_ready_without_the_service(
 
 
 def _has_worked(spare: object) -> bool:
+    """A CLI that is not asked for the work has none to do, and is done as well."""
     readying = getattr(spare, "readying", None)
-    return readying is not None and readying.done
+    return readying is not None and readying.done and readying._works
