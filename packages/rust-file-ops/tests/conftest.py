@@ -10,7 +10,8 @@ import importlib
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -49,3 +50,39 @@ def tracer() -> None:
         or subprocess.run(command, capture_output=True, check=False).returncode != 0
     ):
         pytest.skip("needs strace and the right to trace")
+
+
+INTERRUPTED = """
+import importlib, os, signal, sys, threading, time
+ops, args = importlib.import_module(sys.argv[1]), sys.argv[3:]
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sent = []
+
+def interrupt():
+    sent.append(time.monotonic())
+    os.kill(os.getpid(), signal.SIGINT)
+
+# Called, not evaluated: after a Ctrl-C in eval() the interpreter ends as one that was killed.
+work = eval("lambda: " + sys.argv[2])
+threading.Timer(0.3, interrupt).start()
+try:
+    work()
+    print("was not interrupted")
+except KeyboardInterrupt:
+    print(time.monotonic() - sent[0])
+"""
+
+
+@pytest.fixture
+def goes_on(ops: ModuleType) -> Callable[..., float]:
+    """For how many seconds one long call, an expression of `ops` and `args`, goes on after Ctrl-C.
+
+    It is one call: between short ones the interpreter itself would see the signal.
+    """
+
+    def measured(work: str, *args: str, under: Sequence[str] = ()) -> float:
+        command = [*under, sys.executable, "-c", INTERRUPTED, ops.__name__, work, *args]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=100)
+        return float(done.stdout)
+
+    return measured
