@@ -18,6 +18,9 @@ use crate::text::{Encoding, MARK, Newline, decoded};
 /// Room for the first read of a file that tells no size.
 const FIRST: usize = 1 << 13;
 
+/// So many bytes fit into every machine: what there is of memory is not asked for.
+const LARGE: u64 = 1 << 26;
+
 /// The whole content of the file.
 pub fn read_file<'a>(place: impl Into<Place<'a>>) -> Result<Vec<u8>> {
     read_file_up_to(place, None)
@@ -50,10 +53,28 @@ pub(crate) fn read_limited(
     Ok(content)
 }
 
+/// Memory and swap of the machine, in bytes. Where more is promised than there is
+/// (`vm.overcommit_memory=1`) no reservation fails, and who fills it is killed.
+#[cfg(target_os = "linux")]
+fn all_memory() -> u64 {
+    let told = rustix::system::sysinfo();
+    (told.totalram as u64)
+        .saturating_add(told.totalswap as u64)
+        .saturating_mul(u64::from(told.mem_unit.max(1)))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn all_memory() -> u64 {
+    u64::MAX
+}
+
 /// Refuse by the size alone what would be refused in the end.
 pub(crate) fn check_limit(path: &Path, metadata: &Metadata, limit: Option<u64>) -> Result<()> {
     match limit {
         Some(limit) if metadata.len() > limit => Err(over_limit(path, Some(metadata.len()), limit)),
+        _ if metadata.len() > LARGE && metadata.len() > all_memory() => {
+            Err(too_large(path, metadata.len()))
+        }
         _ => Ok(()),
     }
 }

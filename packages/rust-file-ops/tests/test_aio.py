@@ -319,6 +319,25 @@ def test_a_result_waits_for_no_other(tmp_path: Path) -> None:
     assert all(slow.closed.is_set() for slow in searches)
 
 
+def test_what_is_found_after_the_end_is_nobodys() -> None:
+    class Late(Slow):
+        def next_batch(self) -> list[str] | None:
+            return super().next_batch() or ["late"]
+
+    async def main() -> None:
+        found = AsyncFound(lambda: Found(Late()))
+        # Left in the middle of what is there already.
+        async for _ in found:
+            break
+        await found.aclose()
+        thread = found._source._thread
+        assert thread is not None
+        await asyncio.to_thread(thread.join, 20)
+        assert [text async for text in found] == []
+
+    asyncio.run(asyncio.wait_for(main(), 20))
+
+
 def test_cancelling_who_waits_for_a_result_ends_the_search() -> None:
     slow = Slow()
 

@@ -23,6 +23,7 @@ from vespera_agent_spawner._description import describe, start_failure
 from vespera_agent_spawner._logging import AgentLogger, logger_for
 from vespera_agent_spawner._own_loop import check_own_loop
 from vespera_agent_spawner._request import checked_turn
+from vespera_agent_spawner._waiting import wait_for_end
 from vespera_agent_spawner.adapters import adapter_named
 from vespera_agent_spawner.adapters.claude_frames import has_prompt
 from vespera_agent_spawner.backends._protocol import NOTICE, LiveSession
@@ -200,7 +201,7 @@ class Agent:
         self._stop_collecting_soon()
         turn = self._begin(prompt, timeout)
         try:
-            result: TurnResult | None = await asyncio.shield(turn)
+            result: TurnResult | None = await wait_for_end(turn)
             error: AgentError | None = None
         except asyncio.CancelledError:
             self._live.abandon()
@@ -257,7 +258,7 @@ class Agent:
         """The whole run, once it has ended. Cancelling only stops the wait."""
         self._check_loop()
         self._stop_collecting_soon()
-        await asyncio.shield(self._ended)
+        await wait_for_end(self._ended)
         return self._result()
 
     def _result(self) -> RunResult:
@@ -336,7 +337,7 @@ class Agent:
         grace = rules.duration("grace", grace)
         if not self._ended.done():
             self._live.begin_shutdown(grace)
-        return await asyncio.shield(self._ended)
+        return await wait_for_end(self._ended)
 
     def kill(self) -> None:
         """End the tree by force; ``result()`` tells when it is gone."""
@@ -346,7 +347,7 @@ class Agent:
         """End the work: the turn is interrupted, then the ladder within ``grace`` seconds."""
         self._check_loop()
         if self._begin_cancel(rules.duration("grace", grace)):
-            await asyncio.shield(self._ended)
+            await wait_for_end(self._ended)
 
     def _begin_cancel(self, grace: float) -> bool:
         if self._session is None or self._ended.done():

@@ -18,6 +18,7 @@ from vespera_agent_spawner._counters import PROCESS
 from vespera_agent_spawner._description import never_started
 from vespera_agent_spawner._logging import logger_for
 from vespera_agent_spawner._own_loop import check_own_loop
+from vespera_agent_spawner._waiting import wait_for_end
 from vespera_agent_spawner.adapters import adapter_named
 from vespera_agent_spawner.adapters.claude import CLAUDE
 from vespera_agent_spawner.adapters.claude_frames import limit_ends
@@ -148,7 +149,7 @@ class Supervisor:
         if ends:
             waiting = asyncio.gather(*ends, return_exceptions=True)
             try:
-                await asyncio.shield(waiting)
+                await wait_for_end(waiting)
             except asyncio.CancelledError:
                 # Whoever leaves in a hurry still leaves nothing behind.
                 for agent in self.agents():
@@ -491,13 +492,13 @@ class Supervisor:
 
     async def _ready(self, agent: Agent) -> None:
         try:
-            # Shielded: the agent's own end asks how its start went.
-            await asyncio.shield(agent._ready)
+            # Not cancelled with us: the agent's own end asks how its start went.
+            await wait_for_end(agent._ready)
         except asyncio.CancelledError:
             agent.kill()
             # Whoever hears that it was cancelled finds nothing of it, unless in a hurry.
             with contextlib.suppress(asyncio.CancelledError):
-                await asyncio.shield(agent._ended)
+                await wait_for_end(agent._ended)
             raise
 
     def _never_started(self, error: BaseException, config: AgentConfig, name: str) -> RunResult:
@@ -528,8 +529,7 @@ class Supervisor:
 
     def _forget(self, agent: Agent) -> None:
         """The agent is over."""
-        seat = self._ids.get(agent.agent_id)
-        if seat is not None:
+        if (seat := self._ids.get(agent.agent_id)) is not None:
             self._release(seat)
 
     def _release(self, seat: Seat) -> None:

@@ -102,7 +102,7 @@ class _Source(Generic[T]):
         self._over = False
         self._error: BaseException | None = None
         self._news = asyncio.Event()
-        self._opening = Lock()
+        self._state = Lock()
         self._closed = False
 
     async def more(self) -> bool:
@@ -153,7 +153,7 @@ class _Source(Generic[T]):
             self._thread.join(_LAST_WAIT)
 
     def _end(self) -> Found[T] | None:
-        with self._opening:
+        with self._state:
             self._closed = True
             return self.found
 
@@ -165,7 +165,10 @@ class _Source(Generic[T]):
                 if batch is None:
                     self._over = True
                     break
-                self.ready.extend(batch)
+                with self._state:
+                    # What comes after the end would be taken by whoever iterates again.
+                    if not self._closed:
+                        self.ready.extend(batch)
                 tell()
         except Exception as error:
             self._error = error
@@ -177,7 +180,7 @@ class _Source(Generic[T]):
     def _opened(self) -> Found[T]:
         if self.found is None:
             found = self._begin()
-            with self._opening:
+            with self._state:
                 self.found = found
                 closed = self._closed
             if closed:

@@ -66,14 +66,16 @@ async def _done(work: Callable[[], R], *, writes: bool) -> R:
     call = _threads().submit(work)
     waiting = asyncio.wrap_future(call)
     try:
-        # Cancelling what is shielded would mark a running call as cancelled.
-        return await asyncio.shield(waiting)
+        # Cancelling what is awaited would mark a running call as cancelled, and from Python 3.14 on
+        # a shield reports what a call raises of which nobody wants to hear any more.
+        await asyncio.wait([waiting])
     except asyncio.CancelledError:
         if not call.cancel() and writes:
             await _ended(waiting)
         # Whatever it raises now, nobody is there to be told.
         waiting.add_done_callback(lambda done: done.cancelled() or done.exception())
         raise
+    return waiting.result()
 
 
 async def _ended(waiting: asyncio.Future[R]) -> None:

@@ -182,7 +182,7 @@ class Fleet:
         await self._end_start(member)
         if member.agent is not None and not member.is_over:
             ending = self._in_background(member.agent.shutdown(grace))
-            await asyncio.shield(ending)
+            await asyncio.wait([ending])
             self._ended(member, ending.result())
         return member, member.exit or ExitStatus(None, None, "spawn", "it never started")
 
@@ -230,7 +230,8 @@ class Fleet:
                 self._reserve(member, self._purse.share())
                 member.starting = self._in_background(self._start(member))
             with self._owned(member):
-                agent = await asyncio.shield(member.starting)
+                await asyncio.wait([member.starting])
+                agent = member.starting.result()
                 member.result = await agent.result()
         except asyncio.CancelledError:
             if member.agent is None:

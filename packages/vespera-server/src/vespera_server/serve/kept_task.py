@@ -90,7 +90,7 @@ class KeptTask:
             ending = asyncio.ensure_future(self._cancelled())
             while not ending.done():
                 with contextlib.suppress(asyncio.CancelledError):
-                    await asyncio.shield(ending)
+                    await asyncio.wait([ending])
             raise
         except Exception as error:  # the queue, or a fresh session that is refused
             _log.warning("task %s is given back: %s", self.claim.task_id, error)

@@ -155,11 +155,9 @@ class TaskDatabase:
         cancelled: asyncio.CancelledError | None = None
         while not task.done():
             try:
-                await asyncio.shield(task)
+                await asyncio.wait([task])
             except asyncio.CancelledError as error:
                 cancelled = error
-            except Exception:
-                break  # told below
         if cancelled is not None:
             with contextlib.suppress(Exception):
                 task.result()

@@ -404,5 +404,5 @@ async def _to_the_end(call: Callable[[], T]) -> T:
     task = asyncio.ensure_future(asyncio.to_thread(call))
     while not task.done():
         with contextlib.suppress(asyncio.CancelledError):
-            await asyncio.shield(task)
+            await asyncio.wait([task])
     return task.result()

@@ -18,6 +18,7 @@ from typing import Any
 from vespera_agent_spawner._counters import Counters, kind_label
 from vespera_agent_spawner._ids import random_uuid
 from vespera_agent_spawner._patience import Deadline
+from vespera_agent_spawner._waiting import wait_for_end
 from vespera_agent_spawner.adapters import claude_frames as frames
 from vespera_agent_spawner.adapters.launch import Launch
 from vespera_agent_spawner.backends.python.background import BackgroundTasks, IdleClock
@@ -155,7 +156,7 @@ class Conversation(Life):
         try:
             async with Deadline(timeout) as turn.clock:
                 await self._send(frames.user_frame(prompt, turn.uuid))
-                result = await asyncio.shield(turn.answer)
+                result = await wait_for_end(turn.answer)
         except AgentTimeout:
             raise  # the write's own; it is a TimeoutError too
         except TimeoutError:
@@ -180,7 +181,7 @@ class Conversation(Life):
         """A turn whose caller was interrupted (Ctrl-C) has a few seconds to end by itself."""
         if self._turn is not None and self._turn.abandoned:
             with contextlib.suppress(AgentError, TimeoutError):
-                await asyncio.wait_for(asyncio.shield(self._turn.answer), INTERRUPT_GRACE + 5)
+                await asyncio.wait_for(wait_for_end(self._turn.answer), INTERRUPT_GRACE + 5)
 
     def _require_ready(self) -> None:
         if self.state is State.READY:
@@ -196,7 +197,7 @@ class Conversation(Life):
     async def _turn_timed_out(self, turn: Turn) -> AgentTimeout:
         self.abandon_turn()
         with contextlib.suppress(AgentError, TimeoutError):
-            await asyncio.wait_for(asyncio.shield(turn.answer), INTERRUPT_GRACE)
+            await asyncio.wait_for(wait_for_end(turn.answer), INTERRUPT_GRACE)
         if not turn.answer.done():
             await self._end_for("no answer to the interrupt after a turn's time-out")
         return self._late(turn)
@@ -308,7 +309,7 @@ class Conversation(Life):
         except OSError as error:
             # It closed stdin, so it is on its way out: its exit says more than EPIPE.
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(asyncio.shield(self._ended), _CLOSED_OUTPUT_GRACE)
+                await asyncio.wait_for(wait_for_end(self._ended), _CLOSED_OUTPUT_GRACE)
             if not self._ended.done():
                 await self._end_for(f"it closed its stdin ({error})")
             raise self.ended_error() from None

@@ -15,6 +15,7 @@ from typing import Any
 
 from vespera_agent_spawner._counters import Counters
 from vespera_agent_spawner._logging import logger_for
+from vespera_agent_spawner._waiting import wait_for_end
 from vespera_agent_spawner.adapters.launch import Launch
 from vespera_agent_spawner.backends.python.census import Census
 from vespera_agent_spawner.backends.python.framing import LineFramer, Oversize
@@ -131,7 +132,7 @@ class Life(ABC):
 
     async def ended(self) -> ExitStatus:
         """Wait until nothing of the agent is left."""
-        return await asyncio.shield(self._ended)
+        return await wait_for_end(self._ended)
 
     @property
     def is_ended(self) -> bool:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import os
+import sys
+from pathlib import Path
 
 from vespera_file_ops.backends.python._naming import naming
 from vespera_file_ops.backends.python._open import open_for_reading
@@ -23,6 +25,8 @@ __all__ = [
 _BLOCK = 1 << 20
 # Looking whether there is more costs little with little room for it.
 _MORE = 1 << 13
+# So many bytes fit into every machine: what there is of memory is not asked for.
+_LARGE = 1 << 26
 
 
 def read_file(path: str, root: Root | None = None, max_bytes: int | None = None) -> bytes:
@@ -65,15 +69,15 @@ def read_all(place: Place, max_bytes: int | None = None) -> tuple[bytes, os.stat
     with naming(name), open_for_reading(place) as (descriptor, status):
         if max_bytes is not None and status.st_size > max_bytes:
             raise over_limit(name, status.st_size, max_bytes)
+        if status.st_size > _LARGE and status.st_size > _all_memory():
+            raise _too_large(name, status.st_size)
         try:
             if max_bytes is None:
                 content = _to_the_end(descriptor)
             else:
                 content = _up_to(descriptor, max_bytes)
         except MemoryError:
-            msg = f"{name}: its {status.st_size} bytes do not fit in memory"
-            context = {"path": name, "size": status.st_size}
-            raise FileTooLarge(msg, context=context) from None
+            raise _too_large(name, status.st_size) from None
         if max_bytes is not None and len(content) > max_bytes:
             raise over_limit(name, None, max_bytes)
         return content, status
@@ -86,6 +90,23 @@ def over_limit(path: str, size: int | None, limit: int) -> FileTooLarge:
         "raise it, or read a part with read_lines"
     )
     return FileTooLarge(msg, context={"path": path, "size": size, "limit": limit})
+
+
+def _too_large(path: str, size: int) -> FileTooLarge:
+    msg = f"{path}: its {size} bytes do not fit in memory"
+    return FileTooLarge(msg, context={"path": path, "size": size})
+
+
+def _all_memory() -> int:
+    """Memory and swap of the machine, in bytes. An interpreter without a GIL takes more from the
+    system than that and is killed when it fills it, as every one is at ``vm.overcommit_memory=1``.
+    """
+    try:
+        lines = Path("/proc/meminfo").read_text("ascii").splitlines()
+        told = dict(line.split(":", 1) for line in lines)
+        return sum(int(told[name].split()[0]) << 10 for name in ("MemTotal", "SwapTotal"))
+    except (OSError, ValueError, LookupError):
+        return sys.maxsize
 
 
 def _to_the_end(descriptor: int) -> bytes:
