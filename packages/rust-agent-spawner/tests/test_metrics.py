@@ -6,6 +6,9 @@ import asyncio
 import json
 import sys
 import textwrap
+import threading
+import weakref
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,7 @@ from fleets import Fleet, until
 from hosts import Host
 from vespera_agent_spawner import AgentConfig
 from vespera_agent_spawner._counters import Bill, Counters
+from vespera_agent_spawner._snapshot import snapshot
 from vespera_agent_spawner.adapters.claude_frames import encode, user_frame
 
 # The names that exist so far; those of the pool, of retries and of budgets come with them.
@@ -285,3 +289,46 @@ def test_who_waited_long_and_grows_is_seen_at_the_next_look(fleet: Fleet) -> Non
 
 def test_metrics_are_plain_numbers() -> None:
     json.dumps(spawner.metrics())
+
+
+def test_what_other_threads_change_meanwhile_is_read_whole() -> None:
+    class One:
+        pass
+
+    kept = [One() for _ in range(200)]
+    shared: weakref.WeakSet[One] = weakref.WeakSet(kept)
+    over = threading.Event()
+
+    def change() -> None:
+        while not over.is_set():
+            others = [One() for _ in range(50)]
+            for other in others:
+                shared.add(other)
+            del others, other
+
+    switched = sys.getswitchinterval()
+    threads = [threading.Thread(target=change) for _ in range(2)]
+    sys.setswitchinterval(1e-6)
+    try:
+        for thread in threads:
+            thread.start()
+        for _ in range(500):
+            assert set(kept) <= set(snapshot(shared))
+    finally:
+        over.set()
+        sys.setswitchinterval(switched)
+        for thread in threads:
+            thread.join(20)
+
+
+def test_what_cannot_be_read_at_all_is_told() -> None:
+    def broken() -> Iterator[int]:
+        yield 1
+        raise RuntimeError("it is broken")
+
+    class Broken:
+        def __iter__(self) -> Iterator[int]:
+            return broken()
+
+    with pytest.raises(RuntimeError, match="it is broken"):
+        snapshot(Broken())

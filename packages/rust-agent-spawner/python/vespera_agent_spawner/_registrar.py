@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from vespera_agent_spawner import register
 from vespera_agent_spawner._logging import logger_for
+from vespera_agent_spawner._snapshot import snapshot
 from vespera_agent_spawner.backends.python.proc import look_at
 from vespera_agent_spawner.register import Host, Listed, Process
 
@@ -123,7 +124,7 @@ class _Registrar:
 
     def _host(self) -> Host | None:
         agents: list[Listed] = []
-        for number, reference in tuple(self._supervisors.items()):
+        for number, reference in snapshot(self._supervisors.items()):
             supervisor = reference()
             if supervisor is None or (supervisor._closed and not supervisor.agents()):
                 del self._supervisors[number]

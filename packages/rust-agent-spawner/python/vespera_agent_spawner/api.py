@@ -24,6 +24,7 @@ from vespera_agent_spawner._counters import PROCESS, merge
 from vespera_agent_spawner._logging import logger_for
 from vespera_agent_spawner._registry import Ended, Entry, Registry
 from vespera_agent_spawner._request import parse_request
+from vespera_agent_spawner._supervisors import supervised_states, waiting_processes
 from vespera_agent_spawner.adapters import adapter_named
 from vespera_agent_spawner.adapters.locate import DEFAULT_PROGRAM
 from vespera_agent_spawner.backends._protocol import Session
@@ -37,7 +38,6 @@ from vespera_agent_spawner.errors import (
 )
 from vespera_agent_spawner.results import AgentInfo, ExitStatus, Outcome, State, TurnResult
 from vespera_agent_spawner.session_hold import Hold, held, hold_reset
-from vespera_agent_spawner.supervisor import supervised_states, waiting_processes
 
 __all__ = [
     "agent_status",

@@ -18,6 +18,7 @@ from vespera_agent_spawner._counters import PROCESS
 from vespera_agent_spawner._description import never_started
 from vespera_agent_spawner._logging import logger_for
 from vespera_agent_spawner._own_loop import check_own_loop
+from vespera_agent_spawner._supervisors import SUPERVISORS
 from vespera_agent_spawner._waiting import wait_for_end
 from vespera_agent_spawner.adapters import adapter_named
 from vespera_agent_spawner.adapters.claude import CLAUDE
@@ -46,13 +47,13 @@ from vespera_agent_spawner.fleet_settings import (
 )
 from vespera_agent_spawner.merged_events import MergedEvents, Watch
 from vespera_agent_spawner.pool import Pool, in_place
-from vespera_agent_spawner.results import AgentInfo, RunResult, State, Usage
+from vespera_agent_spawner.results import AgentInfo, RunResult, Usage
 from vespera_agent_spawner.retries import Effort, is_settled
 from vespera_agent_spawner.session_hold import held
 from vespera_agent_spawner.spending import Meter, Purse
 from vespera_agent_spawner.workspaces import Tenants, Workspace
 
-__all__ = ["Supervisor", "supervised_states", "waiting_processes"]
+__all__ = ["Supervisor"]
 
 _CLOSE_GRACE = 5.0
 
@@ -93,7 +94,7 @@ class Supervisor:
             self._standby = self._backend.standby(config.max_starting)
         if config.budget is not None:
             self._purse = Purse(config.budget, "budget", self._log.warning, self._broke)
-        _supervisors.add(self)
+        SUPERVISORS.add(self)
 
     # -- life ------------------------------------------------------------------------------
 
@@ -579,22 +580,3 @@ def _news_of(agent: Agent) -> Callable[[], bool]:
         return True
 
     return news
-
-
-#: Those of this process, for its metrics.
-_supervisors: weakref.WeakSet[Supervisor] = weakref.WeakSet()
-
-
-def waiting_processes() -> int:
-    """The spare processes of all supervisors of this process."""
-    return sum(len(one._pool) for one in list(_supervisors) if one._pool is not None)
-
-
-def supervised_states() -> list[State]:
-    """The states of all agents of all supervisors of this process."""
-    states: list[State] = []
-    for supervisor in list(_supervisors):
-        begun = (agent.state for agent in supervisor.agents())
-        states += [state for state in begun if state is not State.QUEUED]
-        states += [State.QUEUED] * supervisor.waiting
-    return states

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from vespera_agent_spawner import _native
+from vespera_agent_spawner._snapshot import snapshot
 from vespera_agent_spawner.errors import AgentError
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ class LoopBridge:
 
     def sessions(self) -> list[RustSession]:
         """Those that are watched."""
-        return [session for session, _ in tuple(self._watched.values())]
+        return [session for session, _ in snapshot(self._watched.values())]
 
     def forget(self, number: int) -> None:
         """It never started."""

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from vespera_agent_spawner._counters import Counters
 from vespera_agent_spawner._patience import Limit
+from vespera_agent_spawner._snapshot import snapshot
 from vespera_agent_spawner.adapters.launch import Launch, prepare
 from vespera_agent_spawner.backends import in_subinterpreter
 from vespera_agent_spawner.backends._protocol import Ownership, Session, Standby
@@ -238,7 +239,7 @@ class PythonBackend:
     def _end_all(self, reactor: Reactor | None, grace: float) -> None:
         elsewhere: list[concurrent.futures.Future[None]] = []
         stopped: list[Conversation] = []
-        for loop, home in tuple(self._homes.items()):
+        for loop, home in snapshot(self._homes.items()):
             if loop.is_running() and not _is_mine(loop):
                 ending = _end(home.living.copy, grace)
                 try:
@@ -265,7 +266,7 @@ class PythonBackend:
             self._forgotten.append(tuple(home.living))
             home.forget_in_fork()
         forget_leaders()
-        self._forgotten.append((self._reactor, self._sessions, tuple(self._homes.items())))
+        self._forgotten.append((self._reactor, self._sessions, snapshot(self._homes.items())))
         self._homes = weakref.WeakKeyDictionary()
         self._live = weakref.WeakValueDictionary()
         self._lock = threading.Lock()
