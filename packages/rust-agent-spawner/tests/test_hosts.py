@@ -12,7 +12,9 @@ import pytest
 import vespera_agent_spawner as spawner
 from fake_agents import Agents, eventually, traced
 from hosts import Host
-from vespera_agent_spawner import _registry
+from vespera_agent_spawner import AgentConfig, _registry
+from vespera_agent_spawner.backends.python import PythonBackend
+from vespera_agent_spawner.fleet_settings import ownership_of
 
 LIVES = {
     "starting": """
@@ -40,6 +42,25 @@ def test_nothing_is_left_when_the_interpreter_exits(
         host.news()
         host.ends(within=15)
         assert eventually(lambda: not traced(agents.trace))
+
+
+def test_nothing_starts_beside_the_interpreters_exit(tmp_path: Path) -> None:
+    # Of a thread that asks for an agent while those that there are have been ended already.
+    backend = PythonBackend()
+    trace = tmp_path / "started"
+    config = AgentConfig(agent_id="a", adapter="raw", program="touch", args=[str(trace)])
+    backend.close(0.0)
+    with pytest.raises(spawner.SpawnError, match="interpreter is exiting") as caught:
+        backend.spawn(config)
+    assert caught.value.stage == "exit"
+
+    async def main() -> None:
+        owned = ownership_of(spawner.SupervisorConfig(), backend)
+        with pytest.raises(spawner.SpawnError, match="interpreter is exiting"):
+            backend.start(config, lambda: True, listening=False, ownership=owned)
+
+    asyncio.run(main())
+    assert not trace.exists()
 
 
 def test_a_call_on_a_thread_with_a_loop_works_and_warns_once(

@@ -81,7 +81,7 @@ class Agent:
         self._is_attempt = False
         self._on_start: Callable[[Agent, AgentError | None], None] | None = None
         self._session: LiveSession | None = None
-        self._started = time.monotonic()
+        self._started = self._turn_began = time.monotonic()
         # Not by the loop's own method, which comes to the same by a call more.
         self._ready: asyncio.Future[None] = asyncio.Future(loop=loop)
         self._ended: asyncio.Future[ExitStatus] = asyncio.Future(loop=loop)
@@ -104,7 +104,6 @@ class Agent:
         #: Why it may spend nothing more.
         self._overspent: str | None = None
         self._final: RunResult | None = None
-        self._turn_began = self._started
 
     @property
     def _log(self) -> AgentLogger:
@@ -200,14 +199,16 @@ class Agent:
         started = time.monotonic()
         self._stop_collecting_soon()
         turn = self._begin(prompt, timeout)
+        result: TurnResult | None = None
+        error: AgentError | None = None
         try:
-            result: TurnResult | None = await wait_for_end(turn)
-            error: AgentError | None = None
+            await asyncio.wait([turn])
+            result = turn.result()
         except asyncio.CancelledError:
             self._live.abandon()
             raise
         except AgentError as failure:
-            result, error = None, failure
+            error = failure
         return describe(
             self._live,
             turn=result,
@@ -433,12 +434,11 @@ class Agent:
             else:
                 self._turn_ended(session, end, counts=turn is not None)
         finally:
-            if turn is None or turn.done():
-                pass
-            elif isinstance(end, AgentError):
-                turn.set_exception(end)
-            else:
-                turn.set_result(end)
+            if turn is not None and not turn.done():
+                if isinstance(end, AgentError):
+                    turn.set_exception(end)
+                else:
+                    turn.set_result(end)
 
     def _noticed(self, frame: Mapping[str, Any]) -> None:
         kind = frame.get("type")

@@ -63,6 +63,8 @@ class PythonBackend:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._reactor: Reactor | None = None
+        #: The interpreter is about to end.
+        self._closed = False
         self._slots = itertools.count(1)
         self._counters = Counters()
         self._sessions: set[PythonSession] = set()
@@ -116,11 +118,13 @@ class PythonBackend:
             raise
 
     def _start(self, config: AgentConfig, launch: Launch) -> PythonSession:
+        self._require_open(launch)
         reactor = self._running_reactor()
         tag = (proc.host_tag_name(), str(next(self._slots)))
         timeouts = config.timeouts or Timeouts()
 
         async def start() -> PythonSession:
+            self._require_open(launch)
             # Not in a worker: CPython holds its lock until the child has called exec (vfork), so
             # a worker would stop this thread as well, and hand over twice.
             process = ChildProcess(launch, tag, config.limits)
@@ -182,6 +186,7 @@ class PythonBackend:
         _require_posix(config)
         # Nothing here outlives the host to keep a grace: see containment_reason().
         launch = prepare(config, unenforced(), ownership, lookups)
+        self._require_open(launch)
         session = LivePythonSession(self, self._home(), config, launch, news, listening=listening)
         session.counting, session.spare = counting, spare
         slot = str(next(self._slots))
@@ -198,6 +203,16 @@ class PythonBackend:
         if home is None:
             home = self._homes[loop] = OwnerLoop(loop)
         return home
+
+    def _require_open(self, launch: Launch) -> None:
+        """Asked on the thread that ends the others: what it starts later, nobody would end."""
+        if self._closed:
+            launch.discard()
+            raise SpawnError(
+                f"agent '{launch.agent_id}': the interpreter is exiting, and nothing is started",
+                program=launch.program,
+                stage="exit",
+            )
 
     def _running_reactor(self) -> Reactor:
         with self._lock:
@@ -227,6 +242,7 @@ class PythonBackend:
     def close(self, grace: float) -> None:
         """End every agent within ``grace`` seconds, by force after it, and stop the thread."""
         with self._lock:
+            self._closed = True
             reactor, self._reactor = self._reactor, None
         try:
             self._end_all(reactor, grace)
