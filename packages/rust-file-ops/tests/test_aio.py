@@ -356,7 +356,6 @@ def test_cancelling_who_waits_for_a_result_ends_the_search() -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
-@pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
 def test_a_forked_child_has_threads_of_its_own(tmp_path: Path) -> None:
     asyncio.run(aio.write_file(tmp_path / "parent", b"x"))
     child = os.fork()
