@@ -321,7 +321,8 @@ spawner.shutdown_claude_agent("a")
 spawn("b")
 say("b", "orphan")
 tell(said=say("b", "echo b")["result"])
-time.sleep(60)
+for _ in range(600):  # a signal just before a long sleep would not wake it
+    time.sleep(0.1)
 """
     with Host(agents.backend, agents.trace, code, tmp_path) as host:
         assert host.news() == {"said": "echo b"}
