@@ -8,7 +8,7 @@ import sys
 import textwrap
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -289,6 +289,49 @@ def test_who_waited_long_and_grows_is_seen_at_the_next_look(fleet: Fleet) -> Non
 
 def test_metrics_are_plain_numbers() -> None:
     json.dumps(spawner.metrics())
+
+
+def test_fleets_in_several_threads_are_counted_and_watched_from_another(backend: str) -> None:
+    series = 'vespera_runs_total{outcome="completed"}'
+    counted = spawner.metrics().get(series, 0.0)
+    config = AgentConfig(adapter="raw", program="/bin/echo", args=["said"])
+    heard: list[str | None] = []
+    failures: list[BaseException] = []
+    over = threading.Event()
+
+    async def fleet() -> None:
+        settings = spawner.SupervisorConfig(backend=backend, max_agents=8, memory_reserve=0)
+        async with spawner.Supervisor(settings) as supervisor:
+            for result in await supervisor.run([config] * 20):
+                assert result.outcome is spawner.Outcome.COMPLETED
+            agents = await asyncio.gather(*(supervisor.spawn(config) for _ in range(8)))
+            for agent in agents:
+                heard.extend([event.text async for event in agent])
+
+    def guarded(work: Callable[[], object]) -> None:
+        try:
+            work()
+        except BaseException as error:
+            failures.append(error)
+
+    def watch() -> None:
+        while not over.is_set():
+            assert spawner.metrics()["vespera_queue_depth"] >= 0
+
+    watcher = threading.Thread(target=guarded, args=(watch,))
+    threads = [
+        threading.Thread(target=guarded, args=(lambda: asyncio.run(fleet()),)) for _ in range(4)
+    ]
+    watcher.start()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    over.set()
+    watcher.join(20)
+    assert failures == []
+    assert heard == ["said"] * 32
+    assert spawner.metrics()[series] == counted + 4 * 28
 
 
 def test_what_other_threads_change_meanwhile_is_read_whole() -> None:
