@@ -14,6 +14,7 @@ from fake_agents import Agents, eventually, traced
 from hosts import Host
 from vespera_agent_spawner import AgentConfig, _registry
 from vespera_agent_spawner.backends.python import PythonBackend
+from vespera_agent_spawner.backends.python.owner_loop import OwnerLoop
 from vespera_agent_spawner.fleet_settings import ownership_of
 
 LIVES = {
@@ -59,6 +60,28 @@ def test_nothing_starts_beside_the_interpreters_exit(tmp_path: Path) -> None:
         with pytest.raises(spawner.SpawnError, match="interpreter is exiting"):
             backend.start(config, lambda: True, listening=False, ownership=owned)
 
+    asyncio.run(main())
+    assert not trace.exists()
+
+
+def test_nothing_starts_on_a_loop_that_comes_beside_the_interpreters_exit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend = PythonBackend()
+    trace = tmp_path / "started"
+    config = AgentConfig(agent_id="a", adapter="raw", program="touch", args=[str(trace)])
+
+    def closed_meanwhile(loop: asyncio.AbstractEventLoop) -> OwnerLoop:
+        home = OwnerLoop(loop)
+        backend.close(0.0)
+        return home
+
+    async def main() -> None:
+        owned = ownership_of(spawner.SupervisorConfig(), backend)
+        with pytest.raises(spawner.SpawnError, match="interpreter is exiting"):
+            backend.start(config, lambda: True, listening=False, ownership=owned)
+
+    monkeypatch.setattr("vespera_agent_spawner.backends.python.OwnerLoop", closed_meanwhile)
     asyncio.run(main())
     assert not trace.exists()
 

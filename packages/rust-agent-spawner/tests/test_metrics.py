@@ -335,11 +335,27 @@ def test_fleets_in_several_threads_are_counted_and_watched_from_another(backend:
 
 
 def test_what_other_threads_change_meanwhile_is_read_whole() -> None:
+    tries = iter([True, True, False])
+
+    def read() -> Iterator[str]:
+        yield "one"
+        if next(tries):
+            raise RuntimeError("dictionary changed size during iteration")
+        yield "two"
+
+    assert snapshot(read) == ["one", "two"]
+
+
+@pytest.mark.parametrize("kind", ["values of weak keys", "weak set"])
+def test_a_weak_collection_is_read_whole_while_others_change_it(kind: str) -> None:
     class One:
         pass
 
     kept = [One() for _ in range(200)]
+    named: weakref.WeakKeyDictionary[One, One] = weakref.WeakKeyDictionary()
     shared: weakref.WeakSet[One] = weakref.WeakSet(kept)
+    for one in kept:
+        named[one] = one
     over = threading.Event()
 
     def change() -> None:
@@ -347,6 +363,7 @@ def test_what_other_threads_change_meanwhile_is_read_whole() -> None:
             others = [One() for _ in range(50)]
             for other in others:
                 shared.add(other)
+                named[other] = kept[0]
             del others, other
 
     switched = sys.getswitchinterval()
@@ -356,7 +373,8 @@ def test_what_other_threads_change_meanwhile_is_read_whole() -> None:
         for thread in threads:
             thread.start()
         for _ in range(500):
-            assert set(kept) <= set(snapshot(shared))
+            read = snapshot(lambda: shared) if kind == "weak set" else snapshot(named.values)
+            assert set(kept) <= set(read)
     finally:
         over.set()
         sys.setswitchinterval(switched)
@@ -369,9 +387,5 @@ def test_what_cannot_be_read_at_all_is_told() -> None:
         yield 1
         raise RuntimeError("it is broken")
 
-    class Broken:
-        def __iter__(self) -> Iterator[int]:
-            return broken()
-
     with pytest.raises(RuntimeError, match="it is broken"):
-        snapshot(Broken())
+        snapshot(broken)

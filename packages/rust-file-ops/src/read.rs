@@ -190,3 +190,29 @@ pub fn read_text(
 pub(crate) fn modified_ns(metadata: &Metadata) -> i128 {
     i128::from(metadata.mtime()) * 1_000_000_000 + i128::from(metadata.mtime_nsec())
 }
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+    use vespera_error::ErrorCode;
+
+    #[test]
+    fn more_than_there_is_of_memory_is_refused_by_the_size_alone() {
+        let path = std::env::temp_dir().join(format!("vespera-sparse-{}", std::process::id()));
+        let file = File::create(&path).expect("a file");
+        for (size, fits) in [(LARGE + 1, true), (all_memory() + 1, false)] {
+            file.set_len(size).expect("a sparse file");
+            let metadata = file.metadata().expect("its size");
+            for limit in [None, Some(u64::MAX)] {
+                match check_limit(&path, &metadata, limit) {
+                    Ok(()) => assert!(fits),
+                    Err(error) => {
+                        assert!(!fits);
+                        assert_eq!(error.code(), ErrorCode::FileTooLarge);
+                    }
+                }
+            }
+        }
+        std::fs::remove_file(&path).expect("it is there");
+    }
+}

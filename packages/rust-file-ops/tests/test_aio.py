@@ -324,11 +324,14 @@ def test_what_is_found_after_the_end_is_nobodys() -> None:
         def next_batch(self) -> list[str] | None:
             return super().next_batch() or ["late"]
 
+    late = Late()
+
     async def main() -> None:
-        found = AsyncFound(lambda: Found(Late()))
+        found = AsyncFound(lambda: Found(late))
         # Left in the middle of what is there already.
         async for _ in found:
             break
+        assert await asyncio.to_thread(late.waits.wait, 20)
         await found.aclose()
         thread = found._source._thread
         assert thread is not None

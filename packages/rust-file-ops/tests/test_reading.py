@@ -136,6 +136,23 @@ def test_a_sparse_file_beyond_memory_is_an_error(ops: ModuleType, tmp_path: Path
         ops.read_file(path)
 
 
+@pytest.mark.parametrize("limit", [None, 1 << 30])
+def test_a_size_beyond_memory_is_refused_before_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int | None
+) -> None:
+    """Where the system promises more than it has. The Rust backend's twin is in `src/read.rs`."""
+    path = tmp_path / "f"
+    with path.open("wb") as file:
+        file.truncate(65 << 20)
+    assert _read._all_memory() > 1 << 27
+    monkeypatch.setattr(_read, "_all_memory", lambda: 64 << 20)
+    with pytest.raises(FileTooLarge, match=f"its {65 << 20} bytes do not fit in memory"):
+        python.read_file(path, max_bytes=limit)
+    with path.open("wb") as file:
+        file.truncate(1 << 20)
+    assert len(python.read_file(path, max_bytes=limit)) == 1 << 20
+
+
 def test_info_follows_symlinks(ops: ModuleType, tmp_path: Path) -> None:
     (tmp_path / "f").write_bytes(b"12345")
     (tmp_path / "link").symlink_to("f")

@@ -124,7 +124,7 @@ class _Registrar:
 
     def _host(self) -> Host | None:
         agents: list[Listed] = []
-        for number, reference in snapshot(self._supervisors.items()):
+        for number, reference in snapshot(self._supervisors.items):
             supervisor = reference()
             if supervisor is None or (supervisor._closed and not supervisor.agents()):
                 del self._supervisors[number]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 __all__ = ["snapshot"]
@@ -13,15 +13,15 @@ T = TypeVar("T")
 _MOST_TRIES = 1000
 
 
-def snapshot(shared: Iterable[T]) -> list[T]:
-    """What is in it at one moment, though other threads add to it and take from it.
+def snapshot(shared: Callable[[], Iterable[T]]) -> list[T]:
+    """What ``shared`` gives at one moment, though other threads add to it and take from it.
 
-    A weak collection, and without a GIL also the view of a plain one, raises ``RuntimeError`` when
-    it is changed while it is iterated.
+    A weak collection raises ``RuntimeError`` when it is changed while it is iterated, and without a
+    GIL a plain one may, too. Each try asks anew: a generator that has raised gives nothing more.
     """
     for _ in range(_MOST_TRIES):
         try:
-            return list(shared)
+            return list(shared())
         except RuntimeError:
             continue
-    return list(shared)
+    return list(shared())

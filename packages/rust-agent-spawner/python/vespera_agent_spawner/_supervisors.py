@@ -18,13 +18,13 @@ SUPERVISORS: weakref.WeakSet[Supervisor] = weakref.WeakSet()
 
 def waiting_processes() -> int:
     """The spare processes of all supervisors of this process."""
-    return sum(len(one._pool) for one in snapshot(SUPERVISORS) if one._pool is not None)
+    return sum(len(one._pool) for one in snapshot(lambda: SUPERVISORS) if one._pool is not None)
 
 
 def supervised_states() -> list[State]:
     """The states of all agents of all supervisors of this process."""
     states: list[State] = []
-    for supervisor in snapshot(SUPERVISORS):
+    for supervisor in snapshot(lambda: SUPERVISORS):
         begun = (agent.state for agent in supervisor.agents())
         states += [state for state in begun if state is not State.QUEUED]
         states += [State.QUEUED] * supervisor.waiting

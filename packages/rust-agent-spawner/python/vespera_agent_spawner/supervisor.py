@@ -18,6 +18,7 @@ from vespera_agent_spawner._counters import PROCESS
 from vespera_agent_spawner._description import never_started
 from vespera_agent_spawner._logging import logger_for
 from vespera_agent_spawner._own_loop import check_own_loop
+from vespera_agent_spawner._snapshot import snapshot
 from vespera_agent_spawner._supervisors import SUPERVISORS
 from vespera_agent_spawner._waiting import wait_for_end
 from vespera_agent_spawner.adapters import adapter_named
@@ -191,7 +192,7 @@ class Supervisor:
 
     def agents(self) -> list[Agent]:
         """The agents that live or are starting."""
-        listed = [weak() for name, weak in list(self._agents.items()) if name in self._ids]
+        listed = [weak() for name, weak in snapshot(self._agents.items) if name in self._ids]
         return [agent for agent in listed if agent is not None]
 
     def list_agents(self) -> list[AgentInfo]:

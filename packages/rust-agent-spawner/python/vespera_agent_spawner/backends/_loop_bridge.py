@@ -61,7 +61,7 @@ class LoopBridge:
 
     def sessions(self) -> list[RustSession]:
         """Those that are watched."""
-        return [session for session, _ in snapshot(self._watched.values())]
+        return [session for session, _ in snapshot(self._watched.values)]
 
     def forget(self, number: int) -> None:
         """It never started."""

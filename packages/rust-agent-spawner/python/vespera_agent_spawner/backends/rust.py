@@ -171,7 +171,7 @@ class RustBackend:
         bridge = self._bridges.get(loop)
         if bridge is None or bridge.closed:
             # A bridge holds its loop and a descriptor: those of loops that are done with go here.
-            for other, old in snapshot(self._bridges.items()):
+            for other, old in snapshot(self._bridges.items):
                 if old.closed and other.is_closed():
                     self._bridges.pop(other, None)
             bridge = self._bridges[loop] = LoopBridge(loop)
@@ -179,8 +179,8 @@ class RustBackend:
 
     def _known(self) -> list[RustSession]:
         """Everybody who lives, or has events that nobody has taken."""
-        known = set(snapshot(self._sessions))
-        for bridge in snapshot(self._bridges.values()):
+        known = set(snapshot(lambda: self._sessions))
+        for bridge in snapshot(self._bridges.values):
             known.update(bridge.sessions())
         return list(known)
 
@@ -205,7 +205,7 @@ class RustBackend:
         # The extension has closed its descriptors (pthread_atfork).
         for session in self._known():
             session.forget_in_fork()
-        for bridge in snapshot(self._bridges.values()):
+        for bridge in snapshot(self._bridges.values):
             bridge.forget_in_fork()
         # Kept, as who lets go of an agent ends it.
         self._forgotten.append(self._bridges)

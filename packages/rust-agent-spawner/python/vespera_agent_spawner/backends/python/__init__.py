@@ -118,8 +118,7 @@ class PythonBackend:
             raise
 
     def _start(self, config: AgentConfig, launch: Launch) -> PythonSession:
-        self._require_open(launch)
-        reactor = self._running_reactor()
+        reactor = self._running_reactor(launch)
         tag = (proc.host_tag_name(), str(next(self._slots)))
         timeouts = config.timeouts or Timeouts()
 
@@ -186,8 +185,10 @@ class PythonBackend:
         _require_posix(config)
         # Nothing here outlives the host to keep a grace: see containment_reason().
         launch = prepare(config, unenforced(), ownership, lookups)
+        # Before the question: who closes after it finds this loop, and ends what lives there.
+        home = self._home()
         self._require_open(launch)
-        session = LivePythonSession(self, self._home(), config, launch, news, listening=listening)
+        session = LivePythonSession(self, home, config, launch, news, listening=listening)
         session.counting, session.spare = counting, spare
         slot = str(next(self._slots))
         self._live[slot] = session
@@ -214,8 +215,9 @@ class PythonBackend:
                 stage="exit",
             )
 
-    def _running_reactor(self) -> Reactor:
+    def _running_reactor(self, launch: Launch) -> Reactor:
         with self._lock:
+            self._require_open(launch)
             if self._reactor is None:
                 try:
                     self._reactor = Reactor()
@@ -255,7 +257,7 @@ class PythonBackend:
     def _end_all(self, reactor: Reactor | None, grace: float) -> None:
         elsewhere: list[concurrent.futures.Future[None]] = []
         stopped: list[Conversation] = []
-        for loop, home in snapshot(self._homes.items()):
+        for loop, home in snapshot(self._homes.items):
             if loop.is_running() and not _is_mine(loop):
                 ending = _end(home.living.copy, grace)
                 try:
@@ -282,7 +284,7 @@ class PythonBackend:
             self._forgotten.append(tuple(home.living))
             home.forget_in_fork()
         forget_leaders()
-        self._forgotten.append((self._reactor, self._sessions, snapshot(self._homes.items())))
+        self._forgotten.append((self._reactor, self._sessions, snapshot(self._homes.items)))
         self._homes = weakref.WeakKeyDictionary()
         self._live = weakref.WeakValueDictionary()
         self._lock = threading.Lock()
