@@ -7,7 +7,6 @@ import json
 import sys
 import textwrap
 import threading
-import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -344,42 +343,6 @@ def test_what_other_threads_change_meanwhile_is_read_whole() -> None:
         yield "two"
 
     assert snapshot(read) == ["one", "two"]
-
-
-@pytest.mark.parametrize("kind", ["values of weak keys", "weak set"])
-def test_a_weak_collection_is_read_whole_while_others_change_it(kind: str) -> None:
-    class One:
-        pass
-
-    kept = [One() for _ in range(200)]
-    named: weakref.WeakKeyDictionary[One, One] = weakref.WeakKeyDictionary()
-    shared: weakref.WeakSet[One] = weakref.WeakSet(kept)
-    for one in kept:
-        named[one] = one
-    over = threading.Event()
-
-    def change() -> None:
-        while not over.is_set():
-            others = [One() for _ in range(50)]
-            for other in others:
-                shared.add(other)
-                named[other] = kept[0]
-            del others, other
-
-    switched = sys.getswitchinterval()
-    threads = [threading.Thread(target=change) for _ in range(2)]
-    sys.setswitchinterval(1e-6)
-    try:
-        for thread in threads:
-            thread.start()
-        for _ in range(500):
-            read = snapshot(lambda: shared) if kind == "weak set" else snapshot(named.values)
-            assert set(kept) <= set(read)
-    finally:
-        over.set()
-        sys.setswitchinterval(switched)
-        for thread in threads:
-            thread.join(20)
 
 
 def test_what_cannot_be_read_at_all_is_told() -> None:
