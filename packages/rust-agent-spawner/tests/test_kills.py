@@ -115,7 +115,7 @@ def host(request: pytest.FixtureRequest) -> Iterator[Host]:
 
 
 def test_the_host_is_killed(host: Host) -> None:
-    assert len(traced(host.trace)) >= 8
+    assert eventually(lambda: len(traced(host.trace)) >= 8)
     host.process.kill()
     host.process.wait()
     assert host.nothing_left()
