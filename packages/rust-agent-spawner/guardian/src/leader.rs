@@ -6,13 +6,12 @@
 use crate::cgroup::Cgroup;
 use crate::sys::birth::{self, OomScore};
 use crate::sys::{self, children};
-use std::ffi::CString;
 use vespera_guardian::{INHERIT, Limits, Spawn, Stage};
 
 /// From SIGXCPU to SIGKILL.
 const CPU_SLACK_SECONDS: u64 = 2;
 
-/// Starts `request` with the given stdin, stdout and stderr.
+/// Starts `request` with the given stdin, stdout and stderr, as a child of this process, `leash`.
 ///
 /// # Errors
 /// The errno and the step that failed.
@@ -21,29 +20,20 @@ pub fn start(
     cgroup: Option<&Cgroup>,
     stdio: [i32; 3],
     oom_score: &OomScore,
+    leash: i32,
 ) -> Result<i32, (i32, Stage)> {
-    let refuse = (libc::EINVAL, Stage::Request);
-    let program = CString::new(request.program).map_err(|_| refuse)?;
-    let directory = CString::new(request.directory).map_err(|_| refuse)?;
-    let texts = request.strings.split_inclusive(|byte| *byte == 0);
-    let mut texts = texts.map(<[u8]>::as_ptr).map(<*const u8>::cast);
-    let mut list = |length: u32| {
-        let mut pointers: Vec<*const libc::c_char> = texts.by_ref().take(length as usize).collect();
-        pointers.push(std::ptr::null());
-        pointers
-    };
-    let argv = list(request.argc);
-    let envp = list(request.envc);
+    let (lists, envp) = lists_of(request);
     let mut child = Child {
-        program: program.as_ptr(),
-        directory: directory.as_ptr(),
-        argv: argv.as_ptr(),
-        envp: envp.as_ptr(),
+        // Both are followed by the NUL at which the request was taken apart.
+        program: request.program.as_ptr().cast(),
+        directory: request.directory.as_ptr().cast(),
+        argv: lists.as_ptr(),
+        envp: lists[envp..].as_ptr(),
         stdio,
         cgroup: cgroup.map(Cgroup::door),
         limits: request.limits,
         umask: request.umask,
-        leash: sys::pid(),
+        leash,
         failure: None,
     };
     let pid = oom_score
@@ -56,6 +46,27 @@ pub fn start(
             Err(failure)
         }
     }
+}
+
+/// argv and the environment as execve(2) takes them, one after the other, and where the second
+/// begins: room for both is asked for once, since a leash does this for each of its agents.
+fn lists_of(request: &Spawn<'_>) -> (Vec<*const libc::c_char>, usize) {
+    let (argc, envc) = (request.argc as usize, request.envc as usize);
+    let mut pointers = Vec::with_capacity(argc + envc + 2);
+    let ends = memchr::memchr_iter(0, request.strings);
+    let mut begin = 0;
+    for (place, end) in ends.enumerate() {
+        if place == argc {
+            pointers.push(std::ptr::null());
+        }
+        pointers.push(request.strings[begin..].as_ptr().cast());
+        begin = end + 1;
+    }
+    if envc == 0 {
+        pointers.push(std::ptr::null());
+    }
+    pointers.push(std::ptr::null());
+    (pointers, argc + 1)
 }
 
 struct Child {

@@ -9,7 +9,7 @@ use crate::cgroup::Cgroup;
 use crate::leader;
 use crate::sys::birth::OomScore;
 use crate::sys::message::{self, Packet, Received};
-use crate::sys::{self, Watch, children};
+use crate::sys::{self, Watch, Watched, children};
 use vespera_guardian::{Breach, EndedBy, Order, Report, SPAWN_HEADER, Spawn, Stage};
 
 /// After this many milliseconds of force, what still lives is reported as a survivor.
@@ -36,13 +36,20 @@ pub struct Owners {
 /// Runs the leash from its first request on; the process never returns to the guardian's code.
 pub fn run(packet: Packet, owners: Owners) -> ! {
     sys::become_leash(owners.socket);
-    let Some(signals) = sys::watch_signals() else {
+    let watched = sys::watch_signals().and_then(|signals| {
+        let lifelines = [owners.guardian_pidfd, owners.host_pidfd, owners.socket];
+        let [guardian, host, socket] = lifelines;
+        Some((signals, Watched::all([signals, guardian, host, socket])?))
+    });
+    let Some((signals, watched)) = watched else {
         message::refuse(owners.socket, sys::errno(), Stage::Fork);
         sys::exit(0)
     };
     let mut leash = Leash {
+        pid: sys::pid(),
         owners,
         signals,
+        watched,
         cgroup: None,
         leader: NOBODY,
         grace_ms: 0,
@@ -50,7 +57,7 @@ pub fn run(packet: Packet, owners: Owners) -> ! {
         oom_score: OomScore::open(),
         phase: Phase::Idle,
     };
-    leash.tell(Report::Born { leash: sys::pid() });
+    leash.tell(Report::Born { leash: leash.pid });
     leash.take(packet);
     leash.serve()
 }
@@ -68,8 +75,11 @@ enum Phase {
 }
 
 struct Leash {
+    pid: i32,
     owners: Owners,
     signals: i32,
+    /// The signals, the guardian, the host and the socket to it, in this order.
+    watched: Watched,
     cgroup: Option<Cgroup>,
     leader: i32,
     grace_ms: u64,
@@ -97,9 +107,9 @@ impl Leash {
             self.cgroup = Some(made.map_err(|errno| (errno, Stage::Cgroup))?);
         }
         self.grace_ms = u64::from(request.grace_ms);
-        self.cpu_before_us = children::reaped_cpu_us();
         let stdio = [input, output, errors];
-        self.leader = leader::start(&request, self.cgroup.as_ref(), stdio, &self.oom_score)?;
+        let cgroup = self.cgroup.as_ref();
+        self.leader = leader::start(&request, cgroup, stdio, &self.oom_score, self.pid)?;
         self.phase = Phase::Running;
         Ok(())
     }
@@ -114,49 +124,43 @@ impl Leash {
             self.tell(Report::Failed { errno, stage });
             sys::exit(0)
         }
-        let (pid, leash) = (self.leader, sys::pid());
+        let (pid, leash) = (self.leader, self.pid);
         self.tell(Report::Started { pid, leash });
     }
 
     fn tell(&self, report: Report) -> bool {
-        message::tell(self.owners.socket, &[report])
+        message::tell(self.owners.socket, [report])
     }
 
     fn serve(mut self) -> ! {
         loop {
-            let mut watches = [
-                Watch::read(self.signals),
-                Watch::read(self.owners.guardian_pidfd),
-                Watch::read(self.owners.host_pidfd),
-                Watch::read(self.owners.socket),
-            ];
             let mut wait = None;
             if let Phase::Grace { force_at } = self.phase {
-                // Both lifelines stay readable once the host is dead: watching them would spin.
-                watches[2].disable();
-                watches[3].disable();
                 let left = force_at.saturating_sub(sys::now_ms());
                 if left == 0 {
-                    self.force(EndedBy::HostDeath);
+                    self.force(EndedBy::HostDeath, None);
                 }
                 wait = Some(i32::try_from(left).unwrap_or(i32::MAX));
             }
-            sys::poll(&mut watches, wait);
-            let told = watches[0].ready() && sys::take_signals(self.signals, self.owners.guardian);
-            let ended = |leader| watches[0].ready() && children::reap_all_but(leader);
-            if self.phase != Phase::Idle && ended(self.leader) {
-                self.force(match self.phase {
+            let [signalled, guardian_died, host_died, heard] = self.watched.wait(wait);
+            let told = signalled && sys::take_signals(self.signals, self.owners.guardian);
+            if signalled
+                && self.phase != Phase::Idle
+                && let Some(end) = children::reap_all_but(self.leader)
+            {
+                let by = match self.phase {
                     Phase::Grace { .. } => EndedBy::HostDeath,
                     Phase::Running | Phase::Idle => EndedBy::Itself,
-                });
+                };
+                self.force(by, Some(end));
             }
-            if watches[1].ready() || sys::parent() != self.owners.guardian {
-                self.force(EndedBy::GuardianDeath);
+            if guardian_died || sys::parent() != self.owners.guardian {
+                self.force(EndedBy::GuardianDeath, None);
             }
-            if watches[2].ready() || told {
+            if host_died || told {
                 self.host_died();
             }
-            if watches[3].ready() {
+            if heard {
                 match message::receive(self.owners.socket) {
                     Received::Packet(packet) => self.hear(packet),
                     Received::Later => {}
@@ -169,7 +173,7 @@ impl Leash {
     fn hear(&mut self, packet: Packet) {
         match (self.phase, Order::decode(packet.bytes())) {
             (Phase::Running, Some(Order::Signal(number))) => self.signal(i32::from(number)),
-            (Phase::Running, Some(Order::Kill)) => self.force(EndedBy::Host),
+            (Phase::Running, Some(Order::Kill)) => self.force(EndedBy::Host, None),
             (Phase::Idle, None) if packet.is_from(self.owners.host) => self.take(packet),
             // Not the host with our rights: what it might think of the answer is not the next's.
             (Phase::Idle, None) => sys::exit(0),
@@ -191,17 +195,20 @@ impl Leash {
         match self.phase {
             Phase::Grace { .. } => return,
             Phase::Running if self.grace_ms > 0 => {}
-            Phase::Idle | Phase::Running => self.force(EndedBy::HostDeath),
+            Phase::Idle | Phase::Running => self.force(EndedBy::HostDeath, None),
         }
         self.signal(libc::SIGTERM);
+        // Both lifelines stay readable once the host is dead: watching them would spin.
+        self.watched.forget(self.owners.host_pidfd);
+        self.watched.forget(self.owners.socket);
         self.phase = Phase::Grace {
             force_at: sys::now_ms() + self.grace_ms,
         };
     }
 
-    /// Ends the tree: SIGKILL to direct children until none is left, and says so. Returns only
-    /// for an owner who may have another agent.
-    fn force(&mut self, by: EndedBy) {
+    /// Ends the tree: SIGKILL to direct children until none is left, and says so. `end` is how the
+    /// leader ended, if that is known. Returns only for an owner who may have another agent.
+    fn force(&mut self, by: EndedBy, mut end: Option<Report>) {
         if self.phase == Phase::Idle {
             sys::exit(0)
         }
@@ -209,15 +216,22 @@ impl Leash {
             cgroup.kill();
         }
         // Whoever is in its group is a child of ours by then, and is found otherwise.
-        if !children::are_seen() || !children::has_ended(self.leader) {
+        if !children::are_seen() || (end.is_none() && !children::has_ended(self.leader)) {
             children::kill(-self.leader, libc::SIGKILL);
+        }
+        if end.is_some() {
+            self.reap_leader();
         }
         let mut killed = Vec::new();
         let deadline = sys::now_ms() + FORCE_DEADLINE_MS;
         let mut swept_reported = false;
-        let mut end = None;
         loop {
-            end = self.reap_leader().or(end);
+            if self.leader != NOBODY
+                && let Some(its) = children::peek_status(self.leader)
+            {
+                self.reap_leader();
+                end = Some(its);
+            }
             if !children::are_seen() {
                 children::reap_all_but(self.leader);
             }
@@ -263,23 +277,27 @@ impl Leash {
         self.phase = Phase::Idle;
     }
 
-    /// Reaps the leader once it has ended, and gives how. From here on nothing is sent to its group,
-    /// so its number may become another's.
-    fn reap_leader(&mut self) -> Option<Report> {
-        let end = children::peek_status(self.leader)?;
+    /// Reaps the leader, which has ended. From here on nothing is sent to its group, so its number
+    /// may become another's.
+    fn reap_leader(&mut self) {
         children::reap(self.leader);
         self.leader = NOBODY;
-        Some(end)
     }
 
     /// How many were killed and survive, in one packet with the leader's `end` if that is not told.
-    fn report_swept(&self, end: Option<Report>, by: EndedBy, [killed, left]: [usize; 2]) -> bool {
+    fn report_swept(
+        &mut self,
+        end: Option<Report>,
+        by: EndedBy,
+        [killed, left]: [usize; 2],
+    ) -> bool {
         let cgroup = self.cgroup.as_ref();
         let breach = cgroup.map_or(Breach::default(), Cgroup::breach);
-        let cpu_us = children::reaped_cpu_us() - self.cpu_before_us;
+        let before_us = std::mem::replace(&mut self.cpu_before_us, children::reaped_cpu_us());
+        let cpu_us = self.cpu_before_us - before_us;
         let swept = Report::swept(by, killed, left, breach, cpu_us);
         match end {
-            Some(end) => message::tell(self.owners.socket, &[end, swept]),
+            Some(end) => message::tell(self.owners.socket, [end, swept]),
             None => self.tell(swept),
         }
     }

@@ -207,7 +207,7 @@ impl<'a> Spawn<'a> {
         let wanted = usize::try_from(argc)
             .ok()?
             .checked_add(usize::try_from(envc).ok()?)?;
-        let found = rest.split(|byte| *byte == 0).count() - 1;
+        let found = memchr::memchr_iter(0, rest).count();
         if argc == 0 || found != wanted || (!rest.is_empty() && *rest.last()? != 0) {
             return None;
         }
@@ -442,7 +442,7 @@ fn count(value: usize) -> u32 {
 }
 
 fn split_nul(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
-    let end = bytes.iter().position(|byte| *byte == 0)?;
+    let end = memchr::memchr(0, bytes)?;
     Some((&bytes[..end], &bytes[end + 1..]))
 }
 

@@ -90,6 +90,7 @@ pub fn write_file(path: &CStr, bytes: &[u8]) -> Result<(), i32> {
 
 /// As high as a process that uses half of the memory.
 const PREFERRED: i32 = 500;
+const PREFERRED_TEXT: &[u8] = b"500";
 
 /// What the kernel's OOM killer adds to a process's own size (proc_pid_oom_score_adj(5)). A child
 /// is born with its parent's: that costs less than a look into /proc by each child.
@@ -124,7 +125,7 @@ impl OomScore {
     /// A child that `work` makes is preferred by the OOM killer to guardian and host; raising needs
     /// no privilege.
     pub fn raised<T>(&self, work: impl FnOnce() -> T) -> T {
-        self.set(PREFERRED.to_string().as_bytes());
+        self.set(PREFERRED_TEXT);
         let done = work();
         self.set(&self.own[..self.len]);
         done

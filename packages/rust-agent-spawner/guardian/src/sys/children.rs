@@ -103,10 +103,12 @@ pub fn describe(process: i32) -> Report {
     }
 }
 
-fn wait_peek(kind: libc::idtype_t, id: i32) -> Option<(libc::siginfo_t, libc::rusage)> {
+/// Some ended child of those asked about, left as it is: its pid, how it ended and what it used.
+fn peek(kind: libc::idtype_t, id: i32) -> Option<(i32, Report)> {
     // SAFETY: all-zero siginfo and rusage are valid, and both outlive the call. The raw call is
-    // used because the C library's waitid gives no rusage.
-    unsafe {
+    // used because the C library's waitid gives no rusage. A child's siginfo carries its pid and its
+    // status.
+    let (info, usage, pid, status) = unsafe {
         let mut info: libc::siginfo_t = zeroed();
         let mut usage: libc::rusage = zeroed();
         let flags = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT | libc::__WALL;
@@ -118,33 +120,29 @@ fn wait_peek(kind: libc::idtype_t, id: i32) -> Option<(libc::siginfo_t, libc::ru
             flags,
             &raw mut usage,
         );
-        (done == 0 && info.si_pid() != 0).then_some((info, usage))
-    }
-}
-
-/// Some ended child, left as it is.
-fn peek_ended() -> Option<i32> {
-    // SAFETY: a child's siginfo carries its pid.
-    wait_peek(libc::P_ALL, 0).map(|(info, _)| unsafe { info.si_pid() })
-}
-
-pub fn has_ended(pid: i32) -> bool {
-    wait_peek(libc::P_PID, pid).is_some()
-}
-
-/// How an ended, unreaped child ended and what it used.
-pub fn peek_status(pid: i32) -> Option<Report> {
-    let (info, usage) = wait_peek(libc::P_PID, pid)?;
-    // SAFETY: a child's siginfo carries its status.
-    let status = unsafe { info.si_status() };
+        if done != 0 || info.si_pid() == 0 {
+            return None;
+        }
+        (info, usage, info.si_pid(), info.si_status())
+    };
     let exited = info.si_code == libc::CLD_EXITED;
-    Some(Report::Exited {
+    let end = Report::Exited {
         code: if exited { status } else { -1 },
         signal: if exited { 0 } else { status },
         user_us: micros(usage.ru_utime),
         system_us: micros(usage.ru_stime),
         max_rss_kib: u64::try_from(usage.ru_maxrss).unwrap_or(0),
-    })
+    };
+    Some((pid, end))
+}
+
+pub fn has_ended(pid: i32) -> bool {
+    peek_status(pid).is_some()
+}
+
+/// How an ended, unreaped child ended and what it used.
+pub fn peek_status(pid: i32) -> Option<Report> {
+    peek(libc::P_PID, pid).map(|(_, end)| end)
 }
 
 fn wait(pid: i32, flags: i32) -> Option<Ended> {
@@ -166,15 +164,15 @@ pub fn reap_if_ended(pid: i32) {
     wait(pid, libc::WNOHANG);
 }
 
-/// Reaps whoever has ended until it comes to `spared`, which it leaves: true when that one has ended.
-pub fn reap_all_but(spared: i32) -> bool {
-    while let Some(pid) = peek_ended() {
+/// Reaps whoever has ended until it comes to `spared`, which it leaves: how that one has ended.
+pub fn reap_all_but(spared: i32) -> Option<Report> {
+    while let Some((pid, end)) = peek(libc::P_ALL, 0) {
         if pid == spared {
-            return true;
+            return Some(end);
         }
         reap(pid);
     }
-    false
+    None
 }
 
 pub fn reap_any() -> Option<Ended> {

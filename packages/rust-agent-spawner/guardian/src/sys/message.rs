@@ -3,6 +3,7 @@
 use super::{close, errno};
 use std::cell::UnsafeCell;
 use std::mem::{size_of, zeroed};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use vespera_guardian::{MAX_INLINE, Report, SPAWN_HEADER, Spawn, Stage};
 
@@ -120,8 +121,10 @@ impl Packet {
 
     /// Whether it comes from the process `host` with the rights that we have.
     pub fn is_from(&self, host: i32) -> bool {
+        // Neither a guardian nor a leash ever changes its own.
+        static OURS: OnceLock<(libc::uid_t, libc::gid_t)> = OnceLock::new();
         // SAFETY: cannot fail and touch no memory.
-        let (user, group) = unsafe { (libc::getuid(), libc::getgid()) };
+        let (user, group) = *OURS.get_or_init(|| unsafe { (libc::getuid(), libc::getgid()) });
         self.sender
             .is_some_and(|sender| sender.pid == host && sender.uid == user && sender.gid == group)
     }
@@ -142,14 +145,13 @@ pub fn send(fd: i32, bytes: &[u8]) -> bool {
 }
 
 /// As [`send`], of reports in one packet.
-pub fn tell(fd: i32, reports: &[Report]) -> bool {
-    let packet: Vec<u8> = reports.iter().flat_map(|report| report.encode()).collect();
-    send(fd, &packet)
+pub fn tell<const N: usize>(fd: i32, reports: [Report; N]) -> bool {
+    send(fd, reports.map(Report::encode).as_flattened())
 }
 
 /// Tells a host that its agent was not started: why, and at which step.
 pub fn refuse(socket: i32, errno: i32, stage: Stage) {
-    tell(socket, &[Report::Failed { errno, stage }]);
+    tell(socket, [Report::Failed { errno, stage }]);
 }
 
 #[repr(C, align(8))]

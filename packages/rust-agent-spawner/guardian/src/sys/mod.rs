@@ -24,10 +24,6 @@ impl Watch {
         })
     }
 
-    pub fn disable(&mut self) {
-        self.0.fd = -1;
-    }
-
     pub fn ready(&self) -> bool {
         self.0.revents != 0
     }
@@ -180,6 +176,60 @@ pub fn poll(watches: &mut [Watch], timeout_ms: Option<i32>) {
         for watch in watches {
             watch.0.revents = 0;
         }
+    }
+}
+
+/// What one process waits for again and again: the kernel is told once, not at each wait.
+pub struct Watched(i32);
+
+impl Watched {
+    /// At most so many.
+    const MOST: usize = 4;
+
+    /// These descriptors, by their places; one that is negative is never ready.
+    pub fn all<const N: usize>(fds: [i32; N]) -> Option<Self> {
+        const { assert!(N <= Self::MOST) };
+        // SAFETY: epoll_create1(2) takes flags and returns a new fd or -1.
+        let epoll = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
+        if epoll < 0 {
+            return None;
+        }
+        for (place, fd) in (0..).zip(fds) {
+            let mut event = libc::epoll_event {
+                events: libc::EPOLLIN as u32,
+                u64: place,
+            };
+            // SAFETY: two descriptors and a live event.
+            let added = unsafe { libc::epoll_ctl(epoll, libc::EPOLL_CTL_ADD, fd, &raw mut event) };
+            if fd >= 0 && added != 0 {
+                return None;
+            }
+        }
+        Some(Self(epoll))
+    }
+
+    /// It is not waited for any more.
+    pub fn forget(&self, fd: i32) {
+        // SAFETY: two descriptors; no event is read. Failure means that it was not waited for.
+        unsafe { libc::epoll_ctl(self.0, libc::EPOLL_CTL_DEL, fd, std::ptr::null_mut()) };
+    }
+
+    /// Which are ready, by their places; none when the time is over or a signal came.
+    pub fn wait<const N: usize>(&self, timeout_ms: Option<i32>) -> [bool; N] {
+        let mut ready = [false; N];
+        let mut events = [libc::epoll_event { events: 0, u64: 0 }; Self::MOST];
+        let most = libc::c_int::try_from(events.len()).unwrap_or(1);
+        // SAFETY: as many live events as are announced.
+        let count = unsafe {
+            libc::epoll_wait(self.0, events.as_mut_ptr(), most, timeout_ms.unwrap_or(-1))
+        };
+        for event in &events[..usize::try_from(count).unwrap_or(0)] {
+            let place = event.u64;
+            if let Some(place) = usize::try_from(place).ok().and_then(|at| ready.get_mut(at)) {
+                *place = true;
+            }
+        }
+        ready
     }
 }
 
