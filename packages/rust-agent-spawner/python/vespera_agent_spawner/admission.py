@@ -7,14 +7,13 @@ by those behind it, however little they want. It starts nothing itself.
 from __future__ import annotations
 
 import asyncio
-import heapq
 import itertools
 import resource
 import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from vespera_agent_spawner._logging import logger_for
 from vespera_agent_spawner._patience import Deadline
@@ -25,11 +24,12 @@ from vespera_agent_spawner._room import (
     total_memory,
 )
 from vespera_agent_spawner.errors import AgentTimeout, ConfigError, SupervisorClosed
+from vespera_agent_spawner.waiting_line import Entry, Line, Prospect, Ticket
 
 if TYPE_CHECKING:
     from vespera_agent_spawner.backends._protocol import Standby
 
-__all__ = ["Admission", "Obstacle", "Prospect", "Ticket", "default_max_agents"]
+__all__ = ["Admission", "Obstacle", "default_max_agents"]
 
 # What an agent holds in the host: four descriptors, and some to spare for the host's own work.
 _DESCRIPTORS = 4
@@ -46,8 +46,6 @@ _IN_ONE_GO = 0.004
 _MOST_STANDING = 16
 # After so many seconds in which nobody could enter a log line says why, then after twice as many.
 _STUCK = 30.0
-# So many who wait no more may stay in the queue, or half of it.
-_FEW_WITHDRAWN = 64
 # Seconds for which what was seen of the machine lets them start.
 _GOOD_FOR = 1.0
 
@@ -64,7 +62,7 @@ def _refusal(ticket: Ticket, obstacle: Obstacle) -> ConfigError:
     )
 
 
-def _prospect(entry: tuple[int, int, Ticket]) -> Prospect:
+def _prospect(entry: Entry) -> Prospect:
     prospect = entry[2].prospect
     assert prospect is not None, "nobody else stands by"
     return prospect
@@ -89,31 +87,6 @@ class Obstacle:
     for_good: bool = False
 
 
-class Prospect(Protocol):
-    """Somebody in the queue who can be made ready to follow another without the event loop."""
-
-    def prepare(self) -> bool:
-        """Stand by. False: this one cannot, and starts as everybody else."""
-
-    def has_begun(self) -> bool:
-        """Whether another's end has started it."""
-
-    def withdraw(self) -> bool:
-        """Stand by no more. False: it has begun."""
-
-
-@dataclass(slots=True, eq=False)
-class Ticket:
-    """Somebody's turn in the queue; ``tell`` hears None for a place, or why there will be none."""
-
-    reserve: int
-    tell: Callable[[Exception | None], None]
-    #: For whom, as whoever asked put it.
-    subject: object = None
-    prospect: Prospect | None = None
-    waits: bool = True
-
-
 class Admission:
     """Places for agents. Runs on one event loop."""
 
@@ -133,11 +106,9 @@ class Admission:
         self._preparing = 0
         self._claimed = 0
         self._next_start = 0.0
-        self._waiting: list[tuple[int, int, Ticket]] = []
-        # At most so many of them wait no more.
-        self._withdrawn = 0
+        self._waiting = Line()
         # Those of them that are ready to follow whoever leaves, in their order.
-        self._standing: deque[tuple[int, int, Ticket]] = deque()
+        self._standing: deque[Entry] = deque()
         # Who starts at regular intervals follows nobody.
         self._standby = None if start_interval else standby
         self._numbers = itertools.count()
@@ -170,7 +141,7 @@ class Admission:
     @property
     def waiting(self) -> int:
         """How many wait for a place."""
-        return len(self._standing) + sum(ticket.waits for *_, ticket in self._waiting)
+        return len(self._standing) + sum(1 for _ in self._waiting.waiting())
 
     def ask(
         self,
@@ -188,7 +159,7 @@ class Admission:
         if self._closed is not None:
             self._answer(ticket, self._closed)
         else:
-            heapq.heappush(self._waiting, (-priority, next(self._numbers), ticket))
+            self._waiting.join((-priority, next(self._numbers), ticket))
             self._serve()
         return ticket
 
@@ -281,15 +252,8 @@ class Admission:
 
     def withdraw(self, ticket: Ticket) -> None:
         """Nobody waits for this place any more. It may have been given a moment ago: ``settle``."""
-        if not ticket.waits:
-            return
-        ticket.waits = False
-        # Behind one who waits for hours others come and go.
-        self._withdrawn += 1
-        if self._withdrawn > max(_FEW_WITHDRAWN, len(self._waiting) // 2):
-            self._waiting[:] = [entry for entry in self._waiting if entry[2].waits]
-            heapq.heapify(self._waiting)
-            self._withdrawn = 0
+        if ticket.waits:
+            self._waiting.withdraw(ticket)
 
     def settle(self, ticket: Ticket) -> None:
         """One that stands by is told of its place if it has begun, else it stands by no more."""
@@ -338,16 +302,14 @@ class Admission:
 
     def next_ones(self, count: int) -> list[Ticket]:
         """Who is served next, in that order."""
-        waiting = [entry for entry in self._waiting if entry[2].waits]
-        return [ticket for *_, ticket in heapq.nsmallest(count, waiting)]
+        return list(itertools.islice(self._waiting.waiting(), count))
 
     def may_prepare(self, reserve: int) -> bool:
         """Whether a process may be started that nobody needs yet: there is room for its start, and
         it keeps nobody from one."""
         if self._closed is not None or self._starting + self._preparing >= self._max_starting:
             return False
-        waits = any(ticket.waits for *_, ticket in self._waiting)
-        if waits and self._alive < self._max_agents:
+        if self._alive < self._max_agents and self.next_ones(1):
             return False
         now = time.monotonic()
         obstacle = (
@@ -387,10 +349,9 @@ class Admission:
             self.call_off(queue_up)
             queue_up()
         self.stand_down()
-        waiting, self._waiting = self._waiting, []
-        for *_, ticket in waiting:
-            if ticket.waits:
-                self._answer(ticket, self._closed)
+        waiting, self._waiting = self._waiting, Line()
+        for ticket in waiting.waiting():
+            self._answer(ticket, self._closed)
 
     def _is_full(self) -> bool:
         starting = self._starting
@@ -476,10 +437,10 @@ class Admission:
             return
         self._serving, pause = True, 0.0
         try:
-            while self._waiting or self._standing:
+            while (first := self._waiting.first) is not None or self._standing:
                 full = self._alive >= self._max_agents and not self._standing
                 # Who waits no more leaves the queue all the same.
-                full = full and self._waiting[0][2].waits
+                full = full and first is not None and first[2].waits
                 if full and (self._standby is None or not self._standby.is_wanted()):
                     # Whoever leaves serves the others.
                     return
@@ -492,32 +453,33 @@ class Admission:
                     return
         finally:
             self._serving = False
-            if not self._waiting:
+            if self._waiting.first is None:
                 # Who comes next has not waited with those who are gone.
                 self._stuck_since = None
 
     def _admit_next(self) -> bool:
+        first = self._waiting.first
         if self._standing:
             entry = self._standing[0]
             if _prospect(entry).has_begun():
                 self._admit_begun(entry)
                 return True
-            if not self._is_full() and (not self._waiting or entry < self._waiting[0]):
+            if not self._is_full() and (first is None or entry < first):
                 # Whoever has left was followed by nobody.
                 self._stand_down(entry)
                 return True
-        if not self._waiting:
+        if first is None:
             return False
-        *_, ticket = self._waiting[0]
+        *_, ticket = first
         if not ticket.waits:
-            heapq.heappop(self._waiting)
+            self._waiting.pop()
             return True
         if self._is_full():
             # Whoever leaves serves the others.
             return False
         obstacle = self._obstacle(ticket.reserve)
         if obstacle is not None and obstacle.for_good:
-            heapq.heappop(self._waiting)
+            self._waiting.pop()
             self._answer(ticket, _refusal(ticket, obstacle))
             return True
         if obstacle is not None:
@@ -525,7 +487,7 @@ class Admission:
             self._look_again(obstacle)
             return False
         self._stuck_since = None
-        heapq.heappop(self._waiting)
+        self._waiting.pop()
         self._alive += 1
         self._starting += 1
         self._claimed += ticket.reserve
@@ -534,7 +496,7 @@ class Admission:
         ticket.tell(None)
         return True
 
-    def _admit_begun(self, entry: tuple[int, int, Ticket]) -> None:
+    def _admit_begun(self, entry: Entry) -> None:
         """Somebody's end has started it: it has that place."""
         self._standing.remove(entry)
         self._stuck_since = None
@@ -542,19 +504,19 @@ class Admission:
         self._starting += 1
         self._answer(entry[2], None)
 
-    def _stand_down(self, entry: tuple[int, int, Ticket]) -> None:
+    def _stand_down(self, entry: Entry) -> None:
         if not _prospect(entry).withdraw():
             self._admit_begun(entry)
             return
         self._standing.remove(entry)
         self._claimed -= entry[2].reserve
-        heapq.heappush(self._waiting, entry)
+        self._waiting.join(entry)
 
     def _prepare_next(self) -> bool:
         """While the house is full, those who come next stand by for whoever leaves."""
-        if self._standby is None or self._alive < self._max_agents or not self._waiting:
+        first, last = self._waiting.first, self._standing[-1] if self._standing else None
+        if self._standby is None or self._alive < self._max_agents or first is None:
             return False
-        first, last = self._waiting[0], self._standing[-1] if self._standing else None
         ticket = first[2]
         if last is not None and first < last:
             self._stand_down(last)
@@ -569,7 +531,7 @@ class Admission:
         if self._too_little_room(now) or not ticket.prospect.prepare():
             ticket.prospect = None
             return False
-        heapq.heappop(self._waiting)
+        self._waiting.pop()
         self._standing.append(first)
         self._claimed += ticket.reserve
         self._standby.renew(_GOOD_FOR)

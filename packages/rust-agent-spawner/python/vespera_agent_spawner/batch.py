@@ -25,12 +25,12 @@ from vespera_agent_spawner.results import Outcome, RunResult
 from vespera_agent_spawner.retries import Effort, is_settled
 
 if TYPE_CHECKING:
-    from vespera_agent_spawner.admission import Ticket
     from vespera_agent_spawner.agent import Agent
     from vespera_agent_spawner.backends._protocol import StandingSession
     from vespera_agent_spawner.config import AgentConfig
     from vespera_agent_spawner.spending import Purse
     from vespera_agent_spawner.supervisor import Supervisor
+    from vespera_agent_spawner.waiting_line import Ticket
     from vespera_agent_spawner.workspaces import Workspace
 
 __all__ = ["Batch", "Seat"]
@@ -50,6 +50,9 @@ class Seat:
 
 @dataclass(slots=True, eq=False)
 class _Run:
+    """One of them; while it waits for a place, a ``Prospect``."""
+
+    batch: Batch
     index: int
     effort: Effort
     seat: Seat
@@ -68,28 +71,16 @@ class _Run:
     #: What stands by, while the run has no place.
     standing: tuple[Agent, StandingSession] | None = None
 
-
-class _Prospect:
-    """A run that waits for a place."""
-
-    __slots__ = ("_batch", "_run")
-
-    def __init__(self, batch: Batch, run: _Run) -> None:
-        self._batch = batch
-        self._run = run
-
     def prepare(self) -> bool:
-        return self._batch._prepare(self._run)
+        return self.batch._prepare(self)
 
     def has_begun(self) -> bool:
-        standing = self._run.standing
-        return standing is not None and standing[1].has_begun()
+        return self.standing is not None and self.standing[1].has_begun()
 
     def withdraw(self) -> bool:
-        standing = self._run.standing
-        if standing is not None and not standing[1].withdraw():
+        if self.standing is not None and not self.standing[1].withdraw():
             return False
-        self._run.standing = None
+        self.standing = None
         return True
 
 
@@ -182,6 +173,7 @@ class Batch:
             return
         effort = Effort(config, config.retry or self._supervisor.config.retry)
         run = self._runs[seat.agent_id] = _Run(
+            self,
             index,
             effort,
             seat,
@@ -200,7 +192,7 @@ class Batch:
             run.seat.reserve,
             functools.partial(self._told, run),
             subject,
-            _Prospect(self, run) if may_stand else None,
+            run if may_stand else None,
         )
         run.ticket = ticket if ticket.waits else None
 
