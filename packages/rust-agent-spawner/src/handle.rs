@@ -130,7 +130,7 @@ impl Handle {
             cgroup: &cgroup,
             host_death_grace_ms: launch.host_death_grace_ms,
             moment: launch.moment,
-            later: launch.moment != 0 && reactor.is_heard_as_caller(),
+            messenger: reactor.sender().filter(|_| launch.moment != 0),
         })
         .map_err(io)?;
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);

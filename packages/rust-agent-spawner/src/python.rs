@@ -124,7 +124,7 @@ impl PySession {
         let start = || Handle::start(&launch, plan, Some(&bridge), listening);
         // One packet, 0.2 ms: beside a thread that computes, giving the interpreter away and
         // getting it back would take 5 ms.
-        let handle = if crate::agent::process::is_ready() {
+        let handle = if crate::agent::process::is_ready(launch.moment) {
             start()?
         } else {
             py.detach(start)?

@@ -224,9 +224,9 @@ impl Reactor {
         self.mailbox.owner == own_pid()
     }
 
-    /// Whether a leash that hears the calling thread hears the reactor.
-    pub fn is_heard_as_caller(&self) -> bool {
-        self.mailbox.posted().taker == Some(Sender::here())
+    /// Whom a leash hears that hears the reactor.
+    pub fn sender(&self) -> Option<Sender> {
+        self.mailbox.posted().taker
     }
 
     /// Has the reactor carry out what was posted quietly.

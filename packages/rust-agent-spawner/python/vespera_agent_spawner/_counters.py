@@ -51,29 +51,29 @@ class Counters:
             self._observe(name, seconds)
 
     def _observe(self, name: str, seconds: float) -> None:
-        values, at = self._values, bisect.bisect_left(_BOUNDS, seconds)
+        values, (buckets, count, total) = self._values, _histogram(name)
+        at = bisect.bisect_left(_BOUNDS, seconds)
         if at < len(_BOUNDS):
-            values[_bucket(name, at)] += 1
-        values[f"{name}_count"] += 1
-        values[f"{name}_sum"] += seconds  # type: ignore[assignment]
+            values[buckets[at]] += 1
+        values[count] += 1
+        values[total] += seconds  # type: ignore[assignment]
 
     def count_spent(self, bill: Bill, spent: tuple[float, int, int]) -> None:
         """What an agent has spent since it was counted last; also for turns without a result of
         their own, whose cost the CLI has told all the same."""
         if spent == bill.counted:
             return
+        cost, taken, given = spent
         with self._lock:
-            counted = bill.counted
-            for one, before, now in zip(_SPENT, counted, spent, strict=True):
-                # Counter is typed for ints; sums of money are floats. A series of what cost nothing
-                # is there too.
-                self._values[one] += now - before if now > before else 0  # type: ignore[assignment]
+            values, (cost_before, taken_before, given_before) = self._values, bill.counted
             # Another thread may have told more in the meantime.
-            bill.counted = (
-                max(counted[0], spent[0]),
-                max(counted[1], spent[1]),
-                max(counted[2], spent[2]),
-            )
+            cost, taken = max(cost, cost_before), max(taken, taken_before)
+            given = max(given, given_before)
+            # A series of what cost nothing is there too.
+            values[_COST] += cost - cost_before  # type: ignore[assignment]
+            values[_TAKEN] += taken - taken_before
+            values[_GIVEN] += given - given_before
+            bill.counted = (cost, taken, given)
 
     def snapshot(self) -> dict[str, float]:
         with self._lock:
@@ -93,8 +93,10 @@ def _runs(outcome: str) -> str:
 
 
 @functools.lru_cache(maxsize=64)
-def _bucket(name: str, at: int) -> str:
-    return f'{name}_bucket{{le="{_BOUNDS[at]:g}"}}'
+def _histogram(name: str) -> tuple[tuple[str, ...], str, str]:
+    """The series of its buckets, of how many there were and of their sum."""
+    buckets = tuple(f'{name}_bucket{{le="{bound:g}"}}' for bound in _BOUNDS)
+    return buckets, f"{name}_count", f"{name}_sum"
 
 
 def _add_up(values: dict[str, float], name: str) -> None:
@@ -102,8 +104,7 @@ def _add_up(values: dict[str, float], name: str) -> None:
     if not any(series.startswith(f"{name}_bucket{{") for series in values):
         return
     below = 0.0
-    for at in range(len(_BOUNDS)):
-        series = _bucket(name, at)
+    for series in _histogram(name)[0]:
         below += values.get(series, 0.0)
         values[series] = below
     values[f'{name}_bucket{{le="+Inf"}}'] = values[f"{name}_count"]
@@ -148,11 +149,9 @@ _KINDS = frozenset(
     }
 )
 
-_SPENT = (
-    "vespera_cost_usd_total",
-    series("vespera_tokens_total", direction="input"),
-    series("vespera_tokens_total", direction="output"),
-)
+_COST = "vespera_cost_usd_total"
+_TAKEN = series("vespera_tokens_total", direction="input")
+_GIVEN = series("vespera_tokens_total", direction="output")
 
 #: What does not depend on a backend: runs, their cost and their time.
 PROCESS = Counters()

@@ -69,6 +69,29 @@ class Agent:
     without an end warns (``ResourceWarning``) and its tree is ended.
     """
 
+    # What most agents never change stands here: it is not set for each of them, and one with more
+    # than thirty attributes of its own gets a dict for them (CPython's SHARED_KEYS_MAX_SIZE).
+    #: An attempt of a run: whoever tries it again counts the run.
+    _is_attempt = False
+    _on_start: Callable[[Agent, AgentError | None], None] | None = None
+    _session: LiveSession | None = None
+    # Only an iteration has one.
+    _bell: asyncio.Event | None = None
+    _turn: asyncio.Future[TurnResult] | None = None
+    _last_turn: TurnResult | None = None
+    _last_error: AgentError | None = None
+    _cancelled = False
+    _iterating: weakref.ref[AgentEvents] | None = None
+    _was_iterated = False
+    _merged: Callable[[Agent], None] | None = None
+    _handlers: Handlers | None = None
+    _on_service: Callable[[Agent, Mapping[str, Any]], None] | None = None
+    _on_refused: Callable[[Agent, str | None], None] | None = None
+    _meter: Meter | None = None
+    #: Why it may spend nothing more.
+    _overspent: str | None = None
+    _final: RunResult | None = None
+
     def __init__(self, config: AgentConfig, on_end: Callable[[Agent], None]) -> None:
         loop = asyncio.get_running_loop()
         self.config = config
@@ -77,33 +100,13 @@ class Agent:
         self._is_run = config.prompt is not None or self._adapter.runs_to_exit
         self._loop = loop
         self._on_end = on_end
-        #: An attempt of a run: whoever tries it again counts the run.
-        self._is_attempt = False
-        self._on_start: Callable[[Agent, AgentError | None], None] | None = None
-        self._session: LiveSession | None = None
         self._started = self._turn_began = time.monotonic()
         # Not by the loop's own method, which comes to the same by a call more.
         self._ready: asyncio.Future[None] = asyncio.Future(loop=loop)
         self._ended: asyncio.Future[ExitStatus] = asyncio.Future(loop=loop)
-        # Only an iteration has one.
-        self._bell: asyncio.Event | None = None
-        self._turn: asyncio.Future[TurnResult] | None = None
-        self._last_turn: TurnResult | None = None
-        self._last_error: AgentError | None = None
-        self._cancelled = False
-        self._iterating: weakref.ref[AgentEvents] | None = None
-        self._was_iterated = False
-        self._merged: Callable[[Agent], None] | None = None
         self._answers: _requests.Waiting = {}
-        self._handlers: Handlers | None = None
-        self._on_service: Callable[[Agent, Mapping[str, Any]], None] | None = None
-        self._on_refused: Callable[[Agent, str | None], None] | None = None
         self._holds: list[Hold] = []
         self._bill = Bill()
-        self._meter: Meter | None = None
-        #: Why it may spend nothing more.
-        self._overspent: str | None = None
-        self._final: RunResult | None = None
 
     @property
     def _log(self) -> AgentLogger:

@@ -72,9 +72,9 @@ class Effort:
 
     def settled(self, result: RunResult) -> RunResult:
         """The last attempt's result with what all of them took."""
-        all_of_them = [*self._attempts, *self._refused]
-        if len(all_of_them) < 2:
+        if len(self._attempts) + len(self._refused) < 2:
             return result
+        all_of_them = [*self._attempts, *self._refused]
         return dataclasses.replace(
             result,
             attempts=max(1, len(self._attempts)),

@@ -326,8 +326,10 @@ class Supervisor:
         return seat
 
     def _made_id(self, given: Container[str]) -> str:
-        made = (f"agent-{number}" for number in self._numbers)
-        return next(name for name in made if name not in self._ids and name not in given)
+        while True:
+            name = f"agent-{next(self._numbers)}"
+            if name not in self._ids and name not in given:
+                return name
 
     async def _start(self, config: AgentConfig, queue: float | None) -> Agent:
         places = self._places

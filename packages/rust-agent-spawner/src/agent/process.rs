@@ -16,14 +16,14 @@ use rustix::net::{
 };
 use rustix::pipe::PipeFlags;
 use std::io::{self, IoSlice};
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use vespera_guardian::{Environment, Hello, INHERIT, Limits, MAX_INLINE, Spawn, VERSION};
 
 mod current;
 
-pub use current::{guardian, is_ready};
+pub use current::{Asked, guardian, is_ready};
 
 /// Every request and the guardian's first word have this long.
 const DEADLINE_MS: u64 = 5000;
@@ -56,8 +56,9 @@ pub struct Request<'a> {
     /// How long an agent may go on after its host's death, in milliseconds.
     pub host_death_grace_ms: u32,
     pub moment: Moment,
-    /// A leash that waits for an agent is not asked yet: [`Ends::unsent`] is what to ask it.
-    pub later: bool,
+    /// Who sends to a leash that waits for an agent, in the caller's place and only if a leash cannot
+    /// tell the two apart: [`Ends::unsent`] is what to send.
+    pub messenger: Option<Sender>,
 }
 
 /// Requests of one moment of the host: between them no code runs but the engine's own, so its
@@ -96,9 +97,7 @@ pub struct Unsent {
     /// The agent's ends, and the strings if they are too long for a packet.
     fds: Vec<Descriptor>,
     is_inline: bool,
-    /// Who asked, and with which umask.
-    sender: Sender,
-    umask: u32,
+    asked: Asked,
 }
 
 impl Unsent {
@@ -107,7 +106,7 @@ impl Unsent {
     /// # Errors
     /// One that has died, or that does not read; a thread that it would not hear.
     pub fn send(&self, leash: &Descriptor) -> Result<(), Errno> {
-        if Sender::here() != self.sender {
+        if Sender::here() != self.asked.by {
             return Err(Errno::PERM);
         }
         send(leash, &self.parts(), &self.borrowed())
@@ -122,8 +121,8 @@ impl Unsent {
     }
 
     /// Whether the calling thread is the user who asked, and the host's umask is what it was.
-    pub fn is_asked_by(&self, sender: Sender, umask: u32) -> bool {
-        (self.sender, self.umask) == (sender, umask)
+    pub fn is_asked_by(&self, by: Sender, umask: u32) -> bool {
+        self.asked == Asked { by, umask }
     }
 
     fn parts(&self) -> [IoSlice<'_>; 2] {
@@ -138,7 +137,7 @@ impl Unsent {
 
 /// The user and the group by which a leash knows its host: the kernel adds those of the thread that
 /// sends to each packet, and a host's threads need not have the same.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sender(u32, u32);
 
 impl Sender {
@@ -159,9 +158,8 @@ pub struct Guardian {
     rights: Rights,
     /// Its socket said so before the kernel had reaped it for us.
     gone: AtomicBool,
-    /// The moment in which the host's rights were last found to be its own, and the umask then.
-    checked: AtomicU64,
-    umask: AtomicU32,
+    /// The moment in which the host's rights were last found to be its own, and who asked then.
+    checked: Mutex<(Moment, Asked)>,
     /// Leashes that it made and whose tree is empty, and their pids.
     free: Mutex<Vec<(Descriptor, i32)>>,
     /// Another has taken its place.
@@ -181,8 +179,8 @@ pub struct Guardian {
 pub fn spawn(request: &Request<'_>) -> io::Result<Ends> {
     let mut attempts = ATTEMPTS;
     loop {
-        let (guardian, umask) = guardian(request.moment)?;
-        match Arc::clone(&guardian).spawn(request, umask) {
+        let (guardian, asked) = guardian(request.moment)?;
+        match Arc::clone(&guardian).spawn(request, asked) {
             // It died before it took the request: nothing has begun, so another may have it.
             Err(error) if is_hangup(&error) && attempts > 1 => {
                 guardian.gone.store(true, Ordering::Release);
@@ -198,8 +196,8 @@ pub fn spawn(request: &Request<'_>) -> io::Result<Ends> {
 /// # Errors
 /// No guardian, or no descriptors left.
 pub fn prepare(request: &Request<'_>) -> io::Result<Ends> {
-    let (guardian, umask) = guardian(request.moment)?;
-    guardian.prepare(request, umask)
+    let (guardian, asked) = guardian(request.moment)?;
+    guardian.prepare(request, asked)
 }
 
 fn is_hangup(error: &io::Error) -> bool {
@@ -260,8 +258,7 @@ impl Guardian {
             pid,
             rights,
             gone: AtomicBool::new(false),
-            checked: AtomicU64::new(0),
-            umask: AtomicU32::new(0),
+            checked: Mutex::default(),
             free: Mutex::default(),
             retired: AtomicBool::new(false),
             longest_grace_ms: AtomicU32::new(0),
@@ -291,8 +288,8 @@ impl Guardian {
         }
     }
 
-    fn spawn(self: Arc<Self>, request: &Request<'_>, umask: u32) -> io::Result<Ends> {
-        let mut ends = Arc::clone(&self).prepare(request, umask)?;
+    fn spawn(self: Arc<Self>, request: &Request<'_>, asked: Asked) -> io::Result<Ends> {
+        let mut ends = Arc::clone(&self).prepare(request, asked)?;
         if let Some(unsent) = ends.unsent.take() {
             let (leash, pid, unsent) = self.ask(request, unsent)?;
             (ends.leash, ends.leash_pid, ends.unsent) = (Some(leash), pid, unsent);
@@ -301,10 +298,10 @@ impl Guardian {
     }
 
     /// All but a leash.
-    fn prepare(self: Arc<Self>, request: &Request<'_>, umask: u32) -> io::Result<Ends> {
+    fn prepare(self: Arc<Self>, request: &Request<'_>, asked: Asked) -> io::Result<Ends> {
         let (header, strings) = Spawn {
             grace_ms: request.host_death_grace_ms,
-            umask,
+            umask: asked.umask,
             limits: request.limits,
             program: request.program,
             directory: request.directory,
@@ -343,8 +340,7 @@ impl Guardian {
             strings,
             fds,
             is_inline,
-            sender: Sender::here(),
-            umask,
+            asked,
         };
         Ok(Ends {
             leash: None,
@@ -373,7 +369,7 @@ impl Guardian {
             <= self.longest_grace_ms.load(Ordering::Relaxed)
             && request.limits.cpu_seconds == INHERIT;
         while may_be_used && let Some((leash, pid)) = self.free().pop() {
-            if request.later {
+            if request.messenger == Some(unsent.asked.by) {
                 return Ok((leash, Some(pid), Some(unsent)));
             }
             // One that has died is dropped, and so is one that does not read.

@@ -172,6 +172,13 @@ const FRAMES: PythonParse = PythonParse {
     float_mode: FloatMode::Float,
 };
 
+/// A line as a dict, unless it is none, says what no Rust string can hold, or is nested deeper than
+/// others are.
+pub(super) fn frame_of<'py>(py: Python<'py>, line: &[u8]) -> Option<Bound<'py, PyAny>> {
+    let frame = FRAMES.python_parse(py, line).ok();
+    frame.filter(PyAnyMethods::is_instance_of::<PyDict>)
+}
+
 #[pymethods]
 impl PyEvent {
     #[getter]
@@ -255,14 +262,13 @@ impl PyEvent {
             return Ok(data.bind(py).clone());
         }
         let frame = if self.is_frame() {
-            FRAMES.python_parse(py, self.line(py)).ok()
+            frame_of(py, self.line(py))
         } else {
             None
         };
         let data = match frame {
-            Some(frame) if frame.is_instance_of::<PyDict>() => frame,
-            // What no Rust string can hold, and what is nested deeper than others are.
-            _ => py
+            Some(frame) => frame,
+            None => py
                 .import("vespera_agent_spawner.events")?
                 .getattr("decode")?
                 .call1((self.name(py), self.bytes(py)))?,

@@ -1,5 +1,6 @@
 //! What Python is told of an agent: tuples, as making a dict for each start takes longer.
 
+use super::events::frame_of;
 use crate::agent::{Cause, Ending, View};
 use crate::handle::Turn;
 use pyo3::prelude::*;
@@ -59,17 +60,19 @@ pub(super) type Summary = (
     f64,
 );
 
-/// A turn: its `result` frame, the session's cost in dollars before it, and outcome and words when
-/// we stopped it for what the service answered.
+/// A turn: its `result` frame as a dict, or its line where that is not made here; the session's cost
+/// in dollars before it, and outcome and words when we stopped it for what the service answered.
 pub(super) type Told<'py> = (
-    Bound<'py, PyBytes>,
+    Bound<'py, PyAny>,
     Option<f64>,
     Option<(&'static str, String)>,
 );
 
 pub(super) fn told(py: Python<'_>, turn: Turn) -> Told<'_> {
     let refused = turn.refused.map(|refused| (refused.outcome, refused.words));
-    (PyBytes::new(py, &turn.frame), turn.cost_before, refused)
+    let line = || PyBytes::new(py, &turn.frame).into_any();
+    let frame = frame_of(py, &turn.frame).unwrap_or_else(line);
+    (frame, turn.cost_before, refused)
 }
 
 /// Resident bytes, CPU seconds, processes and open files.

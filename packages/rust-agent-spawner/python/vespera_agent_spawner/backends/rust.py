@@ -384,10 +384,13 @@ class RustSession:
         return self._result(*self._native.execute(prompt, random_uuid(), timeout))
 
     def _result(
-        self, line: bytes, cost_before: float | None, refused: tuple[str, str] | None
+        self,
+        told: bytes | dict[str, Any],
+        cost_before: float | None,
+        refused: tuple[str, str] | None,
     ) -> TurnResult:
         # A line that is no frame raises what json says of it.
-        frame = exact_frame_of(line) or json.loads(line)
+        frame = told if isinstance(told, dict) else exact_frame_of(told) or json.loads(told)
         return turn_result(
             frame,
             session_id=frame.get("session_id") or self.session_id,

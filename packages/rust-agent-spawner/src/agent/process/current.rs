@@ -8,7 +8,7 @@ use crate::rights;
 use std::cell::Cell;
 use std::io;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 static CURRENT: Mutex<Option<Arc<Guardian>>> = Mutex::new(None);
@@ -17,13 +17,19 @@ static CURRENT: Mutex<Option<Arc<Guardian>>> = Mutex::new(None);
 /// run might have started then. Who asks for an agent gets it with the rights of now.
 const LOOKED_FOR: Duration = Duration::from_millis(20);
 
+/// Who asks for an agent, and the umask that it gets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Asked {
+    pub by: Sender,
+    pub umask: u32,
+}
+
 /// When a thread's rights were last found to be a guardian's own.
 #[derive(Clone, Copy)]
 struct Looked {
     at: Instant,
     guardian: libc::pid_t,
-    sender: Sender,
-    umask: u32,
+    asked: Asked,
 }
 
 thread_local! {
@@ -37,16 +43,15 @@ impl Looked {
             looked.guardian == guardian.pid
                 && looked.at.elapsed() < LOOKED_FOR
                 // The kernel tells a leash whose request it is.
-                && looked.sender == Sender::here()
+                && looked.asked.by == Sender::here()
         })
     }
 
-    fn now(guardian: &Guardian, at: Instant, umask: u32) {
+    fn now(guardian: &Guardian, at: Instant, asked: Asked) {
         let looked = Self {
             at,
             guardian: guardian.pid,
-            sender: Sender::here(),
-            umask,
+            asked,
         };
         // A thread that is ending has no place for it.
         let _ = LOOKED.try_with(|last| last.set(Some(looked)));
@@ -54,37 +59,41 @@ impl Looked {
 }
 
 /// The guardian of this process, started at first use and again when it has died or when the
-/// host's rights have changed, and the host's umask.
+/// host's rights have changed, and who asks for it.
 ///
 /// # Errors
 /// What the system said when it could not be started.
-pub fn guardian(moment: Moment) -> io::Result<(Arc<Guardian>, u32)> {
+pub fn guardian(moment: Moment) -> io::Result<(Arc<Guardian>, Asked)> {
     let mut current = CURRENT.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(running) = current.as_ref()
         && moment != 0
         && running.rights.pid == own_pid()
-        && running.is_alive()
     {
-        if running.checked.load(Ordering::Relaxed) == moment {
-            return Ok((Arc::clone(running), running.umask.load(Ordering::Relaxed)));
+        // One that dies within the moment says so by its socket.
+        if let Some(asked) = running.asked_in(moment) {
+            return Ok((Arc::clone(running), asked));
         }
-        if let Some(looked) = Looked::lately(running) {
-            running.umask.store(looked.umask, Ordering::Relaxed);
-            running.checked.store(moment, Ordering::Relaxed);
-            return Ok((Arc::clone(running), looked.umask));
+        if running.is_alive()
+            && let Some(looked) = Looked::lately(running)
+        {
+            running.note_asked(moment, looked.asked);
+            return Ok((Arc::clone(running), looked.asked));
         }
     }
     reap_former();
     let at = Instant::now();
     let (rights, umask) = rights::now();
+    let asked = Asked {
+        by: Sender::here(),
+        umask,
+    };
     if let Some(running) = current.as_ref()
         && running.rights == rights
         && running.is_alive()
     {
-        running.umask.store(umask, Ordering::Relaxed);
-        running.checked.store(moment, Ordering::Relaxed);
-        Looked::now(running, at, umask);
-        return Ok((Arc::clone(running), umask));
+        running.note_asked(moment, asked);
+        Looked::now(running, at, asked);
+        return Ok((Arc::clone(running), asked));
     }
     let own = rights.pid;
     let started = Arc::new(Guardian::start(rights)?);
@@ -109,14 +118,31 @@ pub fn guardian(moment: Moment) -> io::Result<(Arc<Guardian>, u32)> {
     } else {
         diagnostics::note(Level::Info, "guardian", "", || format!("started pid {pid}"));
     }
-    Ok((started, umask))
+    Ok((started, asked))
 }
 
-/// Whether [`spawn`] will not wait for a guardian to start.
-pub fn is_ready() -> bool {
+/// Whether [`spawn`](super::spawn) will not wait for a guardian to start.
+pub fn is_ready(moment: Moment) -> bool {
     CURRENT.try_lock().is_ok_and(|current| {
-        current
-            .as_ref()
-            .is_some_and(|running| running.rights.pid == own_pid() && running.is_alive())
+        current.as_ref().is_some_and(|running| {
+            running.rights.pid == own_pid()
+                && (running.asked_in(moment).is_some() || running.is_alive())
+        })
     })
+}
+
+impl Guardian {
+    /// Who asked earlier in this moment, while it lived and had the host's rights.
+    fn asked_in(&self, moment: Moment) -> Option<Asked> {
+        let (checked, asked) = *self.checked();
+        (moment != 0 && checked == moment && !self.gone.load(Ordering::Acquire)).then_some(asked)
+    }
+
+    fn note_asked(&self, moment: Moment, asked: Asked) {
+        *self.checked() = (moment, asked);
+    }
+
+    fn checked(&self) -> MutexGuard<'_, (Moment, Asked)> {
+        self.checked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
