@@ -477,3 +477,50 @@ def test_agents_are_the_first_to_go_when_memory_is_short(fleet: Fleet) -> None:
             assert oom_score_of(leash_of(agent)) == own
 
     asyncio.run(main())
+
+
+def test_a_leash_gives_way_to_who_wakes_it_and_its_agents_do_not(fleet: Fleet) -> None:
+    """sched(7): an agent is scheduled as its host is, also the second one of a leash."""
+    own = os.sched_getscheduler(0)
+
+    async def main() -> None:
+        async with fleet.supervisor() as sup:
+            await one(sup, fleet)
+            agent = await sup.spawn(fleet.config(limits={"nice": 5}))
+            pid, leash = agent.info().pid, leash_of(agent)
+            assert pid is not None
+            assert os.sched_getscheduler(pid) == own
+            assert os.getpriority(os.PRIO_PROCESS, pid) == max(5, os.nice(0))
+            assert os.sched_getscheduler(leash) == os.SCHED_BATCH
+            assert os.getpriority(os.PRIO_PROCESS, leash) == os.nice(0)
+
+    asyncio.run(main())
+
+
+# How a host is scheduled that has chosen it: so are its leashes, and so are its agents.
+SCHEDULED = """
+import asyncio, os, sys
+import vespera_agent_spawner as spawner
+
+policy = int(sys.argv[1])
+os.sched_setscheduler(0, policy, os.sched_param(0))
+
+async def main():
+    config = {"adapter": "raw", "program": sys.executable,
+              "args": ["-c", "import os; print(os.sched_getscheduler(0))"]}
+    async with spawner.Supervisor({"backend": "rust", "memory_reserve": 0}) as sup:
+        for _ in range(2):
+            [result] = await sup.run([config])
+            assert result.result == str(policy), result
+        agent = await sup.spawn({"adapter": "raw", "program": "/bin/cat"})
+        assert os.sched_getscheduler(agent._session.leash) == policy
+        agent.kill()
+        await agent.result()
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("policy", [os.SCHED_BATCH, os.SCHED_IDLE], ids=["batch", "idle"])
+def test_a_policy_that_the_host_has_chosen_is_kept(policy: int) -> None:
+    subprocess.run([sys.executable, "-c", SCHEDULED, str(policy)], check=True, timeout=60)

@@ -6,6 +6,7 @@ import itertools
 import random
 
 import pytest
+
 from vespera_agent_spawner.waiting_line import Entry, Line, Ticket
 
 

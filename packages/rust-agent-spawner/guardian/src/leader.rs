@@ -11,7 +11,15 @@ use vespera_guardian::{INHERIT, Limits, Spawn, Stage};
 /// From SIGXCPU to SIGKILL.
 const CPU_SLACK_SECONDS: u64 = 2;
 
-/// Starts `request` with the given stdin, stdout and stderr, as a child of this process, `leash`.
+/// The process that starts a leader, which is its child.
+#[derive(Clone, Copy)]
+pub struct Parent {
+    pub pid: i32,
+    /// See [`sys::give_way`]: its agents do not.
+    pub gives_way: bool,
+}
+
+/// Starts `request` with the given stdin, stdout and stderr.
 ///
 /// # Errors
 /// The errno and the step that failed.
@@ -20,7 +28,7 @@ pub fn start(
     cgroup: Option<&Cgroup>,
     stdio: [i32; 3],
     oom_score: &OomScore,
-    leash: i32,
+    parent: Parent,
 ) -> Result<i32, (i32, Stage)> {
     let (lists, envp) = lists_of(request);
     let mut child = Child {
@@ -33,7 +41,7 @@ pub fn start(
         cgroup: cgroup.map(Cgroup::door),
         limits: request.limits,
         umask: request.umask,
-        leash,
+        parent,
         failure: None,
     };
     let pid = oom_score
@@ -78,7 +86,7 @@ struct Child {
     cgroup: Option<*const libc::c_char>,
     limits: Limits,
     umask: u32,
-    leash: i32,
+    parent: Parent,
     failure: Option<(i32, Stage)>,
 }
 
@@ -122,10 +130,13 @@ fn attempt(child: &Child) -> (i32, Stage) {
             return (errno, Stage::Cgroup);
         }
     }
+    if child.parent.gives_way {
+        birth::give_way_no_more();
+    }
     birth::set_umask(child.umask);
     // Armed late and checked once: a leash that died before this line could not be noticed.
     birth::die_with_parent();
-    if sys::parent() != child.leash {
+    if sys::parent() != child.parent.pid {
         return (libc::ESRCH, Stage::Session);
     }
     if !birth::change_directory(child.directory) {

@@ -6,7 +6,7 @@
 //! which saves a fork. It ends with its host and its guardian, and when the socket is closed.
 
 use crate::cgroup::Cgroup;
-use crate::leader;
+use crate::leader::{self, Parent};
 use crate::sys::birth::OomScore;
 use crate::sys::message::{self, Packet, Received};
 use crate::sys::{self, Watch, Watched, children};
@@ -46,7 +46,10 @@ pub fn run(packet: Packet, owners: Owners) -> ! {
         sys::exit(0)
     };
     let mut leash = Leash {
-        pid: sys::pid(),
+        own: Parent {
+            pid: sys::pid(),
+            gives_way: sys::give_way(),
+        },
         owners,
         signals,
         watched,
@@ -57,7 +60,9 @@ pub fn run(packet: Packet, owners: Owners) -> ! {
         oom_score: OomScore::open(),
         phase: Phase::Idle,
     };
-    leash.tell(Report::Born { leash: leash.pid });
+    leash.tell(Report::Born {
+        leash: leash.own.pid,
+    });
     leash.take(packet);
     leash.serve()
 }
@@ -75,7 +80,7 @@ enum Phase {
 }
 
 struct Leash {
-    pid: i32,
+    own: Parent,
     owners: Owners,
     signals: i32,
     /// The signals, the guardian, the host and the socket to it, in this order.
@@ -109,7 +114,7 @@ impl Leash {
         self.grace_ms = u64::from(request.grace_ms);
         let stdio = [input, output, errors];
         let cgroup = self.cgroup.as_ref();
-        self.leader = leader::start(&request, cgroup, stdio, &self.oom_score, self.pid)?;
+        self.leader = leader::start(&request, cgroup, stdio, &self.oom_score, self.own)?;
         self.phase = Phase::Running;
         Ok(())
     }
@@ -124,7 +129,7 @@ impl Leash {
             self.tell(Report::Failed { errno, stage });
             sys::exit(0)
         }
-        let (pid, leash) = (self.leader, self.pid);
+        let (pid, leash) = (self.leader, self.own.pid);
         self.tell(Report::Started { pid, leash });
     }
 

@@ -100,6 +100,18 @@ pub fn become_leash(socket: i32) {
     hear_of_parent();
 }
 
+/// From now on whoever wakes this process keeps the processor (sched(7), SCHED_BATCH): a host that is
+/// pushed off it holds the interpreter, or the streams of all other agents. False where the host has
+/// chosen a policy, which stays.
+pub fn give_way() -> bool {
+    // SAFETY: numbers and a live parameter; 0 is the calling process.
+    unsafe {
+        let normal = libc::sched_param { sched_priority: 0 };
+        libc::sched_getscheduler(0) == libc::SCHED_OTHER
+            && libc::sched_setscheduler(0, libc::SCHED_BATCH, &raw const normal) == 0
+    }
+}
+
 /// Each packet from now on says who sent it.
 fn name_senders(socket: i32) {
     let one: libc::c_int = 1;
