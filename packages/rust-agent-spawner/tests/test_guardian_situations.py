@@ -272,8 +272,8 @@ tell(left=left())
     assert json.loads(told) == {"left": []}
 
 
-def test_the_longest_grace_is_kept(agents: Agents, tmp_path: Path) -> None:
-    code = """
+# A host whose agent does not hear SIGTERM.
+DEAF = """
 import asyncio
 from vespera_agent_spawner import AgentConfig, Supervisor, SupervisorConfig
 async def main():
@@ -287,14 +287,19 @@ async def main():
             tell(pid=agent.pid)
 asyncio.run(main())
 """
-    with Host(agents.backend, agents.trace, code, tmp_path) as host:
+
+
+def test_the_longest_grace_is_kept_and_waited_for_asleep(agents: Agents, tmp_path: Path) -> None:
+    with Host(agents.backend, agents.trace, DEAF, tmp_path) as host:
         leader = host.news()["pid"]
+        leash = int(Path(f"/proc/{leader}/stat").read_text().rpartition(")")[2].split()[1])
         host.process.kill()
         host.process.wait(30)
         # The margin after the longest grace is one second.
         time.sleep(2.5)
         assert Path(f"/proc/{leader}").exists()
-        leash = int(Path(f"/proc/{leader}/stat").read_text().rpartition(")")[2].split()[1])
+        used = Path(f"/proc/{leash}/stat").read_text().rpartition(")")[2].split()[11:13]
+        assert sum(map(int, used)) < 0.5 * os.sysconf("SC_CLK_TCK"), "a dead host is readable"
         os.kill(leash, signal.SIGKILL)
         assert eventually(lambda: not traced(agents.trace)), "the guardian still owns it"
 

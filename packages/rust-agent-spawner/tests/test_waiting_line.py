@@ -70,6 +70,7 @@ def test_it_is_a_sorted_list_whatever_happens(seed: int) -> None:
                 line.withdraw(ticket)
             # Those who wait no more may have left.
             there = set(map(id, line))
+            assert all(id(one) in there for one in expected if one[2].waits)
             expected = [one for one in expected if id(one) in there]
         assert line.first == (min(expected) if expected else None)
         assert len(line) == len(expected)

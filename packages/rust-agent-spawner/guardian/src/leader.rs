@@ -19,7 +19,8 @@ pub struct Parent {
     pub gives_way: bool,
 }
 
-/// Starts `request` with the given stdin, stdout and stderr.
+/// Starts `request`, as [`Spawn::decode`] gave it, with the given stdin, stdout and stderr: each of its
+/// texts has a NUL behind it, and there are as many as it counts.
 ///
 /// # Errors
 /// The errno and the step that failed.

@@ -158,8 +158,7 @@ pub struct Guardian {
     rights: Rights,
     /// Its socket said so before the kernel had reaped it for us.
     gone: AtomicBool,
-    /// The moment in which the host's rights were last found to be its own, and who asked then.
-    checked: Mutex<(Moment, Asked)>,
+    checked: Mutex<current::Checked>,
     /// Leashes that it made and whose tree is empty, and their pids.
     free: Mutex<Vec<(Descriptor, i32)>>,
     /// Another has taken its place.

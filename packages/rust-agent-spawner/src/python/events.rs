@@ -172,8 +172,8 @@ const FRAMES: PythonParse = PythonParse {
     float_mode: FloatMode::Float,
 };
 
-/// A line as a dict, unless it is none, says what no Rust string can hold, or is nested deeper than
-/// others are.
+/// A line as a dict, unless it is none, says what no Rust string can hold, has a number longer than
+/// Python reads, or is nested deeper than others are.
 pub(super) fn frame_of<'py>(py: Python<'py>, line: &[u8]) -> Option<Bound<'py, PyAny>> {
     let frame = FRAMES.python_parse(py, line).ok();
     frame.filter(PyAnyMethods::is_instance_of::<PyDict>)

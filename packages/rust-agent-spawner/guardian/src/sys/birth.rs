@@ -53,12 +53,10 @@ pub fn renice(shifted: u64) -> bool {
     unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, nice) == 0 }
 }
 
-/// The policy that a leash had before it began to give way, which a child inherits. Its niceness is
-/// left as it is.
+/// The policy that a leash had before it began to give way, which a child inherits. Whoever may take
+/// the other one may take this.
 pub fn give_way_no_more() {
-    let normal = libc::sched_param { sched_priority: 0 };
-    // SAFETY: numbers and a live parameter. Whoever may take the other policy may take this one.
-    unsafe { libc::sched_setscheduler(0, libc::SCHED_OTHER, &raw const normal) };
+    super::set_policy(libc::SCHED_OTHER);
 }
 
 pub fn set_umask(mask: u32) {

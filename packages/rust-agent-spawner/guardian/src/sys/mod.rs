@@ -102,14 +102,19 @@ pub fn become_leash(socket: i32) {
 
 /// From now on whoever wakes this process keeps the processor (sched(7), SCHED_BATCH): a host that is
 /// pushed off it holds the interpreter, or the streams of all other agents. False where the host has
-/// chosen a policy, which stays.
+/// chosen a policy, which stays, and where this one is refused.
 pub fn give_way() -> bool {
-    // SAFETY: numbers and a live parameter; 0 is the calling process.
-    unsafe {
-        let normal = libc::sched_param { sched_priority: 0 };
-        libc::sched_getscheduler(0) == libc::SCHED_OTHER
-            && libc::sched_setscheduler(0, libc::SCHED_BATCH, &raw const normal) == 0
-    }
+    // SAFETY: a number; 0 is the calling process.
+    let policy = unsafe { libc::syscall(libc::SYS_sched_getscheduler, 0) };
+    policy == libc::c_long::from(libc::SCHED_OTHER) && set_policy(libc::SCHED_BATCH)
+}
+
+/// Of the calling process; its niceness is left as it is. By the call itself: musl's functions of
+/// that name refuse.
+fn set_policy(policy: libc::c_int) -> bool {
+    let priority: libc::c_int = 0;
+    // SAFETY: numbers and a live parameter, which is one number to the kernel.
+    unsafe { libc::syscall(libc::SYS_sched_setscheduler, 0, policy, &raw const priority) == 0 }
 }
 
 /// Each packet from now on says who sent it.

@@ -68,14 +68,12 @@ pub fn guardian(moment: Moment) -> io::Result<(Arc<Guardian>, Asked)> {
     if let Some(running) = current.as_ref()
         && moment != 0
         && running.rights.pid == own_pid()
+        && running.is_alive_in(moment)
     {
-        // One that dies within the moment says so by its socket.
         if let Some(asked) = running.asked_in(moment) {
             return Ok((Arc::clone(running), asked));
         }
-        if running.is_alive()
-            && let Some(looked) = Looked::lately(running)
-        {
+        if let Some(looked) = Looked::lately(running) {
             running.note_asked(moment, looked.asked);
             return Ok((Arc::clone(running), looked.asked));
         }
@@ -124,25 +122,53 @@ pub fn guardian(moment: Moment) -> io::Result<(Arc<Guardian>, Asked)> {
 /// Whether [`spawn`](super::spawn) will not wait for a guardian to start.
 pub fn is_ready(moment: Moment) -> bool {
     CURRENT.try_lock().is_ok_and(|current| {
-        current.as_ref().is_some_and(|running| {
-            running.rights.pid == own_pid()
-                && (running.asked_in(moment).is_some() || running.is_alive())
-        })
+        current
+            .as_ref()
+            .is_some_and(|running| running.rights.pid == own_pid() && running.is_alive_in(moment))
     })
 }
 
+/// What a guardian knows of its host's present moment.
+#[derive(Debug, Default)]
+pub(super) struct Checked {
+    /// Who asked in it, when the host's rights were last found to be the guardian's own.
+    asked: (Moment, Asked),
+    /// When the guardian was last found alive in it.
+    alive: Option<(Moment, Instant)>,
+}
+
+/// So long a guardian that was alive is taken to be: a moment in which many start asks the kernel
+/// once for several of them. Who was asked of one that has died since is told so by its socket, or
+/// by its leash's end, as if it had died a little later.
+const ALIVE_FOR: Duration = Duration::from_millis(1);
+
 impl Guardian {
-    /// Who asked earlier in this moment, while it lived and had the host's rights.
+    /// As [`Guardian::is_alive`], as it was a short time ago in the same moment.
+    fn is_alive_in(&self, moment: Moment) -> bool {
+        let mut checked = self.checked();
+        let now = Instant::now();
+        let lately = checked
+            .alive
+            .is_some_and(|(when, at)| when == moment && now - at < ALIVE_FOR);
+        if moment != 0 && lately && !self.gone.load(Ordering::Acquire) {
+            return true;
+        }
+        let is_alive = self.is_alive();
+        checked.alive = is_alive.then_some((moment, now));
+        is_alive
+    }
+
+    /// Who asked earlier in this moment, when it had the host's rights.
     fn asked_in(&self, moment: Moment) -> Option<Asked> {
-        let (checked, asked) = *self.checked();
-        (moment != 0 && checked == moment && !self.gone.load(Ordering::Acquire)).then_some(asked)
+        let (when, asked) = self.checked().asked;
+        (when == moment).then_some(asked)
     }
 
     fn note_asked(&self, moment: Moment, asked: Asked) {
-        *self.checked() = (moment, asked);
+        self.checked().asked = (moment, asked);
     }
 
-    fn checked(&self) -> MutexGuard<'_, (Moment, Asked)> {
+    fn checked(&self) -> MutexGuard<'_, Checked> {
         self.checked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
