@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 import re
 import shutil
+import subprocess
 import sys
 import tomllib
 from pathlib import Path
@@ -189,3 +191,23 @@ def test_what_is_checked_for_other_systems_has_its_neighbours_there(package: str
             assert set(re.findall(r"\bcrate::([a-z]\w*)", text)) <= there, file.name
             if not whole:
                 assert set(re.findall(r"^use super::([a-z]\w*)", text, re.M)) <= beside, file.name
+
+
+def test_no_crate_asks_for_a_later_compiler_than_we_promise() -> None:
+    """What the standard library has had since later is refused by clippy (incompatible_msrv)."""
+    line = ["cargo", "metadata", "--format-version=1", "--locked"]
+    told = subprocess.run(line, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    wanted = {
+        f"{crate['name']} {crate['version']}": compiler(crate["rust_version"])
+        for crate in json.loads(told)["packages"]
+        if crate["rust_version"] is not None
+    }
+    promised = compiler(
+        tomllib.loads((ROOT / "Cargo.toml").read_text())["workspace"]["package"]["rust-version"]
+    )
+    assert len(wanted) > 50, "most crates say it"
+    assert {name: asked for name, asked in wanted.items() if asked > promised} == {}
+
+
+def compiler(version: str) -> tuple[int, ...]:
+    return tuple(map(int, version.split(".")[:2]))
