@@ -19,11 +19,9 @@ def test_whoever_has_the_higher_priority_comes_first_then_whoever_came_first() -
     first, second, urgent = entry(0, 1), entry(0, 2), entry(5, 3)
     for one in (first, second, urgent):
         line.join(one)
-    assert line.first is urgent
-    assert len(line) == 3
+    assert (line.first, len(line)) == (urgent, 3)
     assert [line.pop() for _ in range(3)] == [urgent, first, second]
-    assert line.first is None
-    assert len(line) == 0
+    assert (line.first, len(line)) == (None, 0)
 
 
 def test_nobody_leaves_an_empty_line() -> None:

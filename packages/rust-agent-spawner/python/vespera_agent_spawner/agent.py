@@ -559,8 +559,10 @@ class Agent:
             if not answer.done():
                 answer.set_exception(AgentFailed(f"agent '{self.agent_id}' ended: {status.reason}"))
                 answer.exception()
-        if self.config.transcript is not None:
-            self._end_transcript(session, self.config.transcript)
+        if (path := self.config.transcript) is not None:
+            lost = end_transcript(path, self._result(), session.transcript_lost)
+            if lost is not None:
+                self._log.warning("its transcript %s is not whole: %s", path, lost)
         PROCESS.count_spent(self._bill, session.spent())
         relayed = self._adapter.relayed
         counts = self._is_run or relayed
@@ -574,15 +576,6 @@ class Agent:
                 self._note_refusal(final.outcome, final.error)
         if _LOGGER.isEnabledFor(logging.INFO):
             self._log.info("ended: %s", status.reason)
-
-    def _end_transcript(self, session: LiveSession, path: str) -> None:
-        lost = session.transcript_lost
-        try:
-            end_transcript(path, self._result())
-        except OSError as error:
-            lost = lost or str(error)
-        if lost is not None:
-            self._log.warning("its transcript %s is not whole: %s", path, lost)
 
     def __del__(self) -> None:
         session = getattr(self, "_session", None)

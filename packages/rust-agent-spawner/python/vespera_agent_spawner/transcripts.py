@@ -64,9 +64,13 @@ def begin_transcript(config: AgentConfig, session_id: str) -> None:
         ) from error
 
 
-def end_transcript(path: str, result: RunResult) -> None:
-    """Write the last record; raises ``OSError``."""
-    _append(path, b"= " + json.dumps(dataclasses.asdict(result)).encode() + b"\n")
+def end_transcript(path: str, result: RunResult, lost: str | None) -> str | None:
+    """Write the last record; why the whole is not whole, ``lost`` first."""
+    try:
+        _append(path, b"= " + json.dumps(dataclasses.asdict(result)).encode() + b"\n")
+    except OSError as error:
+        return lost or str(error)
+    return lost
 
 
 def _append(path: str, record: bytes) -> None:
