@@ -11,14 +11,6 @@ use vespera_guardian::{INHERIT, Limits, Spawn, Stage};
 /// From SIGXCPU to SIGKILL.
 const CPU_SLACK_SECONDS: u64 = 2;
 
-/// The process that starts a leader, which is its child.
-#[derive(Clone, Copy)]
-pub struct Parent {
-    pub pid: i32,
-    /// See [`sys::give_way`]: its agents do not.
-    pub gives_way: bool,
-}
-
 /// Starts `request`, as [`Spawn::decode`] gave it, with the given stdin, stdout and stderr: each of its
 /// texts has a NUL behind it, and there are as many as it counts.
 ///
@@ -29,11 +21,10 @@ pub fn start(
     cgroup: Option<&Cgroup>,
     stdio: [i32; 3],
     oom_score: &OomScore,
-    parent: Parent,
+    leash: i32,
 ) -> Result<i32, (i32, Stage)> {
-    let (lists, envp) = lists_of(request);
+    let (lists, envp) = birth::lists_of(request);
     let mut child = Child {
-        // Both are followed by the NUL at which the request was taken apart.
         program: request.program.as_ptr().cast(),
         directory: request.directory.as_ptr().cast(),
         argv: lists.as_ptr(),
@@ -42,7 +33,7 @@ pub fn start(
         cgroup: cgroup.map(Cgroup::door),
         limits: request.limits,
         umask: request.umask,
-        parent,
+        leash,
         failure: None,
     };
     let pid = oom_score
@@ -57,27 +48,6 @@ pub fn start(
     }
 }
 
-/// argv and the environment as execve(2) takes them, one after the other, and where the second
-/// begins: room for both is asked for once, since a leash does this for each of its agents.
-fn lists_of(request: &Spawn<'_>) -> (Vec<*const libc::c_char>, usize) {
-    let (argc, envc) = (request.argc as usize, request.envc as usize);
-    let mut pointers = Vec::with_capacity(argc + envc + 2);
-    let ends = memchr::memchr_iter(0, request.strings);
-    let mut begin = 0;
-    for (place, end) in ends.enumerate() {
-        if place == argc {
-            pointers.push(std::ptr::null());
-        }
-        pointers.push(request.strings[begin..].as_ptr().cast());
-        begin = end + 1;
-    }
-    if envc == 0 {
-        pointers.push(std::ptr::null());
-    }
-    pointers.push(std::ptr::null());
-    (pointers, argc + 1)
-}
-
 struct Child {
     program: *const libc::c_char,
     directory: *const libc::c_char,
@@ -87,7 +57,7 @@ struct Child {
     cgroup: Option<*const libc::c_char>,
     limits: Limits,
     umask: u32,
-    parent: Parent,
+    leash: i32,
     failure: Option<(i32, Stage)>,
 }
 
@@ -131,13 +101,11 @@ fn attempt(child: &Child) -> (i32, Stage) {
             return (errno, Stage::Cgroup);
         }
     }
-    if child.parent.gives_way {
-        birth::give_way_no_more();
-    }
+    birth::give_way_no_more();
     birth::set_umask(child.umask);
     // Armed late and checked once: a leash that died before this line could not be noticed.
     birth::die_with_parent();
-    if sys::parent() != child.parent.pid {
+    if sys::parent() != child.leash {
         return (libc::ESRCH, Stage::Session);
     }
     if !birth::change_directory(child.directory) {

@@ -6,7 +6,7 @@
 //! which saves a fork. It ends with its host and its guardian, and when the socket is closed.
 
 use crate::cgroup::Cgroup;
-use crate::leader::{self, Parent};
+use crate::leader;
 use crate::sys::birth::OomScore;
 use crate::sys::message::{self, Packet, Received};
 use crate::sys::{self, Watch, Watched, children};
@@ -37,19 +37,18 @@ pub struct Owners {
 pub fn run(packet: Packet, owners: Owners) -> ! {
     sys::become_leash(owners.socket);
     let watched = sys::watch_signals().and_then(|signals| {
-        let lifelines = [owners.guardian_pidfd, owners.host_pidfd, owners.socket];
-        let [guardian, host, socket] = lifelines;
-        Some((signals, Watched::all([signals, guardian, host, socket])?))
+        let (guardian, host) = (owners.guardian_pidfd, owners.host_pidfd);
+        Some((
+            signals,
+            Watched::all([signals, guardian, host, owners.socket])?,
+        ))
     });
     let Some((signals, watched)) = watched else {
         message::refuse(owners.socket, sys::errno(), Stage::Fork);
         sys::exit(0)
     };
     let mut leash = Leash {
-        own: Parent {
-            pid: sys::pid(),
-            gives_way: sys::give_way(),
-        },
+        pid: sys::pid(),
         owners,
         signals,
         watched,
@@ -60,9 +59,7 @@ pub fn run(packet: Packet, owners: Owners) -> ! {
         oom_score: OomScore::open(),
         phase: Phase::Idle,
     };
-    leash.tell(Report::Born {
-        leash: leash.own.pid,
-    });
+    leash.tell(Report::Born { leash: leash.pid });
     leash.take(packet);
     leash.serve()
 }
@@ -80,7 +77,7 @@ enum Phase {
 }
 
 struct Leash {
-    own: Parent,
+    pid: i32,
     owners: Owners,
     signals: i32,
     /// The signals, the guardian, the host and the socket to it, in this order.
@@ -114,7 +111,7 @@ impl Leash {
         self.grace_ms = u64::from(request.grace_ms);
         let stdio = [input, output, errors];
         let cgroup = self.cgroup.as_ref();
-        self.leader = leader::start(&request, cgroup, stdio, &self.oom_score, self.own)?;
+        self.leader = leader::start(&request, cgroup, stdio, &self.oom_score, self.pid)?;
         self.phase = Phase::Running;
         Ok(())
     }
@@ -129,7 +126,7 @@ impl Leash {
             self.tell(Report::Failed { errno, stage });
             sys::exit(0)
         }
-        let (pid, leash) = (self.leader, self.own.pid);
+        let (pid, leash) = (self.leader, self.pid);
         self.tell(Report::Started { pid, leash });
     }
 
@@ -224,18 +221,17 @@ impl Leash {
         if !children::are_seen() || (end.is_none() && !children::has_ended(self.leader)) {
             children::kill(-self.leader, libc::SIGKILL);
         }
-        if end.is_some() {
-            self.reap_leader();
-        }
         let mut killed = Vec::new();
         let deadline = sys::now_ms() + FORCE_DEADLINE_MS;
         let mut swept_reported = false;
         loop {
-            if self.leader != NOBODY
-                && let Some(its) = children::peek_status(self.leader)
-            {
-                self.reap_leader();
-                end = Some(its);
+            if self.leader != NOBODY {
+                end = end.or_else(|| children::peek_status(self.leader));
+                if end.is_some() {
+                    children::reap(self.leader);
+                    // Nothing is sent to its group any more: its number may become another's.
+                    self.leader = NOBODY;
+                }
             }
             if !children::are_seen() {
                 children::reap_all_but(self.leader);
@@ -280,13 +276,6 @@ impl Leash {
             sys::exit(0)
         }
         self.phase = Phase::Idle;
-    }
-
-    /// Reaps the leader, which has ended. From here on nothing is sent to its group, so its number
-    /// may become another's.
-    fn reap_leader(&mut self) {
-        children::reap(self.leader);
-        self.leader = NOBODY;
     }
 
     /// How many were killed and survive, in one packet with the leader's `end` if that is not told.

@@ -2,6 +2,8 @@
 
 use std::ffi::CStr;
 use std::mem::zeroed;
+use std::sync::atomic::Ordering;
+use vespera_guardian::Spawn;
 
 /// C libraries differ in the sign of what names a limit.
 #[cfg(target_env = "gnu")]
@@ -56,7 +58,9 @@ pub fn renice(shifted: u64) -> bool {
 /// The policy that a leash had before it began to give way, which a child inherits. Whoever may take
 /// the other one may take this.
 pub fn give_way_no_more() {
-    super::set_policy(libc::SCHED_OTHER);
+    if super::GIVES_WAY.load(Ordering::Relaxed) {
+        super::set_policy(libc::SCHED_OTHER);
+    }
 }
 
 pub fn set_umask(mask: u32) {
@@ -143,6 +147,27 @@ impl OomScore {
             unsafe { libc::pwrite(self.fd, value.as_ptr().cast(), value.len(), 0) };
         }
     }
+}
+
+/// argv and the environment as execve(2) takes them, one after the other, and where the second
+/// begins: room for both is asked for once, since a leash does this for each of its agents.
+pub fn lists_of(request: &Spawn<'_>) -> (Vec<*const libc::c_char>, usize) {
+    let (argc, envc) = (request.argc as usize, request.envc as usize);
+    let mut pointers = Vec::with_capacity(argc + envc + 2);
+    let ends = memchr::memchr_iter(0, request.strings);
+    let mut begin = 0;
+    for (place, end) in ends.enumerate() {
+        if place == argc {
+            pointers.push(std::ptr::null());
+        }
+        pointers.push(request.strings[begin..].as_ptr().cast());
+        begin = end + 1;
+    }
+    if envc == 0 {
+        pointers.push(std::ptr::null());
+    }
+    pointers.push(std::ptr::null());
+    (pointers, argc + 1)
 }
 
 /// Returns only on failure.

@@ -10,6 +10,7 @@ pub mod message;
 
 use std::cell::UnsafeCell;
 use std::mem::{size_of, zeroed};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// An fd in a poll set.
 #[repr(transparent)]
@@ -98,15 +99,23 @@ pub fn become_leash(socket: i32) {
     }
     name_senders(socket);
     hear_of_parent();
+    give_way();
 }
 
+/// Whether this process has another policy than the host, which its children get back.
+static GIVES_WAY: AtomicBool = AtomicBool::new(false);
+
 /// From now on whoever wakes this process keeps the processor (sched(7), SCHED_BATCH): a host that is
-/// pushed off it holds the interpreter, or the streams of all other agents. False where the host has
-/// chosen a policy, which stays, and where this one is refused.
-pub fn give_way() -> bool {
+/// pushed off it holds the interpreter, or the streams of all other agents. Nothing changes where the
+/// host has chosen a policy, and where this one is refused.
+fn give_way() {
     // SAFETY: a number; 0 is the calling process.
     let policy = unsafe { libc::syscall(libc::SYS_sched_getscheduler, 0) };
-    policy == libc::c_long::from(libc::SCHED_OTHER) && set_policy(libc::SCHED_BATCH)
+    let is_normal = policy == libc::c_long::from(libc::SCHED_OTHER);
+    GIVES_WAY.store(
+        is_normal && set_policy(libc::SCHED_BATCH),
+        Ordering::Relaxed,
+    );
 }
 
 /// Of the calling process; its niceness is left as it is. By the call itself: musl's functions of
