@@ -109,9 +109,8 @@ impl Leash {
             self.cgroup = Some(made.map_err(|errno| (errno, Stage::Cgroup))?);
         }
         self.grace_ms = u64::from(request.grace_ms);
-        let stdio = [input, output, errors];
-        let cgroup = self.cgroup.as_ref();
-        self.leader = leader::start(&request, cgroup, stdio, &self.oom_score, self.pid)?;
+        let (cgroup, score) = (self.cgroup.as_ref(), &self.oom_score);
+        self.leader = leader::start(&request, cgroup, [input, output, errors], score, self.pid)?;
         self.phase = Phase::Running;
         Ok(())
     }
@@ -221,9 +220,8 @@ impl Leash {
         if !children::are_seen() || (end.is_none() && !children::has_ended(self.leader)) {
             children::kill(-self.leader, libc::SIGKILL);
         }
-        let mut killed = Vec::new();
+        let (mut killed, mut swept_reported) = (Vec::new(), false);
         let deadline = sys::now_ms() + FORCE_DEADLINE_MS;
-        let mut swept_reported = false;
         loop {
             if self.leader != NOBODY {
                 end = end.or_else(|| children::peek_status(self.leader));
@@ -244,6 +242,7 @@ impl Leash {
             if let Some(end) = end.take() {
                 self.tell(end);
             }
+            sys::hurry();
             children::for_each_child(|pid| {
                 children::kill(pid, libc::SIGKILL);
                 if pid != self.leader {
@@ -275,6 +274,7 @@ impl Leash {
         if !heard || !matches!(by, EndedBy::Itself | EndedBy::Host) {
             sys::exit(0)
         }
+        sys::give_way();
         self.phase = Phase::Idle;
     }
 

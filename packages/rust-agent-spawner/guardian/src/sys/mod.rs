@@ -108,7 +108,10 @@ static GIVES_WAY: AtomicBool = AtomicBool::new(false);
 /// From now on whoever wakes this process keeps the processor (sched(7), SCHED_BATCH): a host that is
 /// pushed off it holds the interpreter, or the streams of all other agents. Nothing changes where the
 /// host has chosen a policy, and where this one is refused.
-fn give_way() {
+pub fn give_way() {
+    if GIVES_WAY.load(Ordering::Relaxed) {
+        return;
+    }
     // SAFETY: a number; 0 is the calling process.
     let policy = unsafe { libc::syscall(libc::SYS_sched_getscheduler, 0) };
     let is_normal = policy == libc::c_long::from(libc::SCHED_OTHER);
@@ -116,6 +119,14 @@ fn give_way() {
         is_normal && set_policy(libc::SCHED_BATCH),
         Ordering::Relaxed,
     );
+}
+
+/// It has the processor as soon as others, until it gives way again: whoever ends a tree that forks
+/// must not come late.
+pub fn hurry() {
+    if GIVES_WAY.swap(false, Ordering::Relaxed) {
+        set_policy(libc::SCHED_OTHER);
+    }
 }
 
 /// Of the calling process; its niceness is left as it is. By the call itself: musl's functions of
