@@ -363,7 +363,10 @@ def test_survivors_are_named_and_counted(fleet: Fleet, freezer: Freezer, leader:
             children = children_of(agent.pid)
             assert len(children) == 10
             freezer.freeze(*children, *([agent.pid] if leader else []))
+            leash = int(agent._session.leash)  # type: ignore[union-attr]
             agent.kill()
+            # Who forks must not be faster than who kills (sched(7)).
+            assert eventually(lambda: not leash or os.sched_getscheduler(leash) == os.SCHED_OTHER)
             result = await agent.result()
             assert result.exit is not None
             assert f"{agent.pid if leader else children[0]} (" in result.exit.reason

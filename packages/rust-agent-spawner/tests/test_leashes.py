@@ -502,6 +502,18 @@ def test_a_leash_gives_way_to_who_wakes_it_and_its_agents_do_not(fleet: Fleet) -
                 assert os.getpriority(os.PRIO_PROCESS, leash) == os.nice(0)
                 await agent.shutdown()
                 await asyncio.sleep(0.05)
+            tree = AgentConfig(
+                adapter="raw", program="/bin/sh", args=("-c", "sleep 60 & echo x; wait")
+            )
+            agent = await sup.spawn(tree)
+            async for _ in agent:
+                break
+            assert leash_of(agent) == first
+            agent.kill()
+            assert (await agent.result()).orphans_reaped == 1
+            await asyncio.sleep(0.05)
+            assert is_free(first)
+            assert policy_of(first) == os.SCHED_BATCH
 
     asyncio.run(main())
 
