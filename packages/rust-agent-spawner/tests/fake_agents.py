@@ -69,6 +69,11 @@ def traced(trace: str) -> list[int]:
     return found
 
 
+def policy_of(pid: int) -> int:
+    """Of sched(7), as proc_pid_stat(5) tells it: musl's function refuses."""
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[38])
+
+
 def children_of(process: int) -> list[int]:
     found: list[int] = []
     for task in Path(f"/proc/{process}/task").iterdir():

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from fake_agents import Agents, eventually, traced
+from fake_agents import Agents, eventually, policy_of, traced
 from fleets import Fleet
 from hosts import Host, unshared
 from vespera_agent_spawner import AgentConfig, Outcome, Timeouts
@@ -364,9 +364,10 @@ def test_survivors_are_named_and_counted(fleet: Fleet, freezer: Freezer, leader:
             assert len(children) == 10
             freezer.freeze(*children, *([agent.pid] if leader else []))
             leash = int(agent._session.leash)  # type: ignore[union-attr]
+            assert leash > 0
             agent.kill()
             # Who forks must not be faster than who kills (sched(7)).
-            assert eventually(lambda: not leash or os.sched_getscheduler(leash) == os.SCHED_OTHER)
+            assert eventually(lambda: policy_of(leash) == policy_of(os.getpid()))
             result = await agent.result()
             assert result.exit is not None
             assert f"{agent.pid if leader else children[0]} (" in result.exit.reason
